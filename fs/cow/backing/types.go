@@ -1,0 +1,99 @@
+package backing
+
+import (
+	"log/slog"
+	"os"
+	"time"
+)
+
+// Caller is who a modifying request acts for. Umask is applied at create where the parent directory has no default ACL.
+type Caller struct{ Uid, Gid, Pid, Umask uint32 }
+
+// Time is a point in time as the filesystem keeps it: seconds since 1970 (may be negative) and nanoseconds below 1e9.
+type Time struct {
+	Sec  int64
+	Nsec uint32
+}
+
+// Std converts t for people's use.
+func (t Time) Std() time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
+
+// Attr is everything stat tells about an inode, and its generation.
+type Attr struct {
+	Ino                        uint64
+	Gen                        uint64 // tells reused inode numbers apart; 0 where the filesystem has no file handles
+	Mode                       uint32 // st_mode: type and permission bits
+	Nlink, Uid, Gid            uint32
+	Rdev                       uint64 // as in st_rdev
+	Size                       int64
+	Blocks                     int64 // units of 512 bytes, truly allocated
+	Blksize                    uint32
+	Atime, Mtime, Ctime, Btime Time // Btime is zero where the filesystem has none
+}
+
+// SetMask says which fields of a SetAttr count.
+type SetMask uint32
+
+// Bits of SetMask.
+const (
+	SetMode     SetMask = 1 << iota
+	SetUid              // Uid
+	SetGid              // Gid
+	SetSize             // Size: truncate or extend
+	SetAtime            // Atime, or now with SetAtimeNow
+	SetMtime            // Mtime, or now with SetMtimeNow
+	SetAtimeNow         // with SetAtime
+	SetMtimeNow         // with SetMtime
+	SetKillPriv         // clear setuid, setgid (where the group may execute) and security.capability, as a write by an unprivileged caller does
+)
+
+// SetAttr is a change of attributes. The change time always becomes now: the filesystem's own clock sets it.
+type SetAttr struct {
+	Valid        SetMask
+	Mode         uint32 // permission bits, 07777
+	Uid, Gid     uint32
+	Size         int64
+	Atime, Mtime Time
+}
+
+// Removal tells what happened to an inode that lost a name.
+type Removal struct {
+	Before, After Attr // After.Nlink == 0: the last name is gone (directories too). Then Attr stays readable while it is held or open.
+}
+
+// Moved tells what a rename did.
+type Moved struct {
+	Inode     Attr     // of the inode that is at the new name now
+	Replaced  *Removal // what the new name meant before, if it lost that name
+	Exchanged *Attr    // with RenameExchange: of the inode that is at the old name now
+	Same      bool     // both names were links to one inode: nothing was done, as POSIX has it
+}
+
+// Rename flags, as in renameat2(2).
+const (
+	RenameNoReplace = 1
+	RenameExchange  = 2
+	RenameWhiteout  = 4
+)
+
+// Dirent is one entry of a directory.
+type Dirent struct {
+	Name string
+	Ino  uint64
+	Type uint32 // S_IFMT bits as in st_mode; 0 where the filesystem doesn't tell
+	Off  int64  // position after this entry, for DirStream.ReadAt; stable over reopening where the filesystem's own is
+}
+
+// Statfs is what statfs(2) tells; sizes in units of Frsize.
+type Statfs struct {
+	Blocks, Bfree, Bavail, Files, Ffree uint64
+	Bsize, Namelen, Frsize              uint32
+}
+
+// Config says where a Tree works.
+type Config struct {
+	Root  *os.File // the backing directory, opened before anything is mounted over it; the Tree takes it over
+	State string   // directory for the node table; created if missing
+	Log   *slog.Logger
+	MaxFD int // bound for cached file descriptors; 0: half of RLIMIT_NOFILE
+}
