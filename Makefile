@@ -1,0 +1,69 @@
+# graphvol. `make help` lists the targets.
+
+GO          ?= go
+BIN         := bin/graphvol
+TOOLS       := $(CURDIR)/.tools
+OUT         := $(CURDIR)/out
+VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+STATICCHECK := $(TOOLS)/staticcheck-v0.8.2
+FUZZTIME    ?= 10s
+DURATION    ?= 2m
+DB_MODULE   := integration/databases
+
+# The race detector needs a C compiler; without one the tests run without it.
+RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
+
+.DEFAULT_GOAL := build
+.PHONY: build test lint integration fuzz bench bench-quick demo proto clean help setup
+
+build: ## build bin/graphvol
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/graphvol
+
+setup: ## install what the tests need (Debian packages, as root), or say what is missing
+	@$(GO) run ./integration/setup fusermount3 setfacl setfattr $(if $(RACE),,gcc)
+
+test: setup build ## everything that runs in minutes: unit tests, the real mount, short model runs
+	$(GO) test $(RACE) -timeout 9m ./...
+
+lint: ## gofmt, go vet, staticcheck, direction of imports
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(MAKE) --no-print-directory $(STATICCHECK)
+	$(STATICCHECK) ./...
+	$(GO) test -count=1 -run '^TestImport' ./integration/layering
+	cd $(DB_MODULE) && $(GO) vet ./... && $(STATICCHECK) ./...
+
+$(STATICCHECK):
+	GOBIN=$(TOOLS) $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.8.2
+	mv $(TOOLS)/staticcheck $@
+
+integration: setup build ## long model runs and real databases (Node, rocksdb-tools); DURATION=2m
+	$(GO) run ./integration/setup node npm db_bench
+	$(GO) test -count=1 -timeout 3h -v ./integration -run 'TestModel|TestAcknowledged' -model.duration $(DURATION)
+	cd $(DB_MODULE) && $(GO) test -count=1 -timeout 3h -v ./... -databases -bin $(CURDIR)/$(BIN) -cache $(OUT)/databases
+
+fuzz: ## every fuzz test, FUZZTIME=10s each
+	$(GO) run ./integration/fuzz -time $(FUZZTIME)
+
+bench: build ## the figures of docs/benchmarks.md, beside borg, restic and the plain disk (needs 40 GiB)
+	$(GO) run ./integration/bench -bin $(CURDIR)/$(BIN) -out $(OUT)/bench
+
+bench-quick: build ## the same cases, scaled down to minutes
+	$(GO) run ./integration/bench -bin $(CURDIR)/$(BIN) -out $(OUT)/bench -quick
+
+demo: build ## mount, fill a graph store, snapshot, change 1%, snapshot, browse, restore, compare
+	@$(GO) run ./integration/setup fusermount3
+	@cd $(DB_MODULE) && $(GO) run ./demo -bin $(CURDIR)/$(BIN)
+
+proto: ## regenerate agent/api (needs protoc; only for developers)
+	GOBIN=$(TOOLS) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+	GOBIN=$(TOOLS) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+	PATH=$(TOOLS):$$PATH protoc --go_out=. --go_opt=paths=source_relative \
+		--go-grpc_out=. --go-grpc_opt=paths=source_relative $(wildcard agent/api/*.proto)
+
+clean: ## remove what the build and the tests made
+	rm -rf bin out .tools
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
