@@ -1,0 +1,76 @@
+// Package cow makes a directory a volume: gate, epochs, marks, preimages.
+package cow
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"graphvol/fs/cow/backing"
+)
+
+// The volume speaks of attributes and callers as the backing does.
+type (
+	Attr    = backing.Attr
+	SetAttr = backing.SetAttr
+	Dirent  = backing.Dirent
+	Statfs  = backing.Statfs
+)
+
+// Caller is who a modifying request acts for.
+type Caller struct {
+	backing.Caller
+	// Resent: the kernel sends this request for the second time, because the server that had it
+	// first ended before it answered. Where the backing then says EEXIST or ENOENT and
+	// what was asked for is already there, the request has succeeded.
+	Resent bool
+}
+
+// WriteFlags qualify one write.
+type WriteFlags struct {
+	// KillPriv: setuid and setgid bits and security.capability go, as the kernel asks where
+	// it leaves that to the filesystem.
+	KillPriv bool
+}
+
+// Errors of barriers and snapshots. Errors of file operations are the backing's own: a syscall.Errno.
+var (
+	// ErrBarrierTimeout: requests in flight did not finish in time; the gate is open again and
+	// the running epoch goes on, nothing is lost.
+	ErrBarrierTimeout = errors.New("requests in flight did not finish in time")
+	// ErrPreimage: a preimage could not be saved, so the snapshot that needed it is lost; the
+	// volume and its dirty map are whole, and the next snapshot covers what this one would have.
+	ErrPreimage = errors.New("a preimage could not be saved")
+	// ErrReleased: the ended epoch was released.
+	ErrReleased = errors.New("the snapshot's epoch was released")
+	// ErrSuperseded: a block that the ended epoch didn't change was asked for, and it has been
+	// changed since. The snapshot's parent has it.
+	ErrSuperseded = errors.New("block is unchanged in this epoch and was changed later; the parent snapshot has it")
+	// ErrClosed: the volume is closed.
+	ErrClosed = errors.New("the volume is closed")
+)
+
+// Config says what a Volume is made of. The Volume takes over Tree, not DB.
+type Config struct {
+	Tree  *backing.Tree
+	DB    any          // *index.DB as soon as it is there
+	State string       // the state directory; epochs/ and preimages/ below it are the Volume's
+	Log   *slog.Logger // nil: slog.Default
+	// Takeover: a server has ended and this one goes on with its mount. The marks in files are
+	// whole, and nothing can have changed behind the volume's back.
+	Takeover bool
+	// BarrierTimeout bounds how long a barrier keeps the gate closed while it waits for requests in flight; 0: 2 s.
+	BarrierTimeout time.Duration
+}
+
+// DirtyFile is what has changed of one inode since the newest complete snapshot.
+type DirtyFile struct {
+	Ino    uint64
+	Path   string // of the live volume, relative to its root; empty: the inode has no name any more
+	Bytes  int64  // of dirty blocks within the file's size; all of the file if its whole content counts as dirty
+	Whole  bool   // the whole content counts as dirty
+	Ranges []DirtyRange
+}
+
+// DirtyRange is a range of bytes, block aligned except at the file's end.
+type DirtyRange struct{ Off, Len int64 }
