@@ -17,4 +17,4 @@
 //	Internal            everything else; details are in STATE/log/agent.log, never in the message
 package api
 
-//go:generate protoc --plugin=protoc-gen-go=../../.tools/protoc-gen-go --plugin=protoc-gen-go-grpc=../../.tools/protoc-gen-go-grpc --go_out=. --go_opt=paths=source_relative --go-grpc_out=. --go-grpc_opt=paths=source_relative volume.proto
+//go:generate make -C ../.. proto

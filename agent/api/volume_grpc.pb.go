@@ -2,7 +2,7 @@
 // versions:
 // - protoc-gen-go-grpc v1.6.2
 // - protoc             v3.21.12
-// source: volume.proto
+// source: agent/api/volume.proto
 
 package api
 
@@ -561,5 +561,5 @@ var Volume_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 	},
-	Metadata: "volume.proto",
+	Metadata: "agent/api/volume.proto",
 }

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+const (
+	factsName    = "volume.json"
+	factsVersion = 1
+)
+
+// Facts is STATE/volume.json: what commands must know of a volume to find it, mounted or not. It is for finding only;
+// whatever correctness rests on is in the index.
+type Facts struct {
+	FormatVersion int       `json:"format_version"`
+	Backing       string    `json:"backing"` // canonical path
+	Mount         string    `json:"mount"`   // where it is mounted, or was last
+	Cache         string    `json:"cache"`
+	SnapDir       string    `json:"snapdir"`
+	Mounted       time.Time `json:"mounted"`
+	HolderPID     int       `json:"holder_pid"` // of the last mount
+}
+
+// ErrNewerFormat is what reading the state of a later graphvol gives.
+var ErrNewerFormat = errors.New("made by a newer graphvol")
+
+// ReadFacts reads STATE/volume.json; os.ErrNotExist if this is no state directory.
+func ReadFacts(state string) (Facts, error) {
+	var f Facts
+	b, err := os.ReadFile(filepath.Join(state, factsName))
+	if err != nil {
+		return f, fmt.Errorf("read the volume's facts: %w", err)
+	}
+	if err := json.Unmarshal(b, &f); err != nil {
+		return f, fmt.Errorf("%s is damaged (%w): remove it and mount the volume again", filepath.Join(state, factsName), err)
+	}
+	if f.FormatVersion > factsVersion {
+		return f, fmt.Errorf("the state directory %s is of format %d, this graphvol knows %d: %w; install that version",
+			state, f.FormatVersion, factsVersion, ErrNewerFormat)
+	}
+	return f, nil
+}
+
+// WriteFacts replaces STATE/volume.json atomically.
+func WriteFacts(state string, f Facts) error {
+	f.FormatVersion = factsVersion
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write the volume's facts: %w", err)
+	}
+	tmp := filepath.Join(state, factsName+".tmp")
+	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+		return fmt.Errorf("write the volume's facts: %w", err)
+	}
+	if err := os.Rename(tmp, filepath.Join(state, factsName)); err != nil {
+		return fmt.Errorf("write the volume's facts: %w", err)
+	}
+	return nil
+}
+
+// IsState reports whether the directory is a volume's state directory.
+func IsState(dir string) bool {
+	for _, name := range []string{factsName, "index.db"} {
+		if st, err := os.Stat(filepath.Join(dir, name)); err == nil && st.Mode().IsRegular() {
+			return true
+		}
+	}
+	return false
+}
+
+// DefaultState is the state directory that belongs to a backing directory if none is given: beside it.
+func DefaultState(backing string) string { return backing + ".graphvol" }
