@@ -1,0 +1,155 @@
+package chunkstore
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"sync"
+
+	"graphvol/chunkstore/target"
+)
+
+// packCache holds packs open: the most recently used, and those being read.
+type packCache struct {
+	target target.Target
+	limit  int
+	mu     struct {
+		sync.Mutex
+		byID map[PackID]*packHandle
+		lru  list.List // of *packHandle, most recently used first; exactly those in byID
+	}
+}
+
+type packHandle struct {
+	id     PackID
+	obj    target.Object
+	header [headerLen]byte // checked
+
+	// Under the cache's lock:
+	refs int           // readers
+	elem *list.Element // nil once evicted; the last reader closes then
+}
+
+func newPackCache(t target.Target, limit int) *packCache {
+	c := &packCache{target: t, limit: limit}
+	c.mu.byID = make(map[PackID]*packHandle)
+	return c
+}
+
+// acquire opens a pack, or finds it open, and checks its header. Every handle must be released.
+func (c *packCache) acquire(ctx context.Context, id PackID) (*packHandle, error) {
+	if h := c.lookup(id); h != nil {
+		return h, nil
+	}
+	h, err := c.openPack(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	if other := c.mu.byID[id]; other != nil { // opened by another reader meanwhile
+		other.refs++
+		c.mu.Unlock()
+		h.obj.Close()
+		return other, nil
+	}
+	h.refs = 1
+	h.elem = c.mu.lru.PushFront(h)
+	c.mu.byID[id] = h
+	idle := c.trimLocked()
+	c.mu.Unlock()
+	for _, h := range idle {
+		h.obj.Close()
+	}
+	return h, nil
+}
+
+func (c *packCache) lookup(id PackID) *packHandle {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	h := c.mu.byID[id]
+	if h != nil {
+		h.refs++
+		c.mu.lru.MoveToFront(h.elem)
+	}
+	return h
+}
+
+func (c *packCache) openPack(ctx context.Context, id PackID) (*packHandle, error) {
+	obj, err := c.target.Open(ctx, id.name())
+	if err != nil {
+		return nil, err
+	}
+	h := &packHandle{id: id, obj: obj}
+	if obj.Size() < minPackLen {
+		obj.Close()
+		return nil, &CorruptError{Pack: id, Reason: "the pack is cut off"}
+	}
+	err = readFull(obj, h.header[:], 0)
+	if err == nil {
+		err = checkHeader(h.header[:])
+	}
+	if err != nil {
+		obj.Close()
+		if errors.Is(err, ErrNewerFormat) {
+			return nil, err
+		}
+		return nil, &CorruptError{Pack: id, Reason: "bad header", Err: err}
+	}
+	return h, nil
+}
+
+func (c *packCache) release(h *packHandle) {
+	c.mu.Lock()
+	h.refs--
+	last := h.refs == 0 && h.elem == nil
+	c.mu.Unlock()
+	if last {
+		h.obj.Close()
+	}
+}
+
+// trimLocked takes the least recently used packs out and returns those that the caller must close.
+func (c *packCache) trimLocked() []*packHandle {
+	var idle []*packHandle
+	for c.mu.lru.Len() > c.limit {
+		if h := c.evictLocked(c.mu.lru.Back().Value.(*packHandle)); h != nil {
+			idle = append(idle, h)
+		}
+	}
+	return idle
+}
+
+func (c *packCache) evictLocked(h *packHandle) *packHandle {
+	c.mu.lru.Remove(h.elem)
+	h.elem = nil
+	delete(c.mu.byID, h.id)
+	if h.refs > 0 {
+		return nil
+	}
+	return h
+}
+
+// drop forgets a pack that is about to be removed.
+func (c *packCache) drop(id PackID) {
+	c.mu.Lock()
+	var idle *packHandle
+	if h := c.mu.byID[id]; h != nil {
+		idle = c.evictLocked(h)
+	}
+	c.mu.Unlock()
+	if idle != nil {
+		idle.obj.Close()
+	}
+}
+
+func (c *packCache) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for c.mu.lru.Len() > 0 {
+		if h := c.evictLocked(c.mu.lru.Back().Value.(*packHandle)); h != nil {
+			errs = append(errs, h.obj.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

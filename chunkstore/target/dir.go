@@ -1,0 +1,304 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dir is a target in a directory of a local filesystem.
+//
+// An upload is a file in the subdirectory .tmp, locked by its writer. Commit does, in this order: fsync of the
+// file, rename to its name, fsync of every directory that got a new entry. Files in .tmp that nobody has locked
+// are leftovers of a process that died; OpenDir removes them.
+type Dir struct {
+	root string
+	mu   struct {
+		sync.Mutex
+		known map[string]bool // directories that are durable in their parents
+	}
+}
+
+var (
+	_ Target = (*Dir)(nil)
+	_ Upload = (*dirUpload)(nil)
+	_ Object = (*dirObject)(nil)
+)
+
+const (
+	tmpDir = ".tmp"
+	// writebackStep is how many bytes are written before the kernel is told to start writing them to the disk.
+	writebackStep = 4 << 20
+)
+
+// OpenDir opens the target in the directory root, creates it (mode 0700) if it is missing, and removes
+// what uploads of dead processes left behind.
+func OpenDir(root string) (*Dir, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("open target: %w", err)
+	}
+	d := &Dir{root: root}
+	d.mu.known = make(map[string]bool)
+	if err := os.MkdirAll(filepath.Join(root, tmpDir), 0o700); err != nil {
+		return nil, fmt.Errorf("open target: %w", err)
+	}
+	for _, dir := range []string{filepath.Dir(root), root} {
+		if err := syncDir(dir); err != nil {
+			return nil, fmt.Errorf("open target: %w", err)
+		}
+	}
+	if err := d.removeLeftovers(); err != nil {
+		return nil, fmt.Errorf("open target %s: remove leftovers: %w", root, err)
+	}
+	return d, nil
+}
+
+// String returns the directory.
+func (d *Dir) String() string { return d.root }
+
+func (d *Dir) removeLeftovers() error {
+	entries, err := os.ReadDir(filepath.Join(d.root, tmpDir))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := filepath.Join(d.root, tmpDir, e.Name())
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			err = os.Remove(name)
+		}
+		f.Close()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Create begins an upload.
+func (d *Dir) Create(ctx context.Context) (Upload, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	// A sweep by another process between the creation and the lock takes the file away: then make another.
+	for range 10 {
+		f, err := os.CreateTemp(filepath.Join(d.root, tmpDir), "up-*")
+		if err != nil {
+			return nil, fmt.Errorf("begin upload: %w", err)
+		}
+		u := &dirUpload{dir: d, f: f}
+		var st unix.Stat_t
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil &&
+			unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink == 1 {
+			return u, nil
+		}
+		_ = u.Abort()
+	}
+	return nil, fmt.Errorf("begin upload in %s: files vanish as soon as they are created", d.root)
+}
+
+// Open opens an object.
+func (d *Dir) Open(ctx context.Context, name string) (Object, error) {
+	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(filepath.Join(d.root, name))
+	if err != nil {
+		return nil, fmt.Errorf("open object: %w", err)
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open object", Path: f.Name(), Err: fs.ErrNotExist}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &dirObject{File: f, size: st.Size()}, nil
+}
+
+// List walks the directories that can hold names with the prefix.
+func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
+	var out []Info
+	start := filepath.Join(d.root, filepath.FromSlash(path.Dir("/"+prefix+"x")))
+	err := filepath.WalkDir(start, func(p string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(d.root, p)
+		if err != nil {
+			return err
+		}
+		if e.IsDir() {
+			if rel == tmpDir {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasPrefix(rel, prefix) || !e.Type().IsRegular() || CheckName(rel) != nil {
+			return nil
+		}
+		st, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		out = append(out, Info{Name: rel, Size: st.Size()})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list target %s: %w", d.root, err)
+	}
+	slices.SortFunc(out, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Remove removes an object. The removal need not be durable: an object that comes back after a power
+// cut is one that nothing refers to.
+func (d *Dir) Remove(ctx context.Context, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(d.root, name)); err != nil {
+		return fmt.Errorf("remove object: %w", err)
+	}
+	return nil
+}
+
+// makeParents creates the directories above name and makes them durable.
+func (d *Dir) makeParents(name string) error {
+	dir := path.Dir(name)
+	if dir == "." {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.mu.known[dir] {
+		return nil
+	}
+	done := ""
+	for elem := range strings.SplitSeq(dir, "/") {
+		parent := filepath.Join(d.root, done)
+		done = path.Join(done, elem)
+		if d.mu.known[done] {
+			continue
+		}
+		if err := os.Mkdir(filepath.Join(d.root, done), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		// Also when it was there: whoever made it may have died before its own fsync.
+		if err := syncDir(parent); err != nil {
+			return err
+		}
+		d.mu.known[done] = true
+	}
+	return nil
+}
+
+type dirObject struct {
+	*os.File
+	size int64
+}
+
+func (o *dirObject) Size() int64 { return o.size }
+
+type dirUpload struct {
+	dir     *Dir
+	f       *os.File
+	written int64
+	started int64 // started <= written: up to here writeback was asked for
+}
+
+func (u *dirUpload) Write(p []byte) (int, error) {
+	n, err := u.f.Write(p)
+	u.written += int64(n)
+	if u.written-u.started >= writebackStep {
+		// Only a hint, so that Commit's fsync finds little left to do: an error shows there again.
+		_ = unix.SyncFileRange(int(u.f.Fd()), u.started, u.written-u.started, unix.SYNC_FILE_RANGE_WRITE)
+		u.started = u.written
+	}
+	return n, err
+}
+
+func (u *dirUpload) Commit(ctx context.Context, name string) error {
+	err := u.commit(ctx, name)
+	if err != nil {
+		return errors.Join(fmt.Errorf("store object %s in %s: %w", name, u.dir.root, err), u.Abort())
+	}
+	return nil
+}
+
+func (u *dirUpload) commit(ctx context.Context, name string) error {
+	if u.f == nil {
+		return fs.ErrClosed
+	}
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := u.f.Sync(); err != nil {
+		return err
+	}
+	if err := u.dir.makeParents(name); err != nil {
+		return err
+	}
+	final := filepath.Join(u.dir.root, name)
+	if err := os.Rename(u.f.Name(), final); err != nil {
+		return err
+	}
+	// From here on Abort must not touch the name in .tmp any more; it is gone.
+	f := u.f
+	u.f = nil
+	return errors.Join(f.Close(), syncDir(filepath.Dir(final)))
+}
+
+func (u *dirUpload) Abort() error {
+	if u.f == nil {
+		return nil
+	}
+	f := u.f
+	u.f = nil
+	err := os.Remove(f.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

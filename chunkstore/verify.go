@@ -1,0 +1,149 @@
+package chunkstore
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+
+	"graphvol/chunkstore/target"
+)
+
+// Packs lists the packs on the target.
+func (s *Store) Packs(ctx context.Context) ([]PackInfo, error) {
+	infos, err := s.target.List(ctx, packPrefix)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]PackInfo, 0, len(infos))
+	for _, in := range infos {
+		if id, ok := parsePackName(in.Name); ok {
+			out = append(out, PackInfo{ID: id, Size: in.Size})
+		}
+	}
+	return out, nil
+}
+
+// ReadTrailer returns the chunks of a pack in the order of their records. A pack whose trailer is damaged is a *CorruptError.
+func (s *Store) ReadTrailer(ctx context.Context, id PackID) ([]Located, error) {
+	h, err := s.packs.acquire(ctx, id)
+	if err != nil {
+		return nil, packError(id, err)
+	}
+	defer s.packs.release(h)
+	chunks, _, err := readTrailer(h)
+	return chunks, err
+}
+
+func packError(id PackID, err error) error {
+	if errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return &CorruptError{Pack: id, Reason: "the pack is missing", Err: err}
+	}
+	return fmt.Errorf("open pack %s: %w", id, err)
+}
+
+// readTrailer also returns where the records end.
+func readTrailer(h *packHandle) ([]Located, int64, error) {
+	size := h.obj.Size()
+	bad := func(off int64, err error) ([]Located, int64, error) {
+		return nil, 0, &CorruptError{Pack: h.id, Offset: uint32(min(off, math.MaxUint32)), Reason: "bad trailer", Err: err}
+	}
+	var foot [footerLen]byte
+	if _, err := h.obj.ReadAt(foot[:], size-footerLen); err != nil && !errors.Is(err, io.EOF) {
+		return bad(size-footerLen, err)
+	}
+	f, err := decodeFooter(foot[:], h.header[:], size)
+	if err != nil {
+		return bad(size-footerLen, err)
+	}
+	off := int64(f.trailerOff)
+	trailer := make([]byte, f.trailerLen())
+	if n, err := h.obj.ReadAt(trailer, off); n < len(trailer) {
+		return bad(off, err)
+	}
+	if got := trailerFooter(trailer, 0, 0); got.sum != f.sum {
+		return bad(off, errors.New("the trailer's hash differs"))
+	} else if got.packID() != h.id {
+		return bad(off, fmt.Errorf("this is pack %s under a wrong name", got.packID()))
+	}
+	chunks, err := decodeTrailer(trailer, h.id, f.trailerOff)
+	if err != nil {
+		return bad(off, err)
+	}
+	return chunks, off, nil
+}
+
+// VerifyPack reads a whole pack and checks every byte of it. All damage found is joined into the error: one
+// *CorruptError for each damaged chunk, or for what surrounds them.
+func (s *Store) VerifyPack(ctx context.Context, id PackID) error {
+	var damage []error
+	err := s.eachRecord(ctx, id, func(l *Located, rec []byte, err error) error {
+		if err == nil {
+			err = s.verifyRecord(l, rec)
+		}
+		if errors.Is(err, ErrCorrupt) {
+			damage = append(damage, err)
+			err = nil
+		}
+		return err
+	})
+	return errors.Join(append(damage, err)...)
+}
+
+func (s *Store) verifyRecord(l *Located, rec []byte) error {
+	buf := s.bufs.get(int(l.RawLen))
+	defer s.bufs.put(buf)
+	chunk, err := s.decodeRecord(l, rec, buf.b)
+	if err == nil && Sum(chunk) != l.ID {
+		err = l.corrupt("the bytes are not those of the chunk", nil)
+	}
+	return err
+}
+
+// eachRecord reads a pack from begin to end. fn gets each record, or the error of reading it; its own error ends the walk.
+func (s *Store) eachRecord(ctx context.Context, id PackID, fn func(l *Located, rec []byte, err error) error) error {
+	h, err := s.packs.acquire(ctx, id)
+	if err != nil {
+		return packError(id, err)
+	}
+	defer s.packs.release(h)
+	chunks, end, err := readTrailer(h)
+	if err != nil {
+		return err
+	}
+	return s.walkRecords(ctx, h.obj, chunks, end, fn)
+}
+
+func (s *Store) walkRecords(ctx context.Context, obj target.Object, chunks []Located, end int64,
+	fn func(l *Located, rec []byte, err error) error) error {
+	r := bufio.NewReaderSize(io.NewSectionReader(obj, headerLen, end-headerLen), 1<<20)
+	buf := s.bufs.get(recordHeader)
+	defer s.bufs.put(buf)
+	for i := range chunks {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		l := &chunks[i]
+		if cap(buf.b) < int(l.Length) {
+			buf.b = make([]byte, l.Length)
+		}
+		rec := buf.b[:l.Length]
+		_, err := io.ReadFull(r, rec)
+		if err != nil {
+			// The medium can't read here; what follows may still be readable.
+			err = l.unreadable(err)
+			next := int64(l.Offset) + int64(l.Length)
+			r.Reset(io.NewSectionReader(obj, next, end-next))
+		}
+		if err := fn(l, rec, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
