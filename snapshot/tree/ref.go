@@ -1,6 +1,14 @@
 package tree
 
-import "graphvol/chunkstore"
+import (
+	"bytes"
+	"encoding/binary"
+
+	"graphvol/chunkstore"
+)
+
+// InlineMax is the greatest length in bytes of a node that lies in its Ref instead of in a chunk.
+const InlineMax = 256
 
 // Ref refers to a map: by the id of its root node, or, if the root node is small, by holding it.
 // The zero Ref is the empty map. Two Refs to maps with the same entries are equal.
@@ -8,4 +16,39 @@ type Ref struct {
 	Count  uint64        // entries in the map
 	ID     chunkstore.ID // of the root node; zero if it is in Inline
 	Inline []byte        // the root node, of at most InlineMax bytes; never written to
+}
+
+// Equal tells whether both refer to the same entries.
+func (r Ref) Equal(o Ref) bool {
+	return r.Count == o.Count && r.ID == o.ID && bytes.Equal(r.Inline, o.Inline)
+}
+
+func (r Ref) appendTo(b []byte) []byte {
+	b = binary.AppendUvarint(b, r.Count)
+	if r.Count == 0 {
+		return b
+	}
+	b = appendBytes(b, r.Inline)
+	if len(r.Inline) == 0 {
+		b = append(b, r.ID[:]...)
+	}
+	return b
+}
+
+func (d *decoder) ref() (r Ref) {
+	if r.Count = d.uvarint(); r.Count == 0 {
+		return Ref{}
+	}
+	n := d.uvarint()
+	if n > InlineMax {
+		d.fail("inlined node of %d bytes", n)
+	}
+	if n > 0 {
+		r.Inline = d.bytes(n)
+		return r
+	}
+	if r.ID = d.id(); r.ID.IsZero() {
+		d.fail("reference to no chunk")
+	}
+	return r
 }
