@@ -50,16 +50,18 @@ func (v *Volume) Release(ino uint64, write bool) {}
 func (v *Volume) Write(ino uint64, p []byte, off int64, fl WriteFlags) (int, error) {
 	return 0, syscall.ENOSYS
 }
-func (v *Volume) Fallocate(ino uint64, mode uint32, off, n int64) error { return syscall.ENOSYS }
+func (v *Volume) Fallocate(c Caller, ino uint64, mode uint32, off, n int64) error {
+	return syscall.ENOSYS
+}
 func (v *Volume) CopyRange(src uint64, soff int64, dst uint64, doff int64, n int) (int, error) {
 	return 0, syscall.ENOSYS
 }
 func (v *Volume) Fsync(ino uint64, datasync bool) error    { return syscall.ENOSYS }
 func (v *Volume) FsyncDir(ino uint64, datasync bool) error { return syscall.ENOSYS }
-func (v *Volume) Setxattr(ino uint64, name string, val []byte, flags int) error {
+func (v *Volume) Setxattr(c Caller, ino uint64, name string, val []byte, flags int) error {
 	return syscall.ENOSYS
 }
-func (v *Volume) Removexattr(ino uint64, name string) error { return syscall.ENOSYS }
+func (v *Volume) Removexattr(c Caller, ino uint64, name string) error { return syscall.ENOSYS }
 
 func (v *Volume) Barrier(ctx context.Context) (*Ended, time.Duration, error) {
 	return nil, 0, syscall.ENOSYS

@@ -2,11 +2,13 @@
 package cow
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
 
 	"graphvol/fs/cow/backing"
+	"graphvol/index"
 )
 
 // The volume speaks of attributes and callers as the backing does.
@@ -50,12 +52,21 @@ var (
 	ErrClosed = errors.New("the volume is closed")
 )
 
+// Recorded gives what the newest complete snapshot recorded of every inode, ascending by number. It is how
+// changes made behind a volume's back are found. Implemented by snapshot's repository.
+type Recorded interface {
+	// Each calls fn for each inode until fn fails, and returns its error. known is false where there is no
+	// complete snapshot: then the next one is full and nothing needs comparing.
+	Each(ctx context.Context, fn func(ino uint64, id index.Ident) error) (known bool, err error)
+}
+
 // Config says what a Volume is made of. The Volume takes over Tree, not DB.
 type Config struct {
-	Tree  *backing.Tree
-	DB    any          // *index.DB as soon as it is there
-	State string       // the state directory; epochs/ and preimages/ below it are the Volume's
-	Log   *slog.Logger // nil: slog.Default
+	Tree     *backing.Tree
+	DB       any          // *index.DB as soon as it is there
+	State    string       // the state directory; epochs/ and preimages/ below it are the Volume's
+	Log      *slog.Logger // nil: slog.Default
+	Recorded Recorded     // nil: as if no snapshot were complete
 	// Takeover: a server has ended and this one goes on with its mount. The marks in files are
 	// whole, and nothing can have changed behind the volume's back.
 	Takeover bool
