@@ -1,0 +1,110 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// aLongTimeAgo is a deadline that has passed.
+var aLongTimeAgo = time.Unix(1, 0)
+
+// Unmount unmounts the volume at point and waits until the processes behind it have ended, so that its state is on disk and a new mount can follow.
+// infoPath is the holder's pid file; empty: don't wait. *BusyError says who uses the mount; ErrNotMounted that there is none.
+// A dead mount is detached.
+func Unmount(ctx context.Context, point, infoPath string) error {
+	m, ok, err := MountAt(point)
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", point, err)
+	}
+	if !ok || m.FSType != FSType {
+		return fmt.Errorf("%s: %w", point, ErrNotMounted)
+	}
+	var in Info
+	if infoPath != "" {
+		if in, err = ReadInfo(infoPath); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if probe(ctx, m.Point, probeTimeout) == dead {
+		return detach(m.Point)
+	}
+	if err := unmount(m); err != nil {
+		return err
+	}
+	for _, p := range []Process{in.Server, in.Holder} {
+		if err := p.Wait(ctx); err != nil {
+			return fmt.Errorf("%s is unmounted, but process %d has not ended: %w", point, p.PID, err)
+		}
+	}
+	return nil
+}
+
+// unmount unmounts in an orderly way: the kernel writes its dirty pages back first, so the server must be running.
+func unmount(m Mount) error {
+	err := unix.Unmount(m.Point, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EPERM) {
+		err = unmountHelper(m.Point, "-u")
+	}
+	if errors.Is(err, unix.EBUSY) {
+		return busy(m)
+	}
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", m.Point, err)
+	}
+	return nil
+}
+
+// detach removes a mount from the tree whatever uses it.
+func detach(point string) error {
+	err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EPERM) {
+		err = unmountHelper(point, "-uz")
+	}
+	if err != nil {
+		return fmt.Errorf("detach the mount at %s: %w", point, err)
+	}
+	return nil
+}
+
+func unmountHelper(point, flag string) error {
+	bin, err := helperPath()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(bin, flag, "--", point)
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	out, err := cmd.CombinedOutput()
+	if err != nil && strings.Contains(string(out), "busy") {
+		return unix.EBUSY
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %s", bin, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// busy finds out who is to blame.
+func busy(m Mount) error {
+	e := &BusyError{Point: m.Point}
+	var err error
+	if e.Users, err = Users(m); err != nil {
+		return fmt.Errorf("%s is busy, and its users can't be found: %w", m.Point, err)
+	}
+	all, err := Mounts()
+	if err != nil {
+		return err
+	}
+	for _, o := range all {
+		if o.Parent == m.ID {
+			e.Submounts = append(e.Submounts, o.Point)
+		}
+	}
+	return e
+}
