@@ -1,0 +1,16 @@
+package snapshot
+
+import "errors"
+
+var (
+	// ErrNoSnapshot says that a reference names no snapshot, or more than one.
+	ErrNoSnapshot = errors.New("no such snapshot")
+	// ErrBadName says that a name can't be that of a snapshot.
+	ErrBadName = errors.New("bad snapshot name")
+	// ErrNotComplete says that a snapshot can't be read, because it isn't sealed yet or never will be.
+	ErrNotComplete = errors.New("snapshot is not complete")
+	// ErrNewerFormat says that a manifest was written by a newer version of the software.
+	ErrNewerFormat = errors.New("written in a newer format; use the version of graphvol that wrote it, or a later one")
+	// ErrBadManifest says that a manifest isn't one.
+	ErrBadManifest = errors.New("bad manifest")
+)
