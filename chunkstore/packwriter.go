@@ -1,19 +1,14 @@
 package chunkstore
 
 import (
-	"bufio"
 	"context"
 	"sync"
 
 	"graphvol/chunkstore/target"
 )
 
-const (
-	// packBuffer gathers small records into one write; larger ones pass it by.
-	packBuffer = 256 << 10
-	// syncing bounds the full packs that are being made durable while the next one is filled.
-	syncing = 2
-)
+// syncing bounds the full packs that are being made durable while the next one is filled.
+const syncing = 2
 
 // writePacks puts records into packs until there are no more.
 func (w *Writer) writePacks() {
@@ -82,9 +77,8 @@ func (w *Writer) announce(id PackID) {
 // packWriter writes one pack.
 type packWriter struct {
 	upload  target.Upload
-	buf     *bufio.Writer
 	nonce   [nonceLen]byte
-	off     int64 // bytes written, also those still in buf
+	off     int64 // bytes written
 	entries []entry
 }
 
@@ -93,13 +87,15 @@ func newPackWriter(ctx context.Context, t target.Target, nonce [nonceLen]byte) (
 	if err != nil {
 		return nil, err
 	}
-	pw := &packWriter{upload: u, buf: bufio.NewWriterSize(u, packBuffer), nonce: nonce, off: headerLen}
-	_, _ = pw.buf.Write(appendHeader(nil)) // bufio keeps an error until Flush
-	return pw, nil
+	if _, err := u.Write(appendHeader(nil)); err != nil {
+		_ = u.Abort()
+		return nil, err
+	}
+	return &packWriter{upload: u, nonce: nonce, off: headerLen}, nil
 }
 
 func (pw *packWriter) add(r *record) error {
-	if _, err := pw.buf.Write(r.buf.b); err != nil {
+	if _, err := pw.upload.Write(r.buf.b); err != nil {
 		return err
 	}
 	pw.off += int64(len(r.buf.b))
@@ -109,11 +105,9 @@ func (pw *packWriter) add(r *record) error {
 
 // finish writes the trailer and makes the pack durable. Its id isn't known before; announce gets it before the target does.
 func (pw *packWriter) finish(ctx context.Context, announce func(PackID)) (PackInfo, []Located, error) {
-	trailer := appendTrailer(make([]byte, 0, nonceLen+entryLen*len(pw.entries)), pw.nonce, pw.entries)
+	trailer := appendTrailer(make([]byte, 0, nonceLen+entryLen*len(pw.entries)+footerLen), pw.nonce, pw.entries)
 	f := trailerFooter(trailer, uint64(pw.off), len(pw.entries))
-	_, _ = pw.buf.Write(trailer)
-	_, _ = pw.buf.Write(appendFooter(nil, appendHeader(nil), f))
-	if err := pw.buf.Flush(); err != nil {
+	if _, err := pw.upload.Write(appendFooter(trailer, appendHeader(nil), f)); err != nil {
 		_ = pw.upload.Abort()
 		return PackInfo{}, nil, err
 	}

@@ -22,6 +22,7 @@ import (
 // are leftovers of a process that died; OpenDir removes them.
 type Dir struct {
 	root string
+	bufs sync.Pool // of *[]byte, see newBuffer
 	mu   struct {
 		sync.Mutex
 		known map[string]bool // directories that are durable in their parents
@@ -30,15 +31,10 @@ type Dir struct {
 
 var (
 	_ Target = (*Dir)(nil)
-	_ Upload = (*dirUpload)(nil)
 	_ Object = (*dirObject)(nil)
 )
 
-const (
-	tmpDir = ".tmp"
-	// writebackStep is how many bytes are written before the kernel is told to start writing them to the disk.
-	writebackStep = 4 << 20
-)
+const tmpDir = ".tmp"
 
 // OpenDir opens the target in the directory root, creates it (mode 0700) if it is missing, and removes
 // what uploads of dead processes left behind.
@@ -48,6 +44,7 @@ func OpenDir(root string) (*Dir, error) {
 		return nil, fmt.Errorf("open target: %w", err)
 	}
 	d := &Dir{root: root}
+	d.bufs.New = func() any { return newBuffer() }
 	d.mu.known = make(map[string]bool)
 	if err := os.MkdirAll(filepath.Join(root, tmpDir), 0o700); err != nil {
 		return nil, fmt.Errorf("open target: %w", err)
@@ -101,7 +98,7 @@ func (d *Dir) Create(ctx context.Context) (Upload, error) {
 		if err != nil {
 			return nil, fmt.Errorf("begin upload: %w", err)
 		}
-		u := &dirUpload{dir: d, f: f}
+		u := &dirUpload{dir: d, f: f, written: make(chan error, 1)}
 		var st unix.Stat_t
 		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil &&
 			unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink == 1 {
@@ -228,71 +225,6 @@ type dirObject struct {
 }
 
 func (o *dirObject) Size() int64 { return o.size }
-
-type dirUpload struct {
-	dir     *Dir
-	f       *os.File
-	written int64
-	started int64 // started <= written: up to here writeback was asked for
-}
-
-func (u *dirUpload) Write(p []byte) (int, error) {
-	n, err := u.f.Write(p)
-	u.written += int64(n)
-	if u.written-u.started >= writebackStep {
-		// Only a hint, so that Commit's fsync finds little left to do: an error shows there again.
-		_ = unix.SyncFileRange(int(u.f.Fd()), u.started, u.written-u.started, unix.SYNC_FILE_RANGE_WRITE)
-		u.started = u.written
-	}
-	return n, err
-}
-
-func (u *dirUpload) Commit(ctx context.Context, name string) error {
-	err := u.commit(ctx, name)
-	if err != nil {
-		return errors.Join(fmt.Errorf("store object %s in %s: %w", name, u.dir.root, err), u.Abort())
-	}
-	return nil
-}
-
-func (u *dirUpload) commit(ctx context.Context, name string) error {
-	if u.f == nil {
-		return fs.ErrClosed
-	}
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := u.f.Sync(); err != nil {
-		return err
-	}
-	if err := u.dir.makeParents(name); err != nil {
-		return err
-	}
-	final := filepath.Join(u.dir.root, name)
-	if err := os.Rename(u.f.Name(), final); err != nil {
-		return err
-	}
-	// From here on Abort must not touch the name in .tmp any more; it is gone.
-	f := u.f
-	u.f = nil
-	return errors.Join(f.Close(), syncDir(filepath.Dir(final)))
-}
-
-func (u *dirUpload) Abort() error {
-	if u.f == nil {
-		return nil
-	}
-	f := u.f
-	u.f = nil
-	err := os.Remove(f.Name())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, f.Close())
-}
 
 func syncDir(dir string) error {
 	f, err := os.Open(dir)

@@ -44,7 +44,7 @@ type Target interface {
 	String() string
 }
 
-// Upload is an object being written. Exactly one of Commit and Abort ends it; Abort after Commit does nothing.
+// Upload is an object being written. Writes are buffered, so short ones are cheap; an error may show in a later call. Exactly one of Commit and Abort ends it; Abort after Commit does nothing.
 type Upload interface {
 	io.Writer
 	// Commit makes the object durable under name. After an error it may be there or not; a former one of that name
