@@ -1,0 +1,174 @@
+package volume
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Build builds the binary into dir and returns its path. Arguments go to go build.
+func Build(ctx context.Context, dir string, args ...string) (string, error) {
+	bin := filepath.Join(dir, "graphvol")
+	line := append([]string{"build", "-o", bin}, args...)
+	cmd := exec.CommandContext(ctx, "go", append(line, "graphvol/cmd/graphvol")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build graphvol/cmd/graphvol: %w: %s", err, out)
+	}
+	return bin, nil
+}
+
+// KillServer ends the serving process with SIGKILL; the holder is expected to start a new one.
+func (v *Volume) KillServer(ctx context.Context) error {
+	st, err := v.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if st.ServerPID <= 1 {
+		return fmt.Errorf("status says that the server's pid is %d", st.ServerPID)
+	}
+	return unix.Kill(st.ServerPID, unix.SIGKILL)
+}
+
+// KillAll ends server and holder with SIGKILL, as nothing but a broken machine does, and leaves the dead mount.
+func (v *Volume) KillAll(ctx context.Context) error {
+	st, err := v.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, pid := range []int{st.HolderPID, st.ServerPID} {
+		if pid > 1 {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+				return fmt.Errorf("kill %d: %w", pid, err)
+			}
+		}
+	}
+	for _, pid := range []int{st.HolderPID, st.ServerPID} {
+		if pid > 1 && !waitGone(pid, 10*time.Second) {
+			return fmt.Errorf("process %d is still there after kill -9", pid)
+		}
+	}
+	return nil
+}
+
+// processes are the volume's processes: those with the binary's path and one of the volume's directories in their command line.
+func (v *Volume) processes() []int {
+	var pids []int
+	for _, pid := range Processes(v.Bin) {
+		line := commandLine(pid)
+		if strings.Contains(line, v.Mount) || strings.Contains(line, v.Backing) || strings.Contains(line, v.StateDir()) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Processes lists all processes that run the binary.
+func Processes(bin string) []int {
+	var pids []int
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		exe, err := os.Readlink(dir + "/exe")
+		if err == nil && strings.TrimSuffix(exe, " (deleted)") == bin {
+			if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}
+
+func commandLine(pid int) string {
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return strings.ReplaceAll(string(raw), "\x00", " ")
+}
+
+// waitGone waits for the end of a process that is not necessarily a child. A zombie has ended.
+func waitGone(pid int, limit time.Duration) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	deadline := time.Now().Add(limit)
+	for {
+		ms := int(time.Until(deadline).Milliseconds())
+		if ms < 0 {
+			return false
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
+		if err == nil && n > 0 {
+			return true
+		}
+	}
+}
+
+// PeakRSS is the most memory that a process has used, in bytes.
+func PeakRSS(pid int) (int64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, fmt.Errorf("process %d: no VmHWM", pid)
+}
+
+// Mounted reports whether something is mounted at dir.
+func Mounted(dir string) bool {
+	for _, m := range Mounts() {
+		if m == dir {
+			return true
+		}
+	}
+	return false
+}
+
+// Mounts lists the mount points of all FUSE mounts whose type or source names graphvol, and of any mount below a
+// temporary directory.
+func Mounts() []string {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var out []string
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		fields := strings.Fields(sc.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		point := unescape(fields[4])
+		if strings.Contains(sc.Text(), "graphvol") || strings.HasPrefix(point, os.TempDir()+"/") {
+			out = append(out, point)
+		}
+	}
+	return out
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
