@@ -235,13 +235,9 @@ func (h *holder) unmount() {
 	result := make(chan error, 1)
 	h.umount = result
 	go func() {
-		m, ok, err := MountAt(h.cfg.Mount)
-		switch {
-		case err != nil:
-		case !ok || m.FSType != FSType || m.Source != h.cfg.Backing:
-			err = fmt.Errorf("%s is covered by another mount: unmount that first", h.cfg.Mount)
-		default:
-			err = unmount(m)
+		err := h.onTop()
+		if err == nil {
+			err = unmount(h.at)
 		}
 		result <- err
 	}()

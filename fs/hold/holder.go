@@ -19,6 +19,7 @@ import (
 type Config struct {
 	Backing string   // an existing directory; may be the same as Mount
 	Mount   string   // an existing directory
+	Source  string   // what mountinfo and df show as the source; empty: Backing
 	Info    string   // path of the pid file
 	Argv    []string // command line of the server; Argv[0] is the program's absolute path
 	Env     []string // environment of the server; nil: as the holder's
@@ -33,8 +34,9 @@ type Config struct {
 	OnReady func(server int) // called each time that a server is ready, with its pid; may be nil
 	Signals <-chan os.Signal // replaces the process's SIGTERM, SIGINT and SIGUSR2; nil: those
 
-	QuickDeaths int // quick deaths in a row after which the holder gives up; 0: 12
-	noResend    bool
+	QuickDeaths int  // quick deaths in a row after which the holder gives up; 0: 12
+	noResend    bool // for tests: as if the kernel had no FUSE_NOTIFY_RESEND
+	helper      bool // for tests: as if mount(2) were not permitted
 }
 
 const (
@@ -50,7 +52,8 @@ type holder struct {
 	cfg     Config
 	log     *slog.Logger
 	backing *os.File
-	dev     int // the connection; -1 before the mount
+	dev     int   // the connection; -1 before the mount
+	at      Mount // what is mounted
 	argv0   string
 	info    Info
 	umount  chan error // result of an unmount that is under way; nil: none
@@ -119,6 +122,9 @@ func newHolder(ctx context.Context, cfg Config) (*holder, error) {
 	if h.cfg.Backing, err = filepath.Abs(cfg.Backing); err != nil {
 		return nil, err
 	}
+	if h.cfg.Source == "" {
+		h.cfg.Source = h.cfg.Backing
+	}
 	fd, err := unix.Open(h.cfg.Backing, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("backing directory %s: %w", h.cfg.Backing, err)
@@ -146,7 +152,7 @@ func raiseFileLimit() {
 // mount makes a new connection and forgets what belonged to an older one.
 func (h *holder) mount() error {
 	c := &h.cfg
-	fd, err := mountFuse(mountOptions{Point: c.Mount, Source: c.Backing, MaxRead: c.MaxRead, AllowOther: c.AllowOther, Suid: c.Suid, Dev: c.Dev, Log: h.log})
+	fd, err := mountFuse(mountOptions{Point: c.Mount, Source: c.Source, Helper: c.helper, MaxRead: c.MaxRead, AllowOther: c.AllowOther, Suid: c.Suid, Dev: c.Dev, Log: h.log})
 	if err != nil {
 		return err
 	}
@@ -155,6 +161,10 @@ func (h *holder) mount() error {
 	}
 	h.dev = fd
 	h.served = false
+	var ok bool
+	if h.at, ok, err = mountAt(c.Mount); err != nil || !ok {
+		return fmt.Errorf("%s was mounted, but is not in %s: %w", c.Mount, mountinfoPath, err)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mu.init, h.mu.negotiated = nil, nil
@@ -260,7 +270,20 @@ func (h *holder) abandon() {
 	if h.gone() {
 		return
 	}
-	if err := detach(h.cfg.Mount); err != nil {
+	err := h.onTop()
+	if err == nil {
+		err = detach(h.cfg.Mount)
+	}
+	if err != nil {
 		h.log.Error("a dead mount stays behind", "mount", h.cfg.Mount, "err", err)
 	}
+}
+
+// onTop makes sure that what would be unmounted is ours.
+func (h *holder) onTop() error {
+	m, ok, err := mountAt(h.cfg.Mount)
+	if err == nil && (!ok || m.ID != h.at.ID) {
+		err = fmt.Errorf("%s is covered by another mount: unmount that first", h.cfg.Mount)
+	}
+	return err
 }

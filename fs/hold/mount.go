@@ -21,11 +21,15 @@ type mountOptions struct {
 	MaxRead    int
 	AllowOther bool
 	Suid, Dev  bool
+	Helper     bool // don't try mount(2)
 	Log        *slog.Logger
 }
 
 // mountFuse mounts and returns the connection's descriptor (close-on-exec).
 func mountFuse(o mountOptions) (int, error) {
+	if o.Helper {
+		return mountHelper(o)
+	}
 	fd, err := mountDirect(o)
 	if err == nil {
 		return fd, nil

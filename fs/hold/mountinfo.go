@@ -53,19 +53,29 @@ func Volumes() ([]Mount, error) {
 	return vols, nil
 }
 
-// MountAt returns the mount that a look-up of path meets: the last one at exactly that path. It works on dead mounts too.
-// The second result is false if path is no mount point.
+// MountAt returns the mount that a look-up of path meets: the last one at exactly that path. It works on dead mounts too, and asks no server
+// if path is the mount point's absolute path. The second result is false if path is no mount point.
 func MountAt(path string) (Mount, bool, error) {
-	abs, err := resolve(path)
+	abs, err := filepath.Abs(path)
 	if err != nil {
 		return Mount{}, false, err
 	}
+	m, ok, err := mountAt(abs)
+	if ok || err != nil {
+		return m, ok, err
+	}
+	if abs, err = resolve(abs); err != nil {
+		return Mount{}, false, err
+	}
+	return mountAt(abs)
+}
+
+// mountAt is MountAt for a path that is absolute and free of symbolic links.
+func mountAt(abs string) (found Mount, ok bool, err error) {
 	all, err := Mounts()
 	if err != nil {
 		return Mount{}, false, err
 	}
-	var found Mount
-	ok := false
 	for _, m := range all {
 		if m.Point == abs {
 			found, ok = m, true
@@ -74,19 +84,11 @@ func MountAt(path string) (Mount, bool, error) {
 	return found, ok, nil
 }
 
-// resolve makes path absolute and free of symbolic links. The last component of a dead mount cannot be looked at, so then only what
-// is above it is resolved.
-func resolve(path string) (string, error) {
-	abs, err := filepath.Abs(path)
-	if err != nil {
-		return "", err
-	}
+// resolve frees an absolute path of symbolic links. The last component of a dead mount cannot be looked at, so then only what is above it is resolved.
+func resolve(abs string) (string, error) {
 	real, err := filepath.EvalSymlinks(abs)
-	if err == nil {
-		return real, nil
-	}
 	if !errors.Is(err, syscall.ENOTCONN) {
-		return "", err
+		return real, err
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
 	if err != nil {

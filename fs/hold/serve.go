@@ -56,6 +56,8 @@ const stopTimeout = 10 * time.Second
 func (s *Session) Serve(raw fuse.RawFileSystem, opts *fuse.MountOptions) error {
 	o := *opts
 	o.ExtraCapabilities |= fuse.CAP_HAS_RESEND
+	// With these set go-fuse would mount at the descriptor's path, over /dev/fuse itself.
+	o.DirectMount, o.DirectMountStrict = false, false
 	o.Logger = log.New(&logWriter{s}, "", 0)
 	srv, err := s.connect(raw, &o)
 	if err != nil {

@@ -1,0 +1,156 @@
+package hold
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+func TestParseMountinfo(t *testing.T) {
+	const text = `22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+36 22 0:53 / /srv/my\040graph\134x rw,nosuid,nodev shared:12 master:3 - fuse.graphvol /var/lib/a\011b rw,user_id=0,allow_other
+37 22 0:54 /sub /mnt rw - tmpfs none
+`
+	got, err := parseMountinfo(strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Mount{
+		{ID: 22, Parent: 1, Major: 8, Minor: 1, Root: "/", Point: "/", Options: "rw,relatime", FSType: "ext4", Source: "/dev/sda1", SuperOptions: "rw"},
+		{ID: 36, Parent: 22, Minor: 53, Root: "/", Point: `/srv/my graph\x`, Options: "rw,nosuid,nodev", FSType: FSType, Source: "/var/lib/a\tb", SuperOptions: "rw,user_id=0,allow_other"},
+		{ID: 37, Parent: 22, Minor: 54, Root: "/sub", Point: "/mnt", Options: "rw", FSType: "tmpfs", Source: "none"},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
+	}
+	for _, bad := range []string{"x", "1 2 3 / / rw - a b", "1 2 0:x / / rw - a b", "1 2 0:3 / - a b", "1 2 0:3 / / rw - a"} {
+		if _, err := parseMountinfo(strings.NewReader(bad)); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+func FuzzParseMountLine(f *testing.F) {
+	f.Add(`36 22 0:53 / /srv/my\040graph\134x rw shared:12 - fuse.graphvol a\011b rw`)
+	f.Fuzz(func(t *testing.T, line string) {
+		if m, err := parseMountLine(line); err == nil && len(m.Point) > len(line) {
+			t.Errorf("%q grew to %q", line, m.Point)
+		}
+	})
+}
+
+func FuzzDecodeMessage(f *testing.F) {
+	f.Add([]byte(`{"op":"hello","version":1,"takeover":true,"init":"AAA=","negotiated":{"resend":true},"count":2}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if m, err := decodeMessage(b); err == nil && m.Version > protocolVersion {
+			t.Error("a newer protocol is accepted")
+		}
+	})
+}
+
+func TestMountsSeesRoot(t *testing.T) {
+	m, ok, err := MountAt("/")
+	if err != nil || !ok || m.Point != "/" {
+		t.Errorf("%+v, %v, %v", m, ok, err)
+	}
+	if _, ok, err := MountAt(t.TempDir()); ok || err != nil {
+		t.Errorf("a plain directory: %v, %v", ok, err)
+	}
+}
+
+// A number that was used again must not be taken for the process that had it.
+func TestProcessIdentity(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Process.Kill()
+	p, err := ProcessOf(cmd.Process.Pid)
+	if err != nil || !p.Alive() {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	for _, other := range []Process{{p.PID, p.Start - 1, p.Boot}, {p.PID, p.Start, "another boot"}, {}} {
+		if other.Alive() {
+			t.Errorf("%+v lives", other)
+		}
+		if err := other.Signal(syscall.SIGKILL); !errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("signal to %+v: %v", other, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if err := p.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("wait: %v", err)
+	}
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	// Not reaped yet: it counts as ended all the same.
+	if err := p.Wait(context.Background()); err != nil || p.Alive() {
+		t.Errorf("wait: %v, alive %v", err, p.Alive())
+	}
+	cmd.Wait()
+}
+
+func TestInfoRoundTrip(t *testing.T) {
+	path := filepath.Join(t.TempDir(), InfoFile)
+	self, err := ProcessOf(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Info{Holder: self, Mount: "/m", Backing: "/b", Restarts: 2}
+	if err := want.write(path); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadInfo(path); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if err := checkInfo(path); !errors.Is(err, ErrInUse) {
+		t.Errorf("got %v", err)
+	}
+	os.WriteFile(path, []byte("{"), 0o600)
+	if _, err := ReadInfo(path); err == nil {
+		t.Error("half a file is accepted")
+	}
+	if err := checkInfo(path); err != nil {
+		t.Errorf("half a file keeps the state locked: %v", err)
+	}
+}
+
+func TestAttachWithoutHolder(t *testing.T) {
+	if _, err := Attach(nil); !errors.Is(err, ErrNoHolder) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestResent(t *testing.T) {
+	if Resent(&fuse.InHeader{Unique: 42}) || !Resent(&fuse.InHeader{Unique: 42 | 1<<63}) {
+		t.Error("the top bit tells")
+	}
+}
+
+func TestNoDevice(t *testing.T) {
+	_, err := mountDirect(mountOptions{Point: filepath.Join(t.TempDir(), "none")})
+	if err == nil {
+		t.Fatal("mounted at a path that isn't there")
+	}
+}
+
+func TestBusyErrorIsShort(t *testing.T) {
+	e := &BusyError{Point: "/m", Submounts: []string{"/m/x"}}
+	for pid := range 9 {
+		e.Users = append(e.Users, User{PID: pid, Command: "db", How: []string{"cwd", "/m/a", "/m/b", "map"}})
+	}
+	if s := e.Error(); !strings.Contains(s, "db (pid 0: cwd, /m/a and 2 more)") || !strings.Contains(s, "6 more") {
+		t.Error(s)
+	}
+}
