@@ -1,0 +1,247 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// FormatVersion is the version of the index that this software reads and writes.
+const FormatVersion = 1
+
+// Names of the top-level buckets; what they hold is in the package documentation.
+const (
+	bucketFormat       = "format"
+	bucketMeta         = "meta"
+	bucketSnapshots    = "snapshots"
+	bucketEpochs       = "epochs"
+	bucketPacks        = "packs"
+	bucketChunks       = "chunks"
+	bucketFingerprints = "fingerprints"
+
+	keyVersion = "version"
+)
+
+const (
+	defaultTimeout = time.Second
+	// Only address space: while the file is smaller than its mapping, a growing file needn't wait for readers.
+	mmapSize = 1 << 30
+)
+
+// Options for Open.
+type Options struct {
+	Log     *slog.Logger  // nil: nothing is logged
+	Timeout time.Duration // how long to wait for another process to release the index; 0: one second
+}
+
+// DB is an open index. All methods may be called concurrently.
+type DB struct {
+	path    string
+	log     *slog.Logger
+	bolt    *bbolt.DB
+	packs   packTable
+	intents *intentLog
+
+	// write serialises write transactions and lets Check keep them out.
+	write sync.Mutex
+}
+
+// Open opens the index at path, and makes it if it isn't there. Its directory must exist. Errors: ErrInUse,
+// ErrNewerFormat, ErrCorrupt, and those of the filesystem.
+func Open(path string, opts Options) (*DB, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Timeout <= 0 {
+		opts.Timeout = defaultTimeout
+	}
+	db := &DB{path: path, log: opts.Log}
+	if err := db.openBolt(opts.Timeout); err != nil {
+		return nil, fmt.Errorf("opening index %s: %w", path, err)
+	}
+	if err := db.load(); err != nil {
+		db.bolt.Close()
+		return nil, fmt.Errorf("opening index %s: %w", path, err)
+	}
+	return db, nil
+}
+
+func (db *DB) openBolt(timeout time.Duration) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer db.guard("the file", &err)
+	opts := &bbolt.Options{Timeout: timeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
+	if bits.UintSize == 64 {
+		opts.InitialMmapSize = mmapSize
+	}
+	db.bolt, err = bbolt.Open(db.path, 0o600, opts)
+	return db.boltError("the file", err)
+}
+
+// load checks the format, or makes a new index, and reads what is kept in memory.
+func (db *DB) load() error {
+	fresh, err := db.checkFormat()
+	if err != nil {
+		return err
+	}
+	// The log is made first: an index without its log would mean that the log was lost.
+	if db.intents, err = openIntentLog(intentPath(db.path), fresh, db.log); err != nil {
+		return err
+	}
+	if fresh {
+		err = db.initFormat()
+	}
+	if err == nil {
+		err = db.view("packs", db.packs.load)
+	}
+	if err != nil {
+		db.intents.close()
+	}
+	return err
+}
+
+// intentPath is where the intents of the index at path are kept.
+func intentPath(path string) string { return strings.TrimSuffix(path, ".db") + ".intents" }
+
+// checkFormat refuses what this software doesn't understand. It returns true if the file has nothing in it yet.
+func (db *DB) checkFormat() (fresh bool, err error) {
+	err = db.view("format", func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketFormat))
+		if b == nil {
+			if k, _ := tx.Cursor().First(); k != nil {
+				return corrupt("format", "this is a database of something else than graphvol", nil)
+			}
+			fresh = true
+			return nil
+		}
+		v := b.Get([]byte(keyVersion))
+		if len(v) != 4 {
+			return corrupt("format", "no version", nil)
+		}
+		if n := binary.BigEndian.Uint32(v); n != FormatVersion {
+			return fmt.Errorf("index has format version %d, this software reads version %d: %w", n, FormatVersion, ErrNewerFormat)
+		}
+		for _, name := range allBuckets() {
+			if tx.Bucket([]byte(name)) == nil {
+				return corrupt("format", "no bucket "+name, nil)
+			}
+		}
+		return nil
+	})
+	return fresh, err
+}
+
+func allBuckets() []string {
+	return []string{bucketMeta, bucketSnapshots, bucketEpochs, bucketPacks, bucketChunks, bucketFingerprints}
+}
+
+func (db *DB) initFormat() error {
+	err := db.update("format", func(tx *bbolt.Tx) error {
+		for _, name := range allBuckets() {
+			if _, err := tx.CreateBucket([]byte(name)); err != nil {
+				return err
+			}
+		}
+		b, err := tx.CreateBucket([]byte(bucketFormat))
+		if err != nil {
+			return err
+		}
+		return b.Put([]byte(keyVersion), binary.BigEndian.AppendUint32(nil, FormatVersion))
+	})
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(db.path))
+}
+
+// Close waits for running transactions, stores intents that were waiting to be, and releases the index.
+func (db *DB) Close() error {
+	return errors.Join(db.intents.close(), db.bolt.Close())
+}
+
+// view runs fn in a read transaction. fn must not call out: a panic in it counts as damage.
+func (db *DB) view(what string, fn func(*bbolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer db.guard(what, &err)
+	return db.boltError(what, db.bolt.View(fn))
+}
+
+// update runs fn in a write transaction, which is durable when update returns. The same goes for fn as in view.
+func (db *DB) update(what string, fn func(*bbolt.Tx) error) error {
+	db.write.Lock()
+	defer db.write.Unlock()
+	return db.updateLocked(what, fn)
+}
+
+func (db *DB) updateLocked(what string, fn func(*bbolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer db.guard(what, &err)
+	return db.boltError(what, db.bolt.Update(fn))
+}
+
+// guard turns what bbolt does on a damaged file, panics and (SetPanicOnFault) memory faults, into errors. It is to be
+// deferred.
+func (db *DB) guard(what string, err *error) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	db.log.Error("index: damaged, or a fault of the software", "part", what, "panic", p, "stack", string(debug.Stack()))
+	*err = corrupt(what, fmt.Sprint(p), nil)
+}
+
+// boltError translates bbolt's errors to the package's.
+func (db *DB) boltError(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return ErrInUse
+	case errors.Is(err, bolterrors.ErrDatabaseNotOpen):
+		return ErrClosed
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch), errors.Is(err, bolterrors.ErrChecksum):
+		return corrupt(what, "not a database of graphvol, or cut short", err)
+	}
+	return err
+}
+
+// PutMeta stores a small fact. It is durable when PutMeta returns. A nil val removes it.
+func (db *DB) PutMeta(key string, val []byte) error {
+	return db.update("meta", func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucketMeta))
+		if val == nil {
+			return b.Delete([]byte(key))
+		}
+		return b.Put([]byte(key), val)
+	})
+}
+
+// Meta returns a fact stored by PutMeta, nil if there is none. The slice is the caller's.
+func (db *DB) Meta(key string) (val []byte, err error) {
+	err = db.view("meta", func(tx *bbolt.Tx) error {
+		if v := tx.Bucket([]byte(bucketMeta)).Get([]byte(key)); v != nil {
+			val = append([]byte{}, v...)
+		}
+		return nil
+	})
+	return val, err
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

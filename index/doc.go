@@ -1,0 +1,62 @@
+// Package index keeps what graphvol knows about a volume beside its data: the catalogue of snapshots, where chunks are
+// stored, what is dirty, and fingerprints of blocks. It is one bbolt database and, beside it, one file of intents.
+//
+// # Durability order
+//
+//  1. Packs must be durable, then the manifest, before Complete is called: Complete makes the catalogue say so.
+//  2. Complete may write rows of chunks and fingerprints in transactions of their own. The last one, and only that, changes the
+//     snapshot to "complete" and drops the epochs that it makes needless. A crash before it leaves the snapshot pending; the
+//     rows that are there already are true, since their packs are durable, and needed by nobody until a later snapshot has the
+//     same chunk. Pruning removes them. Fingerprints are hints, and those of a snapshot that never got complete are
+//     as good: a block with a different sum is stored anew, one with an equal sum is compared.
+//  3. Packs are removed only after Relocate has returned, which refuses to forget a pack that has chunks.
+//  4. The intent of a change must be durable before the change can reach the disk: AddIntents returns after the sync.
+//
+// # Format, version 1
+//
+// Never changed: the bucket "format" with the key "version" (4 bytes). Software that finds a version it doesn't know
+// refuses the index with ErrNewerFormat before it reads anything else. Keys are big endian, so that they sort; fixed
+// numbers in values are little endian unless noted; uvarint and varint are those of encoding/binary.
+//
+//	format        "version" → version, 4 bytes, big endian
+//	meta          any key → any value
+//	snapshots     seq (8) → record of JSON. The bucket's sequence is the last seq that was given.
+//	epochs        epoch (8) → bucket: ino (8) → record of a Dirty
+//	packs         number (4) → pack id (16), number of its chunks in this index (8, big endian). The bucket's sequence is the
+//	              last number that was given; numbers are used once.
+//	chunks        chunk id (32) → uvarints: pack's number, offset and length of the record, length of the chunk
+//	fingerprints  ino (8), page (4) → CRC-32C of each block (4 each), 2048 at most, zeros at the end left out
+//
+// A record is its version (1 byte, 1), a payload, and the CRC-32C of both (4 bytes). The payload of a Dirty is
+//
+//	uvarint gen
+//	uvarint flags: 1 attributes, 2 content, 4 all names, 8 fresh, 16 removed
+//	uvarint parent, string name        the hint
+//	0, or 1 and the ident: uvarint gen, varint size, varint and uvarint ctime (s, ns), varint and uvarint btime
+//	uvarint n, n strings               names
+//	the rest, if any: dirty blocks as a roaring bitmap in its portable format
+//
+// where a string is its length as uvarint and its bytes.
+//
+// # Intents, version 1
+//
+// They aren't in the database since bbolt has one writer at a time: the first write to a region after a barrier would wait for
+// the dirty map, or for a batch of chunks, to be stored. The file (index.intents for index.db) is an array of 512-byte frames,
+// all integers little endian. The first is the header, the others are free or hold intents of one epoch:
+//
+//	header  0   4  CRC-32C of the other 508 bytes      frame   0    4  CRC-32C of the other 508 bytes
+//	        4   8  magic "GVINTNT\n"                           4    2  number of intents, at most 20
+//	       12   4  version, 1                                  8    8  epoch; 0: free; 2^64-1: concerns any
+//	                                                          16   24  each: ino (8), gen (8), region (4), kind (1), zero (3)
+//
+// A frame in use is never written again. One that doesn't match its checksum is a write that a power cut tore: nobody was told that
+// it succeeded, so it is free. The file grows by written zeros, so that a sync need not touch the filesystem's
+// metadata. If it is missing or its header is damaged while the database is there, everything may have been announced.
+//
+// # Locks
+//
+//	DB.write                one write transaction, or Check
+//	  bbolt's own
+//	    packTable.mu
+//	intentLog.mu            not held while syncing
+package index
