@@ -96,4 +96,16 @@ type Config struct {
 	State string   // directory for the node table; created if missing
 	Log   *slog.Logger
 	MaxFD int // bound for cached file descriptors; 0: half of RLIMIT_NOFILE
+	// Takeover: the mount stayed while the server was replaced, so what the node table says the kernel knows is still so.
+	Takeover bool
+	// Stash keeps descriptors of open files without a name for the next process; nil: nobody does. Stashed is what an earlier process
+	// left there; the Tree takes the files over.
+	Stash   Stash
+	Stashed map[uint64]*os.File
+}
+
+// Stash keeps descriptors by inode number beyond the death of the process. (hold.Session is one.)
+type Stash interface {
+	Stash(ino uint64, f *os.File) error // replaces what was kept for ino
+	Unstash(ino uint64) error
 }

@@ -1,0 +1,119 @@
+package backing
+
+import "slices"
+
+// loadNodes makes nodes of what an earlier process recorded, in new segments, and then removes the old ones. Without
+// takeover nothing of it is referred to any more: the newest maxIdle records stay as hints.
+func (t *Tree) loadNodes(takeover bool) {
+	all, remove := t.table.load()
+	defer remove()
+	if !takeover && len(all) > maxIdle {
+		all = all[len(all)-maxIdle:]
+	}
+	for i := range all {
+		s := &all[i]
+		n := t.nodes.getLocked(s.ino, func() *node { return &node{ino: s.ino} })
+		if n.rec != nil && !takeover {
+			n.mu.Unlock()
+			continue
+		}
+		old := n.rec
+		n.gen, n.typ = s.gen, s.typ
+		n.links = nil
+		if s.l.parent != 0 {
+			n.links = []link{s.l}
+		}
+		n.rec = t.table.add(s.ino, s.gen, s.l, s.typ, old)
+		if takeover {
+			n.rec.nlookup = max(n.rec.nlookup, s.nlookup)
+			n.rec.readers, n.rec.writers = max(n.rec.readers, s.readers), max(n.rec.writers, s.writers)
+		}
+		n.mu.Unlock()
+	}
+	t.countKids()
+}
+
+// countKids counts every node's children anew and queues what is idle.
+func (t *Tree) countKids() {
+	t.nodes.each(func(n *node) { n.kids.Store(0) })
+	t.nodes.each(func(n *node) {
+		if p := t.nodes.get(n.rec.parent); p != nil {
+			p.kids.Add(1)
+		}
+	})
+	t.nodes.each(func(n *node) {
+		n.mu.Lock()
+		idle, nameless := n.idleLocked(), len(n.links) == 0
+		n.mu.Unlock()
+		switch {
+		case idle && nameless && n.rec.parent == 0:
+			t.drop(n.ino, false)
+		case idle:
+			t.pushIdle(n.ino)
+		}
+	})
+}
+
+// compact moves the living records out of segments that are mostly dead. Cheap when there is nothing to do.
+func (t *Tree) compact() {
+	for s := t.table.sparse(); s != nil; s = t.table.sparse() {
+		var inos []uint64
+		s.records(func(r *record) { inos = append(inos, r.ino) })
+		for _, ino := range slices.Compact(inos) {
+			n := t.nodes.getLocked(ino, nil)
+			if n == nil {
+				continue
+			}
+			if t.table.holds(s, n.rec) {
+				t.recordLocked(n)
+			}
+			n.mu.Unlock()
+		}
+		t.table.remove(s)
+	}
+}
+
+// Locate teaches where an inode was last seen, so that an inode that neither the kernel nor this process knows can be reached.
+// What is known already is not changed. The hint is checked when it is used.
+func (t *Tree) Locate(ino, parent uint64, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	n := t.nodes.getLocked(ino, func() *node { return &node{ino: ino} })
+	var mv kidMove
+	if n.rec == nil {
+		n.links, n.hint = []link{{parent, name}}, true
+		mv = t.recordLocked(n)
+	}
+	n.mu.Unlock()
+	t.moveKid(mv)
+	return nil
+}
+
+// Parent tells the directory and name an inode is known under. ok is false for the root and for what has no known name.
+func (t *Tree) Parent(ino uint64) (parent uint64, name string, ok bool) {
+	n := t.nodes.getLocked(ino, nil)
+	if n == nil {
+		return 0, "", false
+	}
+	defer n.mu.Unlock()
+	if len(n.links) == 0 {
+		return 0, "", false
+	}
+	return n.links[0].parent, n.links[0].name, true
+}
+
+// WritableOpen lists the inodes that are open for writing: those that may have pages in the kernel's cache that this process
+// hasn't seen.
+func (t *Tree) WritableOpen() []uint64 {
+	var all []uint64
+	t.nodes.each(func(n *node) {
+		n.mu.Lock()
+		if n.rec.writers > 0 {
+			all = append(all, n.ino)
+		}
+		n.mu.Unlock()
+	})
+	slices.Sort(all)
+	return all
+}
