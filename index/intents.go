@@ -23,8 +23,8 @@ type intentLog struct {
 		closed bool
 		next   *intentGroup // what the goroutine takes next; nil: nothing
 		file   *intentFile
-		free   []uint32            // frames; the least numbers are taken first
-		frames map[uint64][]uint32 // frames in use, by epoch
+		free   []uint32                       // frames; the least numbers are taken first
+		frames map[uint64][]uint32            // frames in use, by epoch
 		known  map[uint64]map[Intent]struct{} // the durable ones, by epoch
 		drops  uint64                         // counts calls of drop
 	}

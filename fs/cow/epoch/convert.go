@@ -1,0 +1,141 @@
+package epoch
+
+import (
+	"errors"
+	"iter"
+	"sync/atomic"
+
+	"github.com/RoaringBitmap/roaring/v2"
+
+	"graphvol/index"
+)
+
+// Loader is what reads a stored dirty map.
+type Loader interface {
+	LoadEpoch(epoch uint64, fn func(*index.Dirty) error) error
+}
+
+var _ Loader = (*index.DB)(nil)
+
+// FromDirty returns an epoch in memory with the marks of seq as own marks.
+func FromDirty(n uint64, seq iter.Seq[*index.Dirty]) (*Epoch, error) {
+	e := memory(n)
+	for d := range seq {
+		e.add(d)
+	}
+	return e, nil
+}
+
+// FromIndex returns an epoch in memory with the marks of the stored dirty map n as own marks.
+func FromIndex(l Loader, n uint64) (*Epoch, error) {
+	e := memory(n)
+	err := l.LoadEpoch(n, func(d *index.Dirty) error {
+		e.add(d)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Epoch) add(d *index.Dirty) {
+	i := e.Inode(d.Ino, d.Gen)
+	i.set(d.Flags)
+	for _, name := range d.Names {
+		i.MarkName(name)
+	}
+	if d.Parent != 0 || d.Name != "" {
+		i.SetHint(d.Parent, d.Name)
+	}
+	if d.Blocks != nil {
+		for first, end := range d.Blocks.Ranges() {
+			i.MarkBlocks(uint64(first), end-uint64(first))
+		}
+	}
+	if d.Ident.Valid {
+		i.SetIdent(d.Ident)
+	}
+}
+
+// Encode returns the marks in the index's form, in ascending order of the inodes, without those that have no mark. A bitmap there
+// has room for 2^32 blocks: beyond, at 16 TiB, the content as a whole counts as dirty.
+func (e *Epoch) Encode() iter.Seq[*index.Dirty] {
+	return func(yield func(*index.Dirty) bool) {
+		for i := range e.All {
+			if d := i.encode(); d != nil && !yield(d) {
+				return
+			}
+		}
+	}
+}
+
+// encode returns nil if nothing is marked.
+func (i *Inode) encode() *index.Dirty {
+	d := &index.Dirty{Ino: i.Ino(), Gen: i.Gen(), Flags: i.Flags(), Names: i.Names(), Ident: i.Ident()}
+	d.Parent, d.Name = i.Hint()
+	for first, n := range i.DirtyRuns {
+		if first+n > 1<<32 {
+			d.Flags |= index.DirtyContent
+			if first >= 1<<32 {
+				break
+			}
+			n = 1<<32 - first
+		}
+		if d.Blocks == nil {
+			d.Blocks = roaring.New()
+		}
+		d.Blocks.AddRange(first, first+n)
+	}
+	if d.Flags == 0 && len(d.Names) == 0 && d.Blocks == nil {
+		return nil
+	}
+	if d.Blocks != nil {
+		d.Blocks.RunOptimize()
+	}
+	return d
+}
+
+// Merge makes everything that is dirty in older dirty here, as merged marks. Hints and idents are taken where there are none. older stays
+// as it is, and should not change meanwhile.
+func (e *Epoch) Merge(older *Epoch) error {
+	if e == older {
+		return errors.New("an epoch can't be merged into itself")
+	}
+	for o := range older.All {
+		e.merge(o)
+	}
+	return nil
+}
+
+func (e *Epoch) merge(o *Inode) {
+	flags, names := o.Flags(), o.Names()
+	count := o.Count()
+	if flags == 0 && len(names) == 0 && count == 0 {
+		return
+	}
+	i := e.inode(o.Ino(), o.Gen())
+	if og, g := o.Gen(), i.Gen(); og != g && og != 0 && g != 0 {
+		flags |= index.DirtyFresh // it was replaced in between
+	}
+	i.mu.Lock()
+	m := i.mergedLocked()
+	for _, name := range names {
+		i.markNameLocked(name, nameMerged)
+	}
+	i.mu.Unlock()
+	atomic.OrUint32(&m.rec.flags, uint32(flags))
+	for first, n := range o.DirtyRuns {
+		if lo, hi, ok := clampRange(first, n); ok {
+			i.mark(m, lo, hi)
+		}
+	}
+	if parent, name := i.Hint(); parent == 0 && name == "" {
+		if parent, name = o.Hint(); parent != 0 || name != "" {
+			i.SetHint(parent, name)
+		}
+	}
+	if id := o.Ident(); id.Valid && !i.Ident().Valid && (i.Gen() == o.Gen() || i.Gen() == 0) {
+		i.SetIdent(id)
+	}
+}

@@ -1,0 +1,282 @@
+package epoch
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"graphvol/index"
+)
+
+const shards = 64
+
+// Epoch is everything that changed in one epoch. All methods may be called concurrently.
+type Epoch struct {
+	n       uint64
+	dir     string // empty: no files
+	bits    arena
+	names   arena
+	maps    *mappings
+	headers [2]*header // of the two files; nil: no files
+	damaged int
+	failure atomic.Pointer[error] // why not everything is in the files
+	shards  [shards]shard
+}
+
+// shard is a part of the inodes.
+type shard struct {
+	mu struct {
+		sync.RWMutex
+		inodes map[uint64]*Inode
+	}
+	_ [32]byte // keeps neighbours' locks out of one cache line
+}
+
+func newEpoch(n uint64) *Epoch {
+	e := &Epoch{n: n, maps: new(mappings)}
+	e.bits.maps, e.names.maps = e.maps, e.maps
+	e.bits.onFail, e.names.onFail = e.fail, e.fail
+	for i := range e.shards {
+		e.shards[i].mu.inodes = make(map[uint64]*Inode)
+	}
+	runtime.AddCleanup(e, func(m *mappings) { m.unmap() }, e.maps)
+	return e
+}
+
+// memory returns an epoch without files.
+func memory(n uint64) *Epoch {
+	e := newEpoch(n)
+	e.bits.mu.failed, e.names.mu.failed = true, true
+	e.bits.mu.pos, e.names.mu.pos = headerLen, headerLen
+	e.bits.mu.segs = [][]byte{make([]byte, firstSegment)}
+	e.names.mu.segs = [][]byte{make([]byte, firstSegment)}
+	return e
+}
+
+// fail notes that not everything is in the files, also in the files: what Load returns then isn't durable either.
+func (e *Epoch) fail(err error) {
+	e.failure.CompareAndSwap(nil, &err)
+	for _, h := range e.headers {
+		if h != nil {
+			atomic.OrUint32(&h.flags, flagIncomplete)
+		}
+	}
+}
+
+// Number returns the epoch's number.
+func (e *Epoch) Number() uint64 { return e.n }
+
+// Durable tells whether everything that is marked is in files, so that Load finds it after the process died.
+func (e *Epoch) Durable() bool { return e.DurableErr() == nil }
+
+// DurableErr tells why the epoch isn't durable; nil if it is. Once an epoch isn't durable it never is again.
+func (e *Epoch) DurableErr() error {
+	if err := e.failure.Load(); err != nil {
+		return fmt.Errorf("epoch %d is in memory only: %w", e.n, *err)
+	}
+	if e.dir == "" {
+		return fmt.Errorf("epoch %d is in memory only", e.n)
+	}
+	return nil
+}
+
+// Damaged returns how many records Load found damaged, apart from those that were being written when the
+// process died. It is 0 unless the machine failed: then marks may be missing.
+func (e *Epoch) Damaged() int { return e.damaged }
+
+func (e *Epoch) shard(ino uint64) *shard {
+	return &e.shards[ino*0x9e3779b97f4a7c15>>(64-6)]
+}
+
+// Find returns the marks of an inode, nil if it has none.
+func (e *Epoch) Find(ino uint64) *Inode {
+	s := e.shard(ino)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.mu.inodes[ino]
+}
+
+// Inode returns the marks of an inode, and makes them if there are none. gen 0 means unknown. If the epoch knows
+// the number with another gen, it has been used again: it gets the new gen and is marked Fresh.
+// The pointer stays good for as long as the caller keeps it; it keeps the whole epoch in memory.
+func (e *Epoch) Inode(ino, gen uint64) *Inode {
+	i := e.inode(ino, gen)
+	if gen == 0 {
+		return i
+	}
+	for old := i.Gen(); old != gen; old = i.Gen() {
+		if atomic.CompareAndSwapUint64(&i.own.rec.gen, old, gen) && old != 0 {
+			i.MarkFresh()
+			i.SetIdent(index.Ident{})
+		}
+	}
+	return i
+}
+
+// inode is Inode without the look at the gen of one that is there.
+func (e *Epoch) inode(ino, gen uint64) *Inode {
+	if i := e.Find(ino); i != nil {
+		return i
+	}
+	s := e.shard(ino)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.mu.inodes[ino]
+	if i == nil {
+		i = &Inode{e: e}
+		i.own.rec = e.newInodeRec(kindInode, ino, gen)
+		s.mu.inodes[ino] = i
+	}
+	return i
+}
+
+// newInodeRec adds the record of an inode.
+func (e *Epoch) newInodeRec(k kind, ino, gen uint64) *inodeRec {
+	e.bits.mu.Lock()
+	defer e.bits.mu.Unlock()
+	p, _ := e.bits.allocLocked(cell)
+	r := (*inodeRec)(p)
+	r.ino, r.gen, r.sum = ino, gen, sum(uint64(k), ino)
+	atomic.StoreUint32(&r.state, uint32(k))
+	return r
+}
+
+// newSlot adds a bitmap.
+func (e *Epoch) newSlot(k kind, ino, no uint64) *slotRec {
+	e.bits.mu.Lock()
+	defer e.bits.mu.Unlock()
+	p, _ := e.bits.allocLocked(slotCells * cell)
+	r := (*slotRec)(p)
+	r.ino, r.slot, r.sum = ino, no, sum(uint64(k), ino, no)
+	atomic.StoreUint32(&r.state, uint32(k))
+	return r
+}
+
+// addRun adds the record of a run of full slots.
+func (e *Epoch) addRun(k kind, ino uint64, x run) {
+	e.bits.mu.Lock()
+	defer e.bits.mu.Unlock()
+	p, _ := e.bits.allocLocked(cell)
+	r := (*runRec)(p)
+	r.ino, r.first, r.n, r.sum = ino, x.first, x.n, sum(uint64(k), ino, x.first, x.n)
+	atomic.StoreUint32(&r.state, uint32(k))
+}
+
+// addName adds a record to the names and returns its offset.
+func (e *Epoch) addName(k kind, ino, parent uint64, name string) uint64 {
+	e.names.mu.Lock()
+	defer e.names.mu.Unlock()
+	n := (nameHead + uint64(len(name)) + nameAlign - 1) &^ (nameAlign - 1)
+	p, off := e.names.allocLocked(n)
+	r := unsafe.Slice((*byte)(p), n)
+	atomic.StoreUint32((*uint32)(p), uint32(kindUnfinished)<<16|uint32(len(name)))
+	copy(r[nameHead:], name)
+	writeNameHead(p, k, ino, parent, r[nameHead:nameHead+len(name)])
+	return off
+}
+
+// Len returns the number of inodes that Inode was called for.
+func (e *Epoch) Len() int {
+	n := 0
+	for i := range e.shards {
+		s := &e.shards[i]
+		s.mu.RLock()
+		n += len(s.mu.inodes)
+		s.mu.RUnlock()
+	}
+	return n
+}
+
+// All yields the inodes in ascending order, those without any mark too.
+func (e *Epoch) All(yield func(*Inode) bool) {
+	all := make([]*Inode, 0, e.Len())
+	for i := range e.shards {
+		s := &e.shards[i]
+		s.mu.RLock()
+		for _, in := range s.mu.inodes {
+			all = append(all, in)
+		}
+		s.mu.RUnlock()
+	}
+	slices.SortFunc(all, func(a, b *Inode) int { return cmp.Compare(a.Ino(), b.Ino()) })
+	for _, in := range all {
+		if !yield(in) {
+			return
+		}
+	}
+}
+
+// DirtyBytes returns the size of all dirty blocks in bytes; of a file that is dirty as a whole, its size as last seen.
+func (e *Epoch) DirtyBytes() int64 {
+	var total int64
+	for i := range e.All {
+		n := int64(i.Count()) * BlockSize
+		if id := i.Ident(); id.Valid && i.Flags()&(index.DirtyContent|index.DirtyFresh) != 0 {
+			n = max(n, id.Size)
+		}
+		total += n
+	}
+	return total
+}
+
+// Sync makes the files durable. The epoch doesn't need it to survive the process.
+func (e *Epoch) Sync() error {
+	if e.dir == "" {
+		return nil
+	}
+	err := e.maps.sync()
+	for _, a := range []*arena{&e.bits, &e.names} {
+		a.mu.Lock()
+		f := a.mu.file
+		a.mu.Unlock()
+		if f != nil {
+			err = errors.Join(err, f.Sync())
+		}
+	}
+	if err = errors.Join(err, syncDir(e.dir)); err != nil {
+		return fmt.Errorf("epoch %d: %w", e.n, err)
+	}
+	return nil
+}
+
+// Close ends the use of the files; they stay, for Load. The marks can still be read. New ones may be lost, which
+// the files then say.
+func (e *Epoch) Close() error {
+	var err error
+	for _, a := range []*arena{&e.bits, &e.names} {
+		a.mu.Lock()
+		if a.mu.file != nil {
+			err = errors.Join(err, a.mu.file.Close())
+			a.mu.file = nil
+		}
+		a.mu.Unlock()
+	}
+	return err
+}
+
+// Remove closes the epoch and removes its files. All marks are gone then, also for those who still have pointers to them.
+func (e *Epoch) Remove() error {
+	err := e.Close()
+	if e.dir != "" {
+		err = errors.Join(err, Delete(e.dir, e.n), e.maps.release())
+	}
+	if err != nil {
+		return fmt.Errorf("removing epoch %d: %w", e.n, err)
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,265 @@
+package epoch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime/debug"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Load opens the files of an epoch, and goes on with it: all that was marked is marked, also what a process marked
+// in the moment in which it was killed. If the files say that they don't have everything, Durable is false. Errors:
+// fs.ErrNotExist, ErrNewerFormat, ErrCorrupt, and those of the filesystem.
+func Load(dir string, n uint64) (*Epoch, error) {
+	e := newEpoch(n)
+	e.dir = dir
+	if err := e.load(); err != nil {
+		e.Close()
+		return nil, fmt.Errorf("loading epoch %d: %w", n, err)
+	}
+	return e, nil
+}
+
+func (e *Epoch) load() (err error) {
+	if err := e.openFile(&e.bits, bitsPath(e.dir, e.n), fileBits); err != nil {
+		return err
+	}
+	if err := e.openFile(&e.names, namesPath(e.dir, e.n), fileNames); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return &CorruptError{namesPath(e.dir, e.n), "missing"}
+		}
+		return err
+	}
+	for _, h := range e.headers {
+		if atomic.LoadUint32(&h.flags)&flagIncomplete != 0 {
+			e.fail(errors.New("the process that began it could not store all marks"))
+		}
+	}
+	// A bad sector under a mapping comes as a memory fault.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			fault, ok := p.(interface{ Addr() uintptr })
+			if !ok {
+				panic(p)
+			}
+			err = &CorruptError{bitsPath(e.dir, e.n), fmt.Sprintf("cannot be read at address %#x", fault.Addr())}
+		}
+	}()
+	e.loadBits()
+	e.loadNames()
+	return nil
+}
+
+// found is what loadBits found before it can build inodes, which may need new records behind those found.
+type found struct {
+	inodes []*inodeRec
+	slots  []*slotRec
+	runs   []*runRec
+}
+
+func (e *Epoch) loadBits() {
+	var all found
+	for k := range e.bits.mu.segs {
+		e.scanBits(k, &all)
+	}
+	for _, r := range all.inodes {
+		e.loadInode(r)
+	}
+	for _, s := range all.slots {
+		i := e.loaded(s.ino)
+		m := i.marksOf(kind(s.state) >= kindMergedInode)
+		i.mu.Lock()
+		if old := m.table.Load().find(s.slot); old != nil { // never written twice, so damaged; lose nothing
+			for w := range s.bits {
+				orWord(&old.bits[w], s.bits[w])
+			}
+			e.damaged++
+		} else {
+			m.addSlotLocked(s)
+		}
+		i.mu.Unlock()
+	}
+	for _, r := range all.runs {
+		i := e.loaded(r.ino)
+		m := i.marksOf(kind(r.state) >= kindMergedInode)
+		i.mu.Lock()
+		m.addRunLocked(run{r.first, r.n})
+		i.mu.Unlock()
+	}
+}
+
+// scanBits collects the whole records of segment k, and lets the arena go on behind the last one.
+func (e *Epoch) scanBits(k int, all *found) {
+	seg := e.bits.mu.segs[k]
+	off := 0
+	if k == 0 {
+		off = headerLen
+	}
+	e.bits.mu.pos = segmentStart(k) + uint64(off)
+	for off+cell <= len(seg) {
+		n := e.scanRecord(unsafe.Pointer(&seg[off]), len(seg)-off, all)
+		if n > 0 {
+			e.bits.mu.pos = segmentStart(k) + uint64(off+n)
+		}
+		off += max(n, cell)
+	}
+}
+
+// scanRecord looks at one record, with left bytes from there on. It returns its length, 0 for a free cell.
+func (e *Epoch) scanRecord(p unsafe.Pointer, left int, all *found) int {
+	switch k := kind(*(*uint32)(p)); k {
+	case kindInode, kindMergedInode:
+		if r := (*inodeRec)(p); r.sum == r.wantSum() {
+			all.inodes = append(all.inodes, r)
+			return cell
+		}
+	case kindSlot, kindMergedSlot:
+		if left < slotCells*cell {
+			break
+		}
+		if r := (*slotRec)(p); r.sum == r.wantSum() && r.slot < maxSlots {
+			all.slots = append(all.slots, r)
+			return slotCells * cell
+		}
+	case kindRun, kindMergedRun:
+		if r := (*runRec)(p); r.sum == r.wantSum() && r.n > 0 && r.first < maxSlots && r.n <= maxSlots-r.first {
+			all.runs = append(all.runs, r)
+			return cell
+		}
+	case 0:
+		// Free, or the record that was being made when the process died: then nothing of it but its head is written.
+		if isZero(unsafe.Slice((*byte)(p), cell)) {
+			return 0
+		}
+		if isZero(unsafe.Slice((*byte)(unsafe.Add(p, 32)), cell-32)) {
+			return cell
+		}
+	}
+	e.damaged++
+	return cell
+}
+
+func isZero(p []byte) bool {
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// loadInode enters an inode, or its merged marks.
+func (e *Epoch) loadInode(r *inodeRec) {
+	if r.identSum != 0 && r.identSum != r.wantIdentSum() {
+		r.identSum = 0
+	}
+	r.hint = 0 // found again in the names
+	s := e.shard(r.ino)
+	s.mu.Lock()
+	i := s.mu.inodes[r.ino]
+	if i == nil && kind(r.state) == kindInode {
+		i = &Inode{e: e}
+		i.own.rec = r
+		s.mu.inodes[r.ino] = i
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	if i == nil {
+		i = e.loaded(r.ino)
+	}
+	if kind(r.state) == kindMergedInode && i.merged() == nil {
+		i.mu.Lock()
+		i.moreLocked().merged.Store(&marks{rec: r})
+		i.mu.Unlock()
+		return
+	}
+	e.damaged++ // never written twice; lose nothing
+	m := i.marksOf(kind(r.state) == kindMergedInode)
+	orWord(&m.rec.bits, r.bits)
+	atomic.OrUint32(&m.rec.flags, r.flags)
+}
+
+// loaded returns the inode of a record. Its own record comes first, so if that isn't there, it is damaged.
+func (e *Epoch) loaded(ino uint64) *Inode {
+	i := e.Find(ino)
+	if i == nil {
+		e.damaged++
+		i = e.inode(ino, 0)
+	}
+	return i
+}
+
+// marksOf returns the own or the merged marks, and makes them if need be.
+func (i *Inode) marksOf(merged bool) *marks {
+	if !merged {
+		return &i.own
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.mergedLocked()
+}
+
+func (e *Epoch) loadNames() {
+	a := &e.names
+	for k, seg := range a.mu.segs {
+		off := 0
+		if k == 0 {
+			off = headerLen
+		}
+		a.mu.pos = segmentStart(k) + uint64(off)
+		for off+nameHead <= len(seg) {
+			n := e.loadName(seg[off:], segmentStart(k)+uint64(off))
+			if n > 0 {
+				a.mu.pos = segmentStart(k) + uint64(off+n)
+			}
+			off += max(n, nameAlign)
+		}
+	}
+}
+
+// loadName enters the record at the beginning of p. It returns its length, 0 where nothing is written.
+func (e *Epoch) loadName(p []byte, off uint64) int {
+	head := unsafe.Pointer(&p[0])
+	k, length, ino, parent := readNameHead(head)
+	if k == 0 && length == 0 {
+		if isZero(p[:nameAlign]) {
+			return 0
+		}
+		e.damaged++
+		return nameAlign
+	}
+	n := (nameHead + int(length) + nameAlign - 1) &^ (nameAlign - 1)
+	if k == kindUnfinished && n <= len(p) {
+		return n
+	}
+	if k < kindName || k > kindMergedName || n > len(p) ||
+		sumBytes(*(*uint32)(head), ino, parent, p[nameHead:nameHead+length]) != *(*uint32)(unsafe.Add(head, 4)) {
+		e.damaged++
+		return nameAlign
+	}
+	name := string(p[nameHead : nameHead+length])
+	if k == kindHint {
+		i := e.loaded(ino)
+		i.mu.Lock()
+		i.own.rec.hint = off
+		i.mu.Unlock()
+		return n
+	}
+	i := e.loaded(ino)
+	sort := nameOwn
+	if k == kindMergedName {
+		sort = nameMerged
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	m := i.moreLocked()
+	if m.names == nil {
+		m.names = make(map[string]nameSort)
+	}
+	m.names[name] |= sort
+	return n
+}
