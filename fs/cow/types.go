@@ -63,7 +63,7 @@ type Recorded interface {
 // Config says what a Volume is made of. The Volume takes over Tree, not DB.
 type Config struct {
 	Tree     *backing.Tree
-	DB       any          // *index.DB as soon as it is there
+	DB       *index.DB
 	State    string       // the state directory; epochs/ and preimages/ below it are the Volume's
 	Log      *slog.Logger // nil: slog.Default
 	Recorded Recorded     // nil: as if no snapshot were complete

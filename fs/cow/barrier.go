@@ -1,0 +1,161 @@
+package cow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"graphvol/fs/cow/epoch"
+	"graphvol/index"
+)
+
+// part is the dirty map of one ended epoch that no complete snapshot covers.
+type part struct {
+	ep      *epoch.Epoch
+	indexed bool // it is in the index; guarded by the barrier semaphore
+}
+
+// Barrier ends the running epoch and begins the next. What had returned before is in the ended one, what begins after pause is
+// not. pause is how long the gate was closed: the time that requests in flight took to finish, at most the time-out
+// (ErrBarrierTimeout). It waits for the scan after the mount, and for another barrier.
+func (v *Volume) Barrier(ctx context.Context) (*Ended, time.Duration, error) {
+	if err := v.WaitScan(ctx); err != nil {
+		return nil, 0, err
+	}
+	select {
+	case v.barrier <- struct{}{}:
+		defer func() { <-v.barrier }()
+	case <-ctx.Done():
+		return nil, 0, ctx.Err()
+	}
+	if v.closed.Load() {
+		return nil, 0, ErrClosed
+	}
+	if err := v.checkParent(); err != nil {
+		return nil, 0, err
+	}
+	old := v.run.Load()
+	next, err := v.prepare(old.number + 1)
+	if err != nil {
+		return nil, 0, fmt.Errorf("epoch %d cannot begin: %w", old.number+1, err)
+	}
+	cctx, cancel := context.WithTimeout(ctx, v.timeout)
+	defer cancel()
+	began := time.Now()
+	left, err := v.gate.close(cctx)
+	if err != nil {
+		v.discard(next)
+		return nil, time.Since(began), v.gateError(ctx, err, left)
+	}
+	e := v.swap(old, next)
+	v.gate.open()
+	pause := time.Since(began)
+	v.settleEnded(old, e)
+	return e, pause, nil
+}
+
+func (v *Volume) gateError(ctx context.Context, err error, left int64) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %d still running after %v; the volume goes on, try again when the disk is less busy", ErrBarrierTimeout, left, v.timeout)
+	}
+	return err
+}
+
+// swap makes next the running epoch. The gate is closed. Who reads both lists without the gate (ReadClean) finds the
+// ended epoch in at least one of them.
+func (v *Volume) swap(old, next *running) *Ended {
+	v.images.add(old.number)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e := &Ended{v: v, number: old.number}
+	parts := append(v.mu.carried, &part{ep: old.ep})
+	e.parts.Store(&parts)
+	e.full.Store(v.mu.full)
+	list := *v.unsealed.Load()
+	list = append(list[:len(list):len(list)], e)
+	v.unsealed.Store(&list)
+	v.run.Store(next)
+	v.setCarriedLocked(nil)
+	v.mu.full = false
+	return e
+}
+
+// settleEnded puts the ended epoch's dirty map into the index. If that fails, the epoch's files keep it, and its intents.
+func (v *Volume) settleEnded(old *running, e *Ended) {
+	v.refreshIdents(old)
+	for _, p := range *e.parts.Load() {
+		if err := v.store(p); err != nil {
+			v.log.Warn("dirty map stays in its files until the index takes it", "epoch", p.ep.Number(), "err", err)
+		}
+	}
+}
+
+// store moves a part from its files into the index.
+func (v *Volume) store(p *part) error {
+	if p.indexed {
+		return nil
+	}
+	n := p.ep.Number()
+	if err := v.db.PutEpoch(n, p.ep.Encode()); err != nil {
+		return err
+	}
+	p.indexed = true
+	if err := epoch.Delete(v.dirs.epochs, n); err != nil {
+		return err
+	}
+	return v.marker(n).remove()
+}
+
+// prepare makes the epoch that a barrier will begin.
+func (v *Volume) prepare(n uint64) (*running, error) {
+	if err := v.marker(n).create(); err != nil {
+		return nil, err
+	}
+	ep, err := epoch.Create(v.dirs.epochs, n)
+	if err != nil {
+		v.marker(n).remove()
+		return nil, err
+	}
+	if !ep.Durable() {
+		v.log.Warn("the dirty map is in memory only: if the server dies, everything counts as dirty", "epoch", n, "err", ep.DurableErr())
+	}
+	return newRunning(ep), nil
+}
+
+func (v *Volume) discard(r *running) {
+	r.ep.Close()
+	epoch.Delete(v.dirs.epochs, r.number)
+	v.marker(r.number).remove()
+}
+
+// checkParent makes the next snapshot a full one if the newest complete snapshot was deleted: what has changed since an older
+// one isn't known.
+func (v *Volume) checkParent() error {
+	newest, err := v.newestComplete()
+	if err != nil {
+		return fmt.Errorf("catalogue: %w", err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if newest == nil || newest.Epoch < v.mu.sealed {
+		v.mu.full = true
+	}
+	return nil
+}
+
+func (v *Volume) newestComplete() (newest *index.Snapshot, err error) {
+	all, err := v.db.Snapshots()
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].State == index.StateComplete && (newest == nil || all[i].Epoch > newest.Epoch) {
+			newest = &all[i]
+		}
+	}
+	return newest, nil
+}

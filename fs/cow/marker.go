@@ -1,0 +1,95 @@
+package cow
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// marker says, durably, that an epoch has begun and its dirty map isn't in the index. It is there before the epoch's first change. If
+// intents can't be recorded, it is renamed, which needs no space: after a power cut everything then counts as dirty.
+type marker struct {
+	dir string
+	n   uint64
+}
+
+const (
+	markerLive   = ".live"
+	markerUnsafe = ".unsafe"
+)
+
+func (v *Volume) marker(n uint64) marker { return marker{v.dirs.markers, n} }
+
+func (m marker) path(suffix string) string {
+	return filepath.Join(m.dir, strconv.FormatUint(m.n, 10)+suffix)
+}
+
+func (m marker) create() error {
+	f, err := os.OpenFile(m.path(markerLive), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return syncDir(m.dir)
+}
+
+func (m marker) unsafe() error {
+	if err := os.Rename(m.path(markerLive), m.path(markerUnsafe)); err != nil {
+		return err
+	}
+	return syncDir(m.dir)
+}
+
+func (m marker) remove() error {
+	for _, s := range []string{markerLive, markerUnsafe} {
+		if err := os.Remove(m.path(s)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// readMarkers gives the epochs with a marker, and whether all that happened in them is announced.
+func readMarkers(dir string) (map[uint64]bool, error) {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("markers of epochs: %w", err)
+	}
+	all := map[uint64]bool{}
+	for _, d := range list {
+		ext := filepath.Ext(d.Name())
+		n, err := strconv.ParseUint(strings.TrimSuffix(d.Name(), ext), 10, 64)
+		if err != nil || ext != markerLive && ext != markerUnsafe {
+			continue
+		}
+		safe, known := all[n]
+		all[n] = ext == markerLive && (!known || safe)
+	}
+	return all, nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// intentsBroken is called when an intent could not be made durable.
+func (v *Volume) intentsBroken(r *running, err error) {
+	if r.intents.broken.Swap(true) {
+		return
+	}
+	v.log.Error("changes can't be announced; if the power fails before the next snapshot, that one reads everything",
+		"epoch", r.number, "err", err)
+	if err := v.marker(r.number).unsafe(); err != nil {
+		v.log.Error("and this could not be noted", "epoch", r.number, "err", err)
+	}
+}

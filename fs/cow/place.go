@@ -1,0 +1,219 @@
+package cow
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"graphvol/fs/cow/epoch"
+)
+
+// The backing reaches inodes by where they were last seen, and forgets those that nobody uses. place finds them again: by
+// hints in dirty maps, by what listing directories has shown, and at the very last by walking the volume.
+
+// place is a name of an inode.
+type place struct {
+	parent uint64
+	name   string
+	dir    bool // it names a directory
+}
+
+// maxDepth bounds chains of places, which could be circles where hints are old.
+const maxDepth = 1 << 16
+
+var errNotFound = errors.New("no longer at its last known place")
+
+// seen remembers where Entries has found an inode.
+func (e *Ended) seen(ino uint64, p place) {
+	if ino == 0 {
+		return
+	}
+	e.places.Lock()
+	defer e.places.Unlock()
+	if e.places.m == nil {
+		e.places.m = map[uint64]place{}
+	}
+	e.places.m[ino] = p
+}
+
+// located runs act, which needs the backing to know ino, and teaches it where ino is if it doesn't.
+func (e *Ended) located(ctx context.Context, ino uint64, act func() error) error {
+	err := act()
+	if !errors.Is(err, syscall.ESTALE) {
+		return err
+	}
+	if lerr := e.locate(ino, 0); lerr == nil {
+		return act()
+	}
+	if e.removed(ino) {
+		return syscall.ENOENT
+	}
+	if werr := e.search(ctx); werr != nil {
+		return werr
+	}
+	if lerr := e.locate(ino, 0); lerr != nil {
+		return syscall.ENOENT
+	}
+	return act()
+}
+
+// removed tells whether the inode's last name went in this epoch or later, and its number isn't in use again.
+func (e *Ended) removed(ino uint64) bool {
+	for _, ep := range e.epochsDown() {
+		if in := ep.Find(ino); marked(in) {
+			return in.HasRemoved()
+		}
+	}
+	return false
+}
+
+// epochsDown lists the epochs from the running one down to the oldest of e's.
+func (e *Ended) epochsDown() (eps []*epoch.Epoch) {
+	later := e.laterEpochs()
+	for i := len(later) - 1; i >= 0; i-- {
+		eps = append(eps, later[i])
+	}
+	parts := *e.parts.Load()
+	for i := len(parts) - 1; i >= 0; i-- {
+		eps = append(eps, parts[i].ep)
+	}
+	return eps
+}
+
+// locate makes the backing know ino again.
+func (e *Ended) locate(ino uint64, depth int) error {
+	v := e.v
+	if _, err := v.tree.Stat(ino); err == nil {
+		return nil
+	}
+	if depth > maxDepth {
+		return errNotFound
+	}
+	for _, p := range e.placesOf(ino) {
+		if e.locate(p.parent, depth+1) != nil {
+			continue
+		}
+		a, err := v.tree.Lookup(p.parent, p.name)
+		if err != nil {
+			continue
+		}
+		v.tree.Forget(a.Ino, 1) // known, but not for ever
+		if a.Ino == ino {
+			return nil
+		}
+	}
+	return errNotFound
+}
+
+// placesOf lists where an inode may be, the newest knowledge first.
+func (e *Ended) placesOf(ino uint64) (ps []place) {
+	for _, ep := range e.epochsDown() {
+		if in := ep.Find(ino); in != nil {
+			if parent, name := in.Hint(); parent != 0 {
+				ps = append(ps, place{parent: parent, name: name})
+			}
+		}
+	}
+	e.places.Lock()
+	defer e.places.Unlock()
+	if p, ok := e.places.m[ino]; ok {
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// search walks the volume once and remembers where all changed inodes are. It is for hints that have become wrong, such as the
+// name of a hard link that went.
+func (e *Ended) search(ctx context.Context) error {
+	e.places.Lock()
+	walked := e.places.walked
+	e.places.walked = true
+	e.places.Unlock()
+	if walked {
+		return nil
+	}
+	e.v.log.Info("looking for changed files by walking the volume", "epoch", e.number)
+	return e.v.walk(ctx, e.v.tree.Root(), func(a Attr, p place) error {
+		if isDir(a) || e.mentions(a.Ino) {
+			e.seen(a.Ino, p)
+		}
+		return nil
+	})
+}
+
+func (e *Ended) mentions(ino uint64) bool {
+	for _, p := range *e.parts.Load() {
+		if marked(p.ep.Find(ino)) {
+			return true
+		}
+	}
+	return e.Full()
+}
+
+// walk calls fn for everything below dir, directories before what is in them. What disappears meanwhile is left out.
+func (v *Volume) walk(ctx context.Context, dir uint64, fn func(Attr, place) error) error {
+	list, err := v.tree.ReadDir(dir)
+	if err != nil {
+		if errors.Is(notExist(err), fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	for _, d := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a, err := v.tree.StatName(dir, d.Name)
+		if errors.Is(notExist(err), fs.ErrNotExist) || errors.Is(err, syscall.EXDEV) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := fn(a, place{dir, d.Name, isDir(a)}); err != nil {
+			return err
+		}
+		if isDir(a) {
+			if err := v.walkDown(ctx, dir, d.Name, a, fn); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// walkDown walks a subdirectory, which the backing knows for that time.
+func (v *Volume) walkDown(ctx context.Context, dir uint64, name string, a Attr, fn func(Attr, place) error) error {
+	b, err := v.tree.Lookup(dir, name)
+	if err != nil {
+		return nil // gone, or replaced: whoever did that has marked it
+	}
+	defer v.tree.Forget(b.Ino, 1)
+	if b.Ino != a.Ino {
+		return nil
+	}
+	return v.walk(ctx, b.Ino, fn)
+}
+
+// heldInodes lists what is held.
+func (v *Volume) heldInodes() (inos []uint64) {
+	v.held.Lock()
+	defer v.held.Unlock()
+	for ino := range v.held.m {
+		inos = append(inos, ino)
+	}
+	return inos
+}
+
+// dropHeld lets go of a file without a name once no unsealed snapshot may read it.
+func (v *Volume) dropHeld(ino uint64) {
+	for _, e := range *v.unsealed.Load() {
+		if e.Err() == nil && !e.isDone(ino) {
+			if _, gone := v.images.attr(e.number, ino); gone == goneHeld {
+				return
+			}
+		}
+	}
+	v.letGo(ino)
+}

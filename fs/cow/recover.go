@@ -1,0 +1,273 @@
+package cow
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"graphvol/fs/cow/epoch"
+	"graphvol/index"
+)
+
+// Facts in the index.
+const (
+	metaClean   = "cow.clean"   // "1": unmounted cleanly
+	metaToken   = "cow.token"   // of the boot and mount in which epochs' files were last written
+	metaScanned = "cow.scanned" // token of the mount whose scan is complete
+	metaSealed  = "cow.sealed"  // greatest epoch that a complete snapshot ended
+	metaFull    = "cow.full"    // "1": the next snapshot must be a full one
+)
+
+func putNumber(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+// recovery is what is found of earlier mounts.
+type recovery struct {
+	v        *Volume
+	clean    bool
+	trusted  bool // the epochs' files are what the process before wrote
+	full     bool
+	newest   uint64 // epoch of the newest complete snapshot
+	sealed   uint64
+	last     uint64 // greatest epoch number seen anywhere
+	parts    []*part
+	doubts   doubts
+	announce bool // intents were used
+}
+
+// recover loads the dirty map and begins the running epoch.
+func (v *Volume) recover(state string, takeover bool) error {
+	v.token = mountToken(state)
+	rc := &recovery{v: v, doubts: doubts{dir: map[uint64]bool{}}}
+	meta := func(key string) string { val, _ := v.db.Meta(key); return string(val) }
+	rc.clean = meta(metaClean) == "1"
+	rc.trusted = takeover || v.token != "" && meta(metaToken) == v.token
+	rc.full = meta(metaFull) == "1"
+	scanned := takeover && v.token != "" && meta(metaScanned) == v.token
+	if err := rc.load(meta(metaSealed)); err != nil {
+		return err
+	}
+	if !rc.trusted {
+		rc.persist()
+	}
+	v.mu.sealed = rc.sealed
+	v.mu.full = rc.full
+	v.setCarriedLocked(rc.parts)
+	if err := v.beginFirst(rc.last + 1); err != nil {
+		return err
+	}
+	if !rc.clean {
+		v.log.Info("the volume was not unmounted cleanly", "takeover", takeover, "epochs", len(rc.parts), "trusted", rc.trusted, "full", rc.full)
+	}
+	if rc.full || scanned || v.recorded == nil {
+		close(v.scan.done) // everything counts as changed, or it is known that nothing did unseen
+		if rc.full && meta(metaFull) != "1" {
+			v.setFull()
+		}
+		return nil
+	}
+	v.startScan(rc.doubts)
+	return nil
+}
+
+// beginFirst begins the running epoch. What can't be written doesn't keep the volume from being used.
+func (v *Volume) beginFirst(n uint64) error {
+	v.images.add(n - 1)
+	if err := errors.Join(v.db.PutMeta(metaClean, nil), v.db.PutMeta(metaToken, []byte(v.token))); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	r, err := v.prepare(n)
+	if err != nil {
+		v.log.Error("changes can't be recorded durably; free space in the state directory, then take a snapshot", "epoch", n, "err", err)
+		ep, err := epoch.FromDirty(n, func(func(*index.Dirty) bool) {})
+		if err != nil {
+			return err
+		}
+		r = newRunning(ep)
+		r.intents.broken.Store(true)
+	}
+	v.run.Store(r)
+	return nil
+}
+
+// load reads dirty maps from the index and from epochs' files.
+func (rc *recovery) load(sealed string) error {
+	v := rc.v
+	newest, err := v.newestComplete()
+	if err != nil {
+		return err
+	}
+	if len(sealed) == 8 {
+		rc.sealed = binary.BigEndian.Uint64([]byte(sealed))
+	}
+	if newest != nil {
+		rc.newest = newest.Epoch
+	}
+	// Without the newest snapshot's tree, or with an older one, it isn't known what changed.
+	rc.full = rc.full || newest == nil || newest.Epoch < rc.sealed
+	rc.sealed = max(rc.sealed, rc.newest)
+	rc.last = rc.sealed
+	indexed, err := rc.loadIndexed()
+	if err != nil {
+		return err
+	}
+	if err := rc.loadFiles(indexed); err != nil {
+		return err
+	}
+	slices.SortFunc(rc.parts, func(a, b *part) int { return int(a.ep.Number()) - int(b.ep.Number()) })
+	return nil
+}
+
+func (rc *recovery) loadIndexed() (map[uint64]bool, error) {
+	db := rc.v.db
+	nums, err := db.Epochs()
+	if err != nil {
+		return nil, err
+	}
+	indexed := map[uint64]bool{}
+	for _, n := range nums {
+		rc.last = max(rc.last, n)
+		if n <= rc.sealed {
+			if err := db.DropEpoch(n); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		ep, err := epoch.FromIndex(db, n)
+		if err != nil {
+			rc.v.log.Error("dirty map unreadable, the next snapshot is a full one", "epoch", n, "err", err)
+			rc.full = true
+			continue
+		}
+		indexed[n] = true
+		rc.parts = append(rc.parts, &part{ep: ep, indexed: true})
+	}
+	return indexed, nil
+}
+
+// loadFiles reads the files of epochs that the index doesn't have.
+func (rc *recovery) loadFiles(indexed map[uint64]bool) error {
+	v := rc.v
+	nums, err := epoch.List(v.dirs.epochs)
+	if err != nil {
+		return err
+	}
+	marks, err := readMarkers(v.dirs.markers)
+	if err != nil {
+		return err
+	}
+	for n := range marks {
+		nums = append(nums, n)
+	}
+	slices.Sort(nums)
+	for _, n := range slices.Compact(nums) {
+		rc.last = max(rc.last, n)
+		if indexed[n] || n <= rc.sealed {
+			if err := errors.Join(epoch.Delete(v.dirs.epochs, n), v.marker(n).remove()); err != nil {
+				return err
+			}
+			continue
+		}
+		safe, announced := marks[n]
+		rc.loadFile(n, safe && announced)
+	}
+	return nil
+}
+
+// loadFile reads one epoch's files, and its intents if the files may lack something.
+func (rc *recovery) loadFile(n uint64, announced bool) {
+	v := rc.v
+	ep, err := epoch.Load(v.dirs.epochs, n)
+	lost := err != nil || ep.Damaged() > 0
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			v.log.Warn("dirty map's files unreadable", "epoch", n, "err", err)
+		}
+		ep, _ = epoch.FromDirty(n, func(func(*index.Dirty) bool) {})
+	} else if !ep.Durable() {
+		v.log.Warn("the dirty map was in memory only, the next snapshot is a full one", "epoch", n, "err", ep.DurableErr())
+		rc.full = true
+	}
+	if lost || !rc.trusted {
+		if !announced {
+			rc.full = true
+		}
+		if err := rc.addIntents(ep); err != nil {
+			v.log.Warn("intents unreadable, the next snapshot is a full one", "epoch", n, "err", err)
+			rc.full = true
+		}
+		rc.trusted = false
+	}
+	rc.parts = append(rc.parts, &part{ep: ep})
+}
+
+// addIntents marks everything that was announced. The marks that were made of it may not have reached the disk.
+func (rc *recovery) addIntents(ep *epoch.Epoch) error {
+	list, err := rc.v.db.Intents(ep.Number())
+	if err != nil {
+		return err
+	}
+	const blocks = 1 << (regionShift - blockShift)
+	for _, i := range list {
+		switch i.Kind {
+		case index.IntentAll:
+			rc.full = true
+		case index.IntentAllAttrs:
+			rc.doubts.attrs = true
+		case index.IntentAllDirs:
+			rc.doubts.dirs = true
+		case index.IntentDir:
+			rc.doubts.dir[i.Ino] = true
+			in := ep.Inode(i.Ino, i.Gen)
+			in.MarkAttr()
+			in.MarkAllNames()
+		case index.IntentAttr:
+			ep.Inode(i.Ino, i.Gen).MarkAttr()
+		case index.IntentFile:
+			in := ep.Inode(i.Ino, i.Gen)
+			in.MarkAttr()
+			in.MarkContent()
+		case index.IntentRegion:
+			in := ep.Inode(i.Ino, i.Gen)
+			in.MarkAttr()
+			in.MarkBlocks(uint64(i.Region)*blocks, blocks)
+		}
+	}
+	return nil
+}
+
+// persist puts what came from files and intents into the index, before files of this mount are trusted.
+func (rc *recovery) persist() {
+	v := rc.v
+	for _, p := range rc.parts {
+		if p.indexed {
+			continue
+		}
+		if err := v.store(p); err != nil {
+			v.log.Error("recovered dirty map can't be stored, the next snapshot is a full one", "epoch", p.ep.Number(), "err", err)
+			rc.full = true
+		}
+	}
+}
+
+// mountToken names this boot and this mount of the state's filesystem: while it stays the same, files that a process left
+// behind are what it wrote. Empty where the kernel can't tell.
+func mountToken(state string) string {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	var st unix.Statx_t
+	const mntIDUnique = 0x4000 // STATX_MNT_ID_UNIQUE, since Linux 6.8
+	path, err := filepath.Abs(state)
+	if err != nil || unix.Statx(unix.AT_FDCWD, path, 0, mntIDUnique, &st) != nil || st.Mask&mntIDUnique == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s/%d", strings.TrimSpace(string(boot)), st.Mnt_id)
+}
