@@ -1,0 +1,558 @@
+package epoch
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"graphvol/index"
+)
+
+// model is what an epoch should say.
+type model map[uint64]*modelInode
+
+type modelInode struct {
+	gen         uint64
+	own, merged map[uint64]bool // blocks
+	ownFlags    index.DirtyFlags
+	mergedFlags index.DirtyFlags
+	ownNames    map[string]bool
+	mergedNames map[string]bool
+	parent      uint64
+	name        string
+	ident       index.Ident
+}
+
+func (m model) inode(ino uint64) *modelInode {
+	if m[ino] == nil {
+		m[ino] = &modelInode{
+			gen: ino * 7, own: map[uint64]bool{}, merged: map[uint64]bool{},
+			ownNames: map[string]bool{}, mergedNames: map[string]bool{},
+		}
+	}
+	return m[ino]
+}
+
+// randomRange returns ranges as they come: small ones at the beginning, writes anywhere, and now and then a large truncation.
+func randomRange(r *rand.Rand) (first, n uint64) {
+	switch r.IntN(10) {
+	case 0, 1, 2:
+		return r.Uint64N(70), 1 + r.Uint64N(3)
+	case 3:
+		return r.Uint64N(3 * slotBlocks), 1 + r.Uint64N(6*slotBlocks)
+	case 4:
+		return 1<<32 - 5 + r.Uint64N(10), 1 + r.Uint64N(10)
+	case 5:
+		return slotBlocks * r.Uint64N(4), slotBlocks * (1 + r.Uint64N(4))
+	}
+	return r.Uint64N(20 * slotBlocks), 1 + r.Uint64N(300)
+}
+
+// step does one random change to an epoch and its model.
+func step(r *rand.Rand, e *Epoch, m model) {
+	ino := 1 + r.Uint64N(12)
+	i, mi := e.Inode(ino, ino*7), m.inode(ino)
+	switch r.IntN(12) {
+	case 0:
+		i.MarkAttr()
+		mi.ownFlags |= index.DirtyAttr
+	case 1:
+		f := []index.DirtyFlags{index.DirtyContent, index.DirtyFresh, index.DirtyRemoved, index.DirtyNames}[r.IntN(4)]
+		if r.IntN(8) == 0 {
+			i.set(f)
+			mi.ownFlags |= f
+		}
+	case 2, 3:
+		name := fmt.Sprintf("name-%d", r.IntN(40))
+		if i.MarkName(name) == mi.ownNames[name] {
+			panic("MarkName doesn't tell the first time")
+		}
+		mi.ownNames[name] = true
+	case 4:
+		mi.parent, mi.name = r.Uint64N(3), fmt.Sprintf("hint-%d", r.IntN(3))
+		i.SetHint(mi.parent, mi.name)
+	case 5:
+		mi.ident = index.Ident{Valid: r.IntN(4) > 0}
+		if mi.ident.Valid {
+			mi.ident = index.Ident{
+				Valid: true, Gen: r.Uint64(), Size: r.Int64(), CtimeSec: -r.Int64N(1e9), CtimeNsec: r.Uint32(),
+				BtimeSec: r.Int64N(1e9), BtimeNsec: r.Uint32(),
+			}
+		}
+		i.SetIdent(mi.ident)
+	default:
+		first, n := randomRange(r)
+		i.MarkBlocks(first, n)
+		for b := first; b < first+n; b++ {
+			mi.own[b] = true
+		}
+	}
+}
+
+func sortedKeys[K string | uint64](ms ...map[K]bool) []K {
+	all := map[K]bool{}
+	for _, m := range ms {
+		maps.Copy(all, m)
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// check compares an epoch with its model.
+func check(t *testing.T, what string, r *rand.Rand, e *Epoch, m model) {
+	t.Helper()
+	for ino, mi := range m {
+		i := e.Find(ino)
+		if i == nil {
+			if len(mi.own)+len(mi.merged)+len(mi.ownNames)+len(mi.mergedNames) > 0 || mi.ownFlags|mi.mergedFlags != 0 {
+				t.Fatalf("%s: inode %d is missing", what, ino)
+			}
+			continue
+		}
+		want := sortedKeys(mi.own, mi.merged)
+		var got []uint64
+		last := uint64(0)
+		for first, n := range i.DirtyRuns {
+			if len(got) > 0 && first <= last {
+				t.Fatalf("%s: inode %d: run %d+%d after block %d", what, ino, first, n, last)
+			}
+			for b := first; b < first+n; b++ {
+				got = append(got, b)
+			}
+			last = first + n
+		}
+		if !slices.Equal(got, want) || i.Count() != uint64(len(want)) {
+			t.Fatalf("%s: inode %d: %d blocks (Count %d), want %d", what, ino, len(got), i.Count(), len(want))
+		}
+		if i.Flags() != mi.ownFlags|mi.mergedFlags || i.HasAttr() != (mi.ownFlags&index.DirtyAttr != 0) {
+			t.Fatalf("%s: inode %d: flags %b, want %b", what, ino, i.Flags(), mi.ownFlags|mi.mergedFlags)
+		}
+		if names := sortedKeys(mi.ownNames, mi.mergedNames); !slices.Equal(i.Names(), names) {
+			t.Fatalf("%s: inode %d: names %q, want %q", what, ino, i.Names(), names)
+		}
+		if p, n := i.Hint(); p != mi.parent || n != mi.name {
+			t.Fatalf("%s: inode %d: hint %d %q, want %d %q", what, ino, p, n, mi.parent, mi.name)
+		}
+		if i.Ident() != mi.ident || i.Gen() != mi.gen {
+			t.Fatalf("%s: inode %d: ident %+v, want %+v", what, ino, i.Ident(), mi.ident)
+		}
+		for range 200 {
+			first, n := randomRange(r)
+			all, any := true, mi.ownFlags&(index.DirtyContent|index.DirtyFresh) != 0 || mi.mergedFlags&(index.DirtyContent|index.DirtyFresh) != 0
+			for b := first; b < first+n; b++ {
+				all = all && mi.own[b]
+				any = any || mi.own[b] || mi.merged[b]
+			}
+			if i.Blocks(first, n) != all || i.Dirty(first, n) != any {
+				t.Fatalf("%s: inode %d: blocks %d+%d: Blocks %v, want %v; Dirty %v, want %v",
+					what, ino, first, n, !all, all, i.Dirty(first, n), any)
+			}
+		}
+	}
+}
+
+// flat is the model of an epoch in which merged and own marks can't be told apart any more.
+func (m model) flat() model {
+	out := model{}
+	for ino, mi := range m {
+		o := out.inode(ino)
+		maps.Copy(o.own, mi.own)
+		maps.Copy(o.own, mi.merged)
+		maps.Copy(o.ownNames, mi.ownNames)
+		maps.Copy(o.ownNames, mi.mergedNames)
+		o.ownFlags = mi.ownFlags | mi.mergedFlags
+		o.parent, o.name, o.ident = mi.parent, mi.name, mi.ident
+	}
+	return out
+}
+
+// merge is what Merge should do.
+func (m model) merge(older model) {
+	for ino, o := range older {
+		if len(o.own)+len(o.ownNames) == 0 && o.ownFlags == 0 {
+			continue
+		}
+		mi := m.inode(ino)
+		maps.Copy(mi.merged, o.own)
+		maps.Copy(mi.mergedNames, o.ownNames)
+		mi.mergedFlags |= o.ownFlags
+		if mi.parent == 0 && mi.name == "" {
+			mi.parent, mi.name = o.parent, o.name
+		}
+		if !mi.ident.Valid {
+			mi.ident = o.ident
+		}
+	}
+}
+
+// encoded is the model of what Encode has room for.
+func (m model) encoded() model {
+	out := m.flat()
+	for _, mi := range out {
+		for b := range mi.own {
+			if b >= 1<<32 {
+				delete(mi.own, b)
+				mi.ownFlags |= index.DirtyContent
+			}
+		}
+	}
+	return out
+}
+
+func TestModel(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for round := range 4 {
+		dir := t.TempDir()
+		e, err := Create(dir, 7)
+		if err != nil || !e.Durable() {
+			t.Fatal(err, e.DurableErr())
+		}
+		m := model{}
+		for range 60 {
+			step(r, e, m)
+		}
+		check(t, "marked", r, e, m)
+
+		older, om := memory(6), model{}
+		for range 60 {
+			step(r, older, om)
+		}
+		if err := e.Merge(older); err != nil {
+			t.Fatal(err)
+		}
+		m.merge(om)
+		check(t, "merged", r, e, m)
+		for range 30 {
+			step(r, e, m)
+		}
+		check(t, "marked after merging", r, e, m)
+
+		for range 2 { // the second time on what the first went on writing
+			if e, err = Load(dir, 7); err != nil || e.Damaged() != 0 || !e.Durable() {
+				t.Fatal(round, err, e.Damaged(), e.DurableErr())
+			}
+			check(t, "loaded", r, e, m)
+			for range 30 {
+				step(r, e, m)
+			}
+			check(t, "marked after loading", r, e, m)
+		}
+
+		back, err := FromDirty(7, e.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, "encoded and decoded", r, back, m.encoded())
+		again := slices.Collect(back.Encode())
+		if first := slices.Collect(e.Encode()); len(first) != len(again) {
+			t.Fatalf("%d inodes encoded, %d after decoding", len(first), len(again))
+		}
+		if err := e.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		if left, _ := os.ReadDir(dir); len(left) != 0 {
+			t.Fatalf("files left: %v", left)
+		}
+	}
+}
+
+func TestThroughIndex(t *testing.T) {
+	db, err := index.Open(filepath.Join(t.TempDir(), "index.db"), index.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	r := rand.New(rand.NewPCG(1, 2))
+	e, m := memory(3), model{}
+	for range 100 {
+		step(r, e, m)
+	}
+	if err := db.PutEpoch(3, e.Encode()); err != nil {
+		t.Fatal(err)
+	}
+	back, err := FromIndex(db, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "from the index", r, back, m.encoded())
+	if !reflect.DeepEqual(len(slices.Collect(e.Encode())), len(slices.Collect(back.Encode()))) {
+		t.Fatal("another number of inodes")
+	}
+	if _, err := FromIndex(db, 4); !errors.Is(err, index.ErrNotFound) {
+		t.Fatalf("an epoch that isn't stored: %v", err)
+	}
+	if err := db.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHugeFile(t *testing.T) {
+	e, err := Create(t.TempDir(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := e.Inode(9, 0)
+	const end = 16 << 40 / BlockSize
+	for b := uint64(0); b < end; b += end / 1000 {
+		i.MarkBlocks(b, 1)
+	}
+	i.MarkBlocks(100, end-100) // a truncation of all of it
+	if !i.Blocks(100, end-100) || i.Blocks(99, 2) || i.Blocks(end-1, 2) || i.Count() != end-100+1 {
+		t.Fatalf("%d blocks are marked", i.Count())
+	}
+	i.MarkBlocks(1<<60, 5)
+	i.MarkBlocks(maxBlocks-1, 1<<63)
+	if !i.Blocks(maxBlocks-1, 1) || !i.Dirty(maxBlocks-5, 9) || i.Dirty(maxBlocks-5, 4) {
+		t.Fatal("the last block that can be")
+	}
+	if n := e.bits.mu.pos; n > 1<<20 {
+		t.Fatalf("%d bytes for 1000 blocks and a run", n)
+	}
+	for d := range e.Encode() {
+		if d.Blocks.GetCardinality() != end-100+1 || d.Flags != index.DirtyContent {
+			t.Fatalf("encoded: %d blocks, flags %b", d.Blocks.GetCardinality(), d.Flags)
+		}
+	}
+}
+
+func TestReusedNumber(t *testing.T) {
+	e := memory(1)
+	i := e.Inode(5, 0)
+	i.SetIdent(index.Ident{Valid: true, Size: 3})
+	e.Inode(5, 77)
+	if i.HasFresh() || i.Gen() != 77 || !i.Ident().Valid {
+		t.Fatal("a gen that becomes known is no other file")
+	}
+	e.Inode(5, 0)
+	if e.Inode(5, 78) != i || !i.HasFresh() || i.Gen() != 78 || i.Ident().Valid {
+		t.Fatal("another gen is another file")
+	}
+	older := memory(0)
+	older.Inode(5, 70).MarkAttr()
+	if err := e.Merge(older); err != nil || i.Gen() != 78 || i.HasAttr() {
+		t.Fatal("merging changed the gen, or made an own mark")
+	}
+}
+
+func TestIntents(t *testing.T) {
+	i := memory(1).Inode(1, 1)
+	regions := []uint32{0, 1, 15, 16, 17, 100_000, RegionAll, RegionAttr, RegionNames}
+	for k, region := range regions {
+		for _, done := range regions[:k] {
+			if i.IntentNeeded(done) {
+				t.Fatalf("%d is forgotten", done)
+			}
+		}
+		if !i.IntentNeeded(region) {
+			t.Fatalf("%d is known too early", region)
+		}
+		i.IntentDone(region)
+	}
+}
+
+func TestConcurrent(t *testing.T) {
+	dir := t.TempDir()
+	e, err := Create(dir, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const workers, per = 8, 3000
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(w), 0))
+			for range per {
+				i := e.Inode(1+r.Uint64N(20), 1)
+				first := r.Uint64N(10 * slotBlocks)
+				i.MarkBlocks(first, 3)
+				if !i.Blocks(first, 3) || !i.Dirty(first+2, 1) {
+					t.Error("a mark is lost")
+				}
+				i.MarkName(fmt.Sprint(r.IntN(100)))
+				i.SetIdent(index.Ident{Valid: true, Size: int64(first)})
+				i.SetHint(first%3, "x")
+				if r.IntN(500) == 0 {
+					for range e.Encode() {
+					}
+					e.DirtyBytes()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	back, err := Load(dir, 1)
+	if err != nil || back.Damaged() != 0 {
+		t.Fatal(err, back.Damaged())
+	}
+	a, b := slices.Collect(e.Encode()), slices.Collect(back.Encode())
+	for k := range a {
+		if !a[k].Blocks.Equals(b[k].Blocks) || !slices.Equal(a[k].Names, b[k].Names) || a[k].Ident != b[k].Ident {
+			t.Fatalf("inode %d is another after loading", a[k].Ino)
+		}
+	}
+}
+
+func TestRemoveLeavesPointersValid(t *testing.T) {
+	e, err := Create(t.TempDir(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := e.Inode(1, 1)
+	i.MarkBlocks(5000, 10)
+	i.SetHint(3, "x")
+	if err := e.Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if i.Blocks(5000, 10) {
+		t.Fatal("the mark is still there")
+	}
+	i.MarkBlocks(5000, 10)
+	i.MarkBlocks(50_000, 10)
+	i.Hint()
+	runtime.GC()
+	i.MarkBlocks(100_000, 10)
+	for k := range uint64(2000) { // beyond the segment that there was
+		e.Inode(k, 0).MarkAttr()
+	}
+}
+
+func TestCreateRefusesExisting(t *testing.T) {
+	dir := t.TempDir()
+	for _, n := range []uint64{12, 3} {
+		if _, err := Create(dir, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Create(dir, 3); !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("created twice: %v", err)
+	}
+	if all, err := List(dir); err != nil || !slices.Equal(all, []uint64{3, 12}) {
+		t.Fatal(all, err)
+	}
+	if _, err := Load(dir, 4); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("loaded what isn't there: %v", err)
+	}
+	if all, err := List(filepath.Join(dir, "none")); err != nil || len(all) != 0 {
+		t.Fatal(all, err)
+	}
+}
+
+func TestNoDirectory(t *testing.T) {
+	e, err := Create(filepath.Join(t.TempDir(), "none"), 1)
+	if err != nil || e.Durable() || !errors.Is(e.DurableErr(), fs.ErrNotExist) {
+		t.Fatal(err, e.DurableErr())
+	}
+	i := e.Inode(1, 1)
+	i.MarkBlocks(3, 100_000)
+	if !i.Blocks(3, 100_000) {
+		t.Fatal("the mark is lost")
+	}
+	if err := errors.Join(e.Sync(), e.Remove()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// On a full disk marking goes on in memory, and the files say that they aren't whole.
+func TestFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"); err != nil {
+		t.Skip("needs the right to mount: ", err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	e, err := Create(dir, 1)
+	if err != nil || !e.Durable() {
+		t.Fatal(err, e.DurableErr())
+	}
+	const n = 20_000
+	for ino := range uint64(n) {
+		e.Inode(ino, 1).MarkBlocks(ino, 1)
+	}
+	for ino := range uint64(n) {
+		if !e.Find(ino).Blocks(ino, 1) {
+			t.Fatalf("inode %d: the mark is lost", ino)
+		}
+	}
+	if e.Durable() || !errors.Is(e.DurableErr(), unix.ENOSPC) {
+		t.Fatal("claims to be durable:", e.DurableErr())
+	}
+	back, err := Load(dir, 1)
+	if err != nil || back.Durable() || back.Damaged() != 0 {
+		t.Fatal(err, back.DurableErr(), back.Damaged())
+	}
+	if back.Len() == 0 || !back.Find(0).Blocks(0, 1) {
+		t.Fatal("what fitted on the disk isn't there")
+	}
+	if err := errors.Join(back.Close(), e.Remove()); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 0 {
+		t.Fatalf("files left: %v", left)
+	}
+}
+
+// A hundred thousand small changed files stay cheap.
+func TestMemory(t *testing.T) {
+	const n = 100_000
+	dir := t.TempDir()
+	heap := func() int64 {
+		var ms runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&ms)
+		return int64(ms.HeapAlloc)
+	}
+	before := heap()
+	e, err := Create(dir, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ino := range uint64(n) {
+		i := e.Inode(ino, ino)
+		i.MarkAttr()
+		i.MarkBlocks(0, 4)
+		i.SetHint(1, fmt.Sprintf("file-%08d.dat", ino))
+		i.SetIdent(index.Ident{Valid: true, Size: 16384})
+	}
+	total := heap() - before
+	for _, path := range []string{bitsPath(dir, 1), namesPath(dir, 1)} {
+		st, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += st.Size()
+	}
+	t.Logf("%d inodes: %.1f MB of memory and files", n, float64(total)/1e6)
+	if total > 32e6 {
+		t.Errorf("%d inodes cost %d bytes", n, total)
+	}
+	runtime.KeepAlive(e)
+}
+
+func TestSizes(t *testing.T) {
+	if n := unsafe.Sizeof(Inode{}); n > 48 {
+		t.Errorf("an Inode takes %d bytes", n)
+	}
+	start := uint64(0)
+	for k := range 100 {
+		if segmentStart(k) != start || segmentEnd(k) <= start || segmentEnd(k)%4096 != 0 {
+			t.Fatalf("segment %d is %d to %d", k, segmentStart(k), segmentEnd(k))
+		}
+		start = segmentEnd(k)
+	}
+}
