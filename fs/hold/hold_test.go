@@ -152,6 +152,37 @@ func TestPoliteRestart(t *testing.T) {
 	w.check(t, filepath.Join(r.conf.Backing, "data"))
 }
 
+// An upgrade: another program takes the mount over.
+func TestRestartOtherProgram(t *testing.T) {
+	next := filepath.Join(t.TempDir(), "next")
+	r := newRig(t, func(c *testConf) { c.Next = next })
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(next, self, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(r.conf.Mount, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := r.info().Server.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	r.waitReady()
+	if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", r.info().Server.PID)); err != nil || exe != next {
+		t.Errorf("the server is %s, %v", exe, err)
+	}
+	if _, err := f.WriteString("x"); err != nil {
+		t.Error(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUnlinkedFileSurvives(t *testing.T) {
 	r := newRig(t, nil)
 	path := filepath.Join(r.conf.Mount, "gone")
@@ -189,6 +220,7 @@ func TestUnmountEndsEverything(t *testing.T) {
 		"umount":  func(r *rig) error { return Unmount(context.Background(), r.conf.Mount, r.conf.Info) },
 		"foreign": func(r *rig) error { return unix.Unmount(r.conf.Mount, 0) },
 		"sigterm": func(r *rig) error { return r.info().Holder.Signal(syscall.SIGTERM) },
+		"server":  func(r *rig) error { return r.info().Server.Signal(syscall.SIGTERM) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, nil)

@@ -77,6 +77,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer h.close()
+	// The terminal that it was mounted from may close.
+	signal.Ignore(syscall.SIGHUP)
 	sigs := cfg.Signals
 	if sigs == nil {
 		c := make(chan os.Signal, 4)

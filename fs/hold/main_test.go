@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -39,6 +40,7 @@ type testConf struct {
 	Backing, Mount, Info string
 	QuickDeaths          int
 	NoResend, Helper     bool
+	Next                 string // the program that SIGUSR1 to the server asks for
 	Crash                string // the server's program: "", "early" (dies before it serves), "after" (dies as soon as a successor serves)
 }
 
@@ -75,6 +77,7 @@ func serverMain() int {
 	if c.Crash == "after" && s.Takeover() {
 		return 3
 	}
+	go askHolder(s, c.Next)
 	err = s.Serve(newFlatFS(s), &fuse.MountOptions{MaxWrite: 1 << 20, ExtraCapabilities: fuse.CAP_WRITEBACK_CACHE, DirectMount: true})
 	if errors.Is(err, ErrRestart) {
 		return 7
@@ -84,6 +87,19 @@ func serverMain() int {
 		return 1
 	}
 	return 0
+}
+
+// askHolder does what an agent would do: SIGTERM unmounts, and an upgrade is asked for.
+func askHolder(s *Session, next string) {
+	sigs := make(chan os.Signal, 1)
+	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGUSR1)
+	for sig := range sigs {
+		if sig == syscall.SIGTERM {
+			s.Unmount()
+		} else {
+			s.Restart(next)
+		}
+	}
 }
 
 // rig is a mounted flatFS with its processes.
