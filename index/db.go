@@ -55,6 +55,8 @@ type DB struct {
 
 	// write serialises write transactions and lets Check keep them out.
 	write sync.Mutex
+	// committed, if set, is called after each write transaction, with write held. It is there for tests.
+	committed func()
 }
 
 // Open opens the index at path, and makes it if it isn't there. Its directory must exist. Errors: ErrInUse,
@@ -186,7 +188,11 @@ func (db *DB) update(what string, fn func(*bbolt.Tx) error) error {
 func (db *DB) updateLocked(what string, fn func(*bbolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer db.guard(what, &err)
-	return db.boltError(what, db.bolt.Update(fn))
+	err = db.boltError(what, db.bolt.Update(fn))
+	if err == nil && db.committed != nil {
+		db.committed()
+	}
+	return err
 }
 
 // guard turns what bbolt does on a damaged file, panics and (SetPanicOnFault) memory faults, into errors. It is to be

@@ -27,6 +27,7 @@ type intentLog struct {
 		frames map[uint64][]uint32            // frames in use, by epoch
 		known  map[uint64]map[Intent]struct{} // the durable ones, by epoch
 		drops  uint64                         // counts calls of drop
+		syncs  uint64                         // counts groups
 	}
 }
 
@@ -134,6 +135,7 @@ func (l *intentLog) run() {
 		for epoch, in := range g.added {
 			err = errors.Join(err, l.storeLocked(epoch, in))
 		}
+		l.mu.syncs++
 		file, drops := l.mu.file, l.mu.drops
 		l.mu.Unlock()
 
