@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -66,7 +67,7 @@ func (w *writer) step(dir string, f *os.File) error {
 		return err
 	}
 	if err := unix.Fdatasync(int(f.Fd())); err != nil {
-		return err
+		return fmt.Errorf("fdatasync: %w", err)
 	}
 	w.blocks[block] = uint64(w.ops + 1)
 	if w.ops%4 != 0 {
@@ -102,9 +103,13 @@ func (w *writer) check(t *testing.T, path string) {
 }
 
 func TestServerKilledUnderWriter(t *testing.T) {
+	kills := 10
+	if n, err := strconv.Atoi(os.Getenv("HOLD_TEST_KILLS")); err == nil {
+		kills = n
+	}
 	r := newRig(t, nil)
 	w := startWriter(r.conf.Mount)
-	for range 10 {
+	for range kills {
 		// Long enough that the death isn't a quick one, and the writer in the middle of something.
 		time.Sleep(quickDeath + 20*time.Millisecond)
 		r.kill()
@@ -114,10 +119,10 @@ func TestServerKilledUnderWriter(t *testing.T) {
 	if w.err != nil {
 		t.Fatalf("the writer saw: %v", w.err)
 	}
-	if n := r.info().Restarts; n != 10 {
-		t.Errorf("%d restarts, want 10", n)
+	if n := r.info().Restarts; n != kills {
+		t.Errorf("%d restarts, want %d", n, kills)
 	}
-	t.Logf("10 kills, %d synced writes, longest wait %v", w.ops, w.worst.Round(time.Microsecond))
+	t.Logf("%d kills, %d synced writes, longest wait %v", kills, w.ops, w.worst.Round(time.Microsecond))
 	w.check(t, filepath.Join(r.conf.Backing, "data"))
 	if err := Unmount(context.Background(), r.conf.Mount, r.conf.Info); err != nil {
 		t.Fatal(err)

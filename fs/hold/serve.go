@@ -64,6 +64,9 @@ func (s *Session) Serve(raw fuse.RawFileSystem, opts *fuse.MountOptions) error {
 		s.Fail(err)
 		return err
 	}
+	if err := keepResident(srv); err != nil {
+		s.log.Warn(err.Error())
+	}
 	if err := s.tell(message{Op: opReady}); err != nil {
 		s.log.Warn("nobody hears that the mount is ready", "err", err)
 	}

@@ -154,3 +154,20 @@ func TestBusyErrorIsShort(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+// If go-fuse keeps its buffers elsewhere one day, this says so before a database notices.
+func TestReadBuffersAreKeptResident(t *testing.T) {
+	requireFuse(t)
+	dir := t.TempDir()
+	srv, err := fuse.NewServer(fuse.NewDefaultRawFileSystem(), dir, &fuse.MountOptions{DirectMount: os.Geteuid() == 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keepResident(srv); err != nil {
+		t.Error(err)
+	}
+	go srv.Serve()
+	if err := srv.Unmount(); err != nil {
+		t.Fatal(err)
+	}
+}
