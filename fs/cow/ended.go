@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -114,11 +115,12 @@ func (v *Volume) release(e *Ended, sealed bool) {
 	v.unsealed.Store(&rest)
 	v.mu.Unlock()
 
-	first := v.run.Load().number // preimages labelled below the oldest unsealed epoch are needless
+	r := v.run.Load()
+	first := r.number // preimages labelled below the oldest unsealed epoch are needless
 	if len(rest) > 0 {
 		first = rest[0].number
 	}
-	v.images.drop(first)
+	v.images.drop(first, r.label())
 	for _, ino := range v.heldInodes() {
 		v.dropHeld(ino)
 	}
@@ -167,26 +169,26 @@ func (e *Ended) Inode(ctx context.Context, ino uint64) (tree.Inode, error) {
 		return tree.Inode{}, err
 	}
 	v := e.v
-	t, gone := v.images.attr(e.number, ino)
+	t, label, gone := v.images.attr(e.number, ino)
 	if t == nil && gone != goneSaved {
 		live, err := e.liveInode(ctx, ino)
-		if t, gone = v.images.attr(e.number, ino); t == nil && gone != goneSaved {
+		if t, label, gone = v.images.attr(e.number, ino); t == nil && gone != goneSaved {
 			if err != nil {
 				return tree.Inode{}, err
 			}
-			t = live
+			t, label = live, math.MaxUint64
 		}
 	}
 	if err := e.Err(); err != nil {
 		return tree.Inode{}, err
 	}
-	if t == nil || t.Nlink == 0 {
+	if t == nil || t.Nlink == 0 || e.laterMade(ino, t.Gen, label) {
 		return tree.Inode{}, fmt.Errorf("inode %d: %w", ino, fs.ErrNotExist)
 	}
 	return *t, nil
 }
 
-// liveInode describes an inode as it is; fs.ErrNotExist if it is gone, or if its number means a later inode.
+// liveInode describes an inode as it is; fs.ErrNotExist if it is gone.
 func (e *Ended) liveInode(ctx context.Context, ino uint64) (t *tree.Inode, err error) {
 	err = e.located(ctx, ino, func() error {
 		a, err := e.v.tree.Stat(ino)
@@ -198,14 +200,13 @@ func (e *Ended) liveInode(ctx context.Context, ino uint64) (t *tree.Inode, err e
 	if err != nil {
 		return nil, notExist(err)
 	}
-	if e.laterMade(ino, t.Gen) {
-		return nil, fs.ErrNotExist
-	}
 	return t, nil
 }
 
-// laterMade tells whether the live inode was made after the barrier, on a number that was free then.
-func (e *Ended) laterMade(ino, gen uint64) bool {
+// laterMade tells whether an inode, as it was when the epoch label had ended, was made after this barrier, on a number that
+// was free then. (What was there at the barrier and is marked fresh because it got a name again has a preimage with a
+// smaller label.)
+func (e *Ended) laterMade(ino, gen, label uint64) bool {
 	parts := *e.parts.Load()
 	for i := len(parts) - 1; i >= 0; i-- {
 		if in := parts[i].ep.Find(ino); marked(in) {
@@ -216,7 +217,7 @@ func (e *Ended) laterMade(ino, gen uint64) bool {
 		}
 	}
 	for _, ep := range e.laterEpochs() {
-		if in := ep.Find(ino); in != nil && in.HasFresh() {
+		if in := ep.Find(ino); in != nil && in.HasFresh() && ep.Number() <= label {
 			return true
 		}
 	}
@@ -330,7 +331,7 @@ func (e *Ended) NextData(ctx context.Context, ino uint64, off int64) (start, end
 	}
 	// Live first: what is punched or cut off between the two looks has a preimage by then.
 	start, end = size, size
-	if _, gone := e.v.images.attr(e.number, ino); gone != goneSaved {
+	if _, _, gone := e.v.images.attr(e.number, ino); gone != goneSaved {
 		s, t, err := e.liveData(ctx, ino, off, size)
 		switch {
 		case err == nil:

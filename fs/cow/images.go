@@ -36,7 +36,6 @@ type imageTable struct {
 		attrs  map[uint64]*tree.Inode
 		names  map[uint64]map[string]nameImage
 		gone   map[uint64]goneKind
-		closed bool
 	}
 }
 
@@ -84,8 +83,7 @@ func openImages(dir string) (*images, error) {
 // add opens a new label. Nothing is written yet, so it cannot fail.
 func (im *images) add(label uint64) {
 	t := &imageTable{label: label}
-	t.mu.pages, t.mu.attrs = map[pageKey]*imagePage{}, map[uint64]*tree.Inode{}
-	t.mu.names, t.mu.gone = map[uint64]map[string]nameImage{}, map[uint64]goneKind{}
+	t.empty()
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	old := *im.tables.Load()
@@ -93,26 +91,34 @@ func (im *images) add(label uint64) {
 	im.tables.Store(&list)
 }
 
-// drop removes the labels below first: no unsealed snapshot reads them.
-func (im *images) drop(first uint64) {
+// drop removes the labels below first, which no unsealed snapshot reads. That of the running epoch, current, is
+// emptied at most: requests in flight may be saving for a snapshot that has just been released.
+func (im *images) drop(first, current uint64) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
-	list := *im.tables.Load()
-	for len(list) > 0 && list[0].label < first {
-		list[0].close()
-		list = list[1:]
+	var rest []*imageTable
+	for _, t := range *im.tables.Load() {
+		if t.label < first {
+			t.empty()
+		}
+		if t.label >= min(first, current) {
+			rest = append(rest, t)
+		}
 	}
-	im.tables.Store(&list)
+	im.tables.Store(&rest)
 }
 
-func (t *imageTable) close() {
+// empty removes everything from a table, and its file.
+func (t *imageTable) empty() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.mu.closed = true
 	if t.mu.file != nil {
 		t.mu.file.Close()
 		os.Remove(t.mu.file.Name())
 	}
+	t.mu.file, t.mu.blocks = nil, 0
+	t.mu.pages, t.mu.attrs = map[pageKey]*imagePage{}, map[uint64]*tree.Inode{}
+	t.mu.names, t.mu.gone = map[uint64]map[string]nameImage{}, map[uint64]goneKind{}
 }
 
 // table returns that of a label; there is one from the barrier on that made the label.
@@ -236,11 +242,8 @@ func (im *images) readBlocks(k, ino, first uint64, p []byte, have []bool) (goneK
 		for i := range have {
 			recs[i] = t.blockLocked(ino, first+uint64(i))
 		}
-		g, file, closed := t.mu.gone[ino], t.mu.file, t.mu.closed
+		g, file := t.mu.gone[ino], t.mu.file
 		t.mu.RUnlock()
-		if closed {
-			return goneNot, ErrReleased
-		}
 		for i, r := range recs {
 			blk := p[i*blockSize : (i+1)*blockSize]
 			switch {
@@ -300,15 +303,14 @@ func (im *images) saveAttr(label, ino uint64, a *tree.Inode) {
 	}
 }
 
-// attr returns the attributes saved for epoch k, if any, and whether the inode went since.
-func (im *images) attr(k, ino uint64) (*tree.Inode, goneKind) {
-	gone := goneNot
+// attr returns the attributes saved for epoch k, if any, with their label, and whether the inode went since.
+func (im *images) attr(k, ino uint64) (a *tree.Inode, label uint64, gone goneKind) {
 	for _, t := range im.from(k) {
 		t.mu.RLock()
 		a, g := t.mu.attrs[ino], t.mu.gone[ino]
 		t.mu.RUnlock()
 		if a != nil {
-			return a, g
+			return a, t.label, g
 		}
 		if g != goneNot {
 			gone = g
@@ -317,11 +319,11 @@ func (im *images) attr(k, ino uint64) (*tree.Inode, goneKind) {
 			break
 		}
 	}
-	return nil, gone
+	return nil, 0, gone
 }
 
 func (im *images) hasAttr(k, ino uint64) bool {
-	a, g := im.attr(k, ino)
+	a, _, g := im.attr(k, ino)
 	return a != nil || g == goneSaved
 }
 

@@ -173,7 +173,7 @@ func (v *Volume) save() error {
 	for _, ino := range v.heldInodes() {
 		v.letGo(ino)
 	}
-	v.images.drop(r.number + 1)
+	v.images.drop(r.number, r.label())
 	v.journal.close()
 	if errs == nil && full {
 		errs = v.db.PutMeta(metaFull, []byte("1"))

@@ -210,7 +210,7 @@ func (v *Volume) heldInodes() (inos []uint64) {
 func (v *Volume) dropHeld(ino uint64) {
 	for _, e := range *v.unsealed.Load() {
 		if e.Err() == nil && !e.isDone(ino) {
-			if _, gone := v.images.attr(e.number, ino); gone == goneHeld {
+			if _, _, gone := v.images.attr(e.number, ino); gone == goneHeld {
 				return
 			}
 		}

@@ -60,3 +60,6 @@ func (v *Volume) Statfs() (Statfs, error) { return v.tree.Statfs() }
 
 // Writable lists the inodes that are open for writing: the kernel may hold dirty pages of them.
 func (v *Volume) Writable() []uint64 { return v.tree.WritableOpen() }
+
+// Writers tells how many opens for writing an inode has.
+func (v *Volume) Writers(ino uint64) int { return v.tree.Writers(ino) }

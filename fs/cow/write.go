@@ -77,14 +77,25 @@ func (v *Volume) Setattr(c Caller, ino uint64, in SetAttr) (Attr, error) {
 	return a, err
 }
 
-// markCut marks what a file loses when it is cut to size; growing loses nothing.
+// markCut marks what a file loses when it is cut to size; growing changes the last block at most.
 func (v *Volume) markCut(r *running, st *inodeState, size int64) error {
 	a, err := v.tree.Stat(st.ino)
-	if err != nil || size < 0 || size >= a.Size || a.Mode&syscall.S_IFMT != syscall.S_IFREG {
+	if err != nil || size < 0 || size == a.Size || a.Mode&syscall.S_IFMT != syscall.S_IFREG {
+		return err
+	}
+	if err := v.markLast(r, st, size); err != nil || size > a.Size {
 		return err
 	}
 	v.announceInside(r, wantRange(st.ino, size, a.Size-size))
 	return v.markData(r, st, size, a.Size)
+}
+
+// markLast marks the last block of a file that gets another size: sealing looks at it, whether it changes or not.
+func (v *Volume) markLast(r *running, st *inodeState, size int64) error {
+	if size <= 0 {
+		return nil
+	}
+	return v.markBlocks(r, st, uint64(size-1)/blockSize, 1)
 }
 
 // announceInside announces what could not be known before the gate was entered.
@@ -163,6 +174,11 @@ func (v *Volume) markFallocate(r *running, st *inodeState, mode uint32, off, n i
 	a, err := v.tree.Stat(st.ino)
 	if err != nil {
 		return err
+	}
+	if mode&unix.FALLOC_FL_KEEP_SIZE == 0 && off+n > a.Size {
+		if err := v.markLast(r, st, off+n); err != nil {
+			return err
+		}
 	}
 	from, to, holes := affected(mode, off, n, a.Size)
 	if to <= from {
