@@ -22,11 +22,15 @@ type child struct {
 	polite bool // told to stop
 	ready  time.Time
 	ended  time.Time
+	exited bool   // done is closed, so cmd.ProcessState is set
 	reason string // what the server said before it ended
 
 	events chan message  // from the control reader; closed when the socket has been read to its end
 	done   chan struct{} // closed when the process has ended
 }
+
+// lingerTime is how long a process may take to end after it has closed its control socket, before the next server is started beside it.
+const lingerTime = 100 * time.Millisecond
 
 // drainTimeout bounds the reading of a dead server's control socket. It is at its end at once, unless a child of the server got hold of it.
 const drainTimeout = 5 * time.Second
@@ -160,21 +164,30 @@ func (h *holder) keep(m message) bool {
 	return true
 }
 
-// supervise returns when the server has ended and all it said has been heard.
+// supervise returns when all the server said has been heard and the server has ended, or is past the point where it could read requests: its descriptors
+// are closed, and what is left of it waits for answers from its successor (see WithOwnFiles).
 func (h *holder) supervise(ctx context.Context, c *child, sigs <-chan os.Signal) {
 	done, asked := c.done, ctx.Done()
 	events := c.events
+	var linger <-chan time.Time
 	for done != nil || events != nil {
 		select {
 		case m, ok := <-events:
-			if !ok {
-				events = nil
+			if ok {
+				h.handle(c, m)
 				continue
 			}
-			h.handle(c, m)
+			events = nil
+			c.ended = time.Now()
+			// The socket closes with the process; should only the socket have been closed, there must not be two servers.
+			c.cmd.Process.Kill()
+			linger = time.After(lingerTime)
 		case <-done:
 			done = nil
-			c.ended = time.Now()
+			c.exited = true
+		case <-linger:
+			done = nil
+			h.log.Warn("the server's process waits for requests of its own, which the next server will answer", "pid", c.cmd.Process.Pid)
 		case sig := <-sigs:
 			if sig == syscall.SIGUSR2 {
 				h.stop(c)
@@ -248,7 +261,12 @@ func (c *child) diedQuickly() bool {
 }
 
 // state says how the process ended: "exit status 1", "signal: killed".
-func (c *child) state() string { return c.cmd.ProcessState.String() }
+func (c *child) state() string {
+	if !c.exited {
+		return "ending"
+	}
+	return c.cmd.ProcessState.String()
+}
 
 // failure is why a server ended: in its own words, if it had time for some.
 func (c *child) failure() error {

@@ -42,6 +42,9 @@
 // at once. Without FUSE_NOTIFY_RESEND a takeover would leave the requests in flight unanswered for ever, so there the
 // holder detaches the dead mount and mounts anew: open files of the old mount fail with ENOTCONN, the path works again.
 //
+// A server is taken for dead when its control socket is closed, which comes after its last read of a request, even if its process can't end
+// yet because it waits for the mount it served. WithOwnFiles makes sure that such a process holds nothing but that.
+//
 // # Lock order
 //
 //	holder.mu     stash and saved INIT; taken by the control reader and the main loop, never while sending

@@ -438,3 +438,14 @@ func TestMountHelper(t *testing.T) {
 	}
 	r.waitEnd()
 }
+
+// A dying process closes its files, which waits for an answer to FLUSH. If one of them is on the mount that the process served, only its successor can answer.
+func TestServerDiesWithOwnFileOpen(t *testing.T) {
+	r := newRig(t, func(c *testConf) { c.OpenSelf = true })
+	eventually(t, "the server opens a file of its own mount", func() bool { return strings.Contains(r.log(), "opened own file") })
+	time.Sleep(quickDeath)
+	r.kill()
+	if err := os.WriteFile(filepath.Join(r.conf.Mount, "a"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

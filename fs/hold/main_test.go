@@ -11,12 +11,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
 )
 
 // The test binary is also the holder and the server: what it is to be stands in the environment.
@@ -40,6 +42,7 @@ type testConf struct {
 	Backing, Mount, Info string
 	QuickDeaths          int
 	NoResend, Helper     bool
+	OpenSelf             bool   // the server keeps a file of its own mount open
 	Next                 string // the program that SIGUSR1 to the server asks for
 	Crash                string // the server's program: "", "early" (dies before it serves), "after" (dies as soon as a successor serves)
 }
@@ -78,6 +81,9 @@ func serverMain() int {
 		return 3
 	}
 	go askHolder(s, c.Next)
+	if c.OpenSelf && !s.Takeover() {
+		go WithOwnFiles(func() error { return openSelf(filepath.Join(c.Mount, "self")) })
+	}
 	err = s.Serve(newFlatFS(s), &fuse.MountOptions{MaxWrite: 1 << 20, ExtraCapabilities: fuse.CAP_WRITEBACK_CACHE, DirectMount: true})
 	if errors.Is(err, ErrRestart) {
 		return 7
@@ -87,6 +93,17 @@ func serverMain() int {
 		return 1
 	}
 	return 0
+}
+
+// openSelf has a dirty file of the server's own mount open, for ever.
+func openSelf(path string) error {
+	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		_, err = unix.Write(fd, make([]byte, 4096))
+	}
+	runtime.GC() // polls on this thread
+	fmt.Fprintln(os.Stderr, "opened own file", err)
+	select {}
 }
 
 // askHolder does what an agent would do: SIGTERM unmounts, and an upgrade is asked for.
