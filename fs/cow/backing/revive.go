@@ -117,3 +117,13 @@ func (t *Tree) WritableOpen() []uint64 {
 	slices.Sort(all)
 	return all
 }
+
+// Writers tells how many opens for writing an inode has.
+func (t *Tree) Writers(ino uint64) int {
+	n := t.nodes.getLocked(ino, nil)
+	if n == nil {
+		return 0
+	}
+	defer n.mu.Unlock()
+	return int(n.rec.writers)
+}
