@@ -34,6 +34,9 @@ func (db *DB) Check(ctx context.Context) error {
 	defer db.write.Unlock()
 	c := &checker{ctx: ctx}
 	err := db.view("all", func(tx *bbolt.Tx) error {
+		if !c.pages(db.path, tx) {
+			return nil
+		}
 		c.structure(tx)
 		for _, check := range []func(*bbolt.Tx){c.snapshots, c.epochs, c.fingerprints} {
 			if c.add(nil) {

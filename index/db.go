@@ -117,7 +117,14 @@ func intentPath(path string) string { return strings.TrimSuffix(path, ".db") + "
 
 // checkFormat refuses what this software doesn't understand. It returns true if the file has nothing in it yet.
 func (db *DB) checkFormat() (fresh bool, err error) {
+	st, err := os.Stat(db.path)
+	if err != nil {
+		return false, err
+	}
 	err = db.view("format", func(tx *bbolt.Tx) error {
+		if tx.Size() > st.Size() { // reading what is missing would be a memory fault
+			return corrupt("the file", fmt.Sprintf("has %d bytes and should have %d at least", st.Size(), tx.Size()), nil)
+		}
 		b := tx.Bucket([]byte(bucketFormat))
 		if b == nil {
 			if k, _ := tx.Cursor().First(); k != nil {

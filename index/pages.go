@@ -1,0 +1,151 @@
+package index
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"os"
+
+	"go.etcd.io/bbolt"
+)
+
+// Parts of bbolt's file format, in the machine's byte order.
+const (
+	pageHead    = 16 // id (8), flags (2), number of elements (2), overflow (4)
+	elementLen  = 16
+	pageBranch  = 1 // element: position (4), length of key (4), page (8)
+	pageLeaf    = 2 // element: flags (4), position (4), lengths of key and value (4, 4)
+	leafBucket  = 1 // flag of a leaf's element: the value is a bucket
+	bucketHead  = 16
+	maxDepth    = 64
+	maxPageSize = 1 << 28 // with what overflows; more than any row of an index
+)
+
+// pageWalk reads the pages of the database from the file and checks that nothing in them leads out of bounds or around in a circle.
+// bbolt trusts its file: it follows what is wrong there through its mapping, which can end in a fault that kills
+// the process. So this comes before bbolt's own check.
+type pageWalk struct {
+	file     io.ReaderAt
+	pageSize uint64
+	pages    uint64 // number of pages in use
+	seen     map[uint64]bool
+	check    *checker
+}
+
+// pages checks the pages that tx sees. While it runs nobody may write. It returns false if bbolt shouldn't be let at them.
+func (c *checker) pages(path string, tx *bbolt.Tx) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		c.add(err)
+		return false
+	}
+	defer f.Close()
+	size := uint64(tx.DB().Info().PageSize)
+	w := pageWalk{file: f, pageSize: size, pages: uint64(tx.Size()) / size, seen: make(map[uint64]bool), check: c}
+	before := len(c.problems)
+	w.page(uint64(tx.Cursor().Bucket().Root()), nil, 0)
+	return len(c.problems) == before && c.ctx.Err() == nil
+}
+
+// bad notes a problem with a page, and tells whether to go on.
+func (w *pageWalk) bad(id uint64, format string, args ...any) bool {
+	return w.check.add(corrupt("pages", fmt.Sprintf("page %d ", id)+fmt.Sprintf(format, args...), nil))
+}
+
+// page checks a page and all below it; its keys must not be less than least. It returns false when there is no use in going on.
+func (w *pageWalk) page(id uint64, least []byte, depth int) bool {
+	if !w.check.add(nil) {
+		return false
+	}
+	if id < 2 || id >= w.pages || depth > maxDepth {
+		return w.bad(id, "is not one of the %d pages, or too deep", w.pages)
+	}
+	p, err := w.read(id)
+	if err != nil {
+		return w.bad(id, "%v", err)
+	}
+	for n := range uint64(len(p)) / w.pageSize {
+		if w.seen[id+n] {
+			return w.bad(id+n, "is used twice")
+		}
+		w.seen[id+n] = true
+	}
+	if got := word64(p); got != id {
+		return w.bad(id, "says that it is page %d", got)
+	}
+	return w.elements(id, p, least, depth)
+}
+
+// read returns a page with what overflows.
+func (w *pageWalk) read(id uint64) ([]byte, error) {
+	var head [pageHead]byte
+	if _, err := w.file.ReadAt(head[:], int64(id*w.pageSize)); err != nil {
+		return nil, err
+	}
+	n := 1 + uint64(word32(head[12:]))
+	if n > w.pages-id || n*w.pageSize > maxPageSize {
+		return nil, fmt.Errorf("is said to have %d pages", n)
+	}
+	p := make([]byte, n*w.pageSize)
+	_, err := w.file.ReadAt(p, int64(id*w.pageSize))
+	return p, err
+}
+
+// elements checks the elements of a page, which may be one within a value.
+func (w *pageWalk) elements(id uint64, p, least []byte, depth int) bool {
+	flags, count := word16(p[8:]), uint64(word16(p[10:]))
+	if flags != pageBranch && flags != pageLeaf || flags == pageBranch && count == 0 {
+		return w.bad(id, "has flags %#x and %d elements", flags, count)
+	}
+	if pageHead+count*elementLen > uint64(len(p)) {
+		return w.bad(id, "has no room for its %d elements", count)
+	}
+	for i := range count {
+		at := pageHead + i*elementLen
+		e := p[at:]
+		pos, keyLen, valueLen := word32(e), word32(e[4:]), uint32(0)
+		if flags == pageLeaf {
+			pos, keyLen, valueLen = word32(e[4:]), word32(e[8:]), word32(e[12:])
+		}
+		from := at + uint64(pos)
+		if from+uint64(keyLen)+uint64(valueLen) > uint64(len(p)) {
+			return w.bad(id, "has an element that ends beyond it")
+		}
+		key := p[from : from+uint64(keyLen)]
+		if order := bytes.Compare(least, key); order > 0 || order == 0 && i > 0 {
+			return w.bad(id, "has a key out of order")
+		}
+		least = key
+		value := p[from+uint64(keyLen):][:valueLen]
+		switch {
+		case flags == pageBranch:
+			if !w.page(word64(e[8:]), key, depth+1) {
+				return false
+			}
+		case word32(e)&leafBucket != 0:
+			if !w.bucket(id, value, depth) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// bucket checks a bucket that is the value of an element of page id.
+func (w *pageWalk) bucket(id uint64, value []byte, depth int) bool {
+	if len(value) < bucketHead {
+		return w.bad(id, "has a bucket of %d bytes", len(value))
+	}
+	if root := word64(value); root != 0 {
+		return w.page(root, nil, depth+1)
+	}
+	if len(value) < bucketHead+pageHead || depth > maxDepth {
+		return w.bad(id, "has a bucket of %d bytes", len(value))
+	}
+	return w.elements(id, value[bucketHead:], nil, depth+1)
+}
+
+func word16(p []byte) uint16 { return binary.NativeEndian.Uint16(p) }
+func word32(p []byte) uint32 { return binary.NativeEndian.Uint32(p) }
+func word64(p []byte) uint64 { return binary.NativeEndian.Uint64(p) }
