@@ -112,8 +112,7 @@ func (b *bench) dbBench(ctx context.Context, dir string, into rates) error {
 	common := []string{"--db=" + db, "--compression_type=none", "--seed=1", "--reads=" + strconv.Itoa(b.scale.RocksReads)}
 	for _, run := range [][]string{
 		{"--benchmarks=fillrandom,overwrite,readrandom,readseq", "--num=" + strconv.Itoa(b.scale.RocksKeys)},
-		// fillsync writes a thousandth of the keys.
-		{"--benchmarks=fillsync", "--num=" + strconv.Itoa(b.scale.RocksSyncs*1000)},
+		{"--benchmarks=fillsync", "--num=" + strconv.Itoa(b.scale.RocksSyncs)},
 	} {
 		settle()
 		out, err := exec.CommandContext(ctx, "db_bench", append(run, common...)...).CombinedOutput()

@@ -66,8 +66,17 @@ func (p *peer) backup(ctx context.Context, source string, n int) (seconds float6
 func (p *peer) run(ctx context.Context, args []string) error {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), p.env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%v: %w: %s", args, err, out)
+	// A file, not a pipe: a mount's daemon keeps the descriptor, and a pipe's end would be waited for.
+	out, err := os.CreateTemp("", "bench-peer")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(out.Name())
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Run(); err != nil {
+		text, _ := os.ReadFile(out.Name())
+		return fmt.Errorf("%v: %w: %s", args, err, text)
 	}
 	return nil
 }
