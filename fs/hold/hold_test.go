@@ -372,6 +372,18 @@ func TestFirstServerFails(t *testing.T) {
 
 func TestGivesUp(t *testing.T) {
 	r := newRig(t, func(c *testConf) { c.Crash, c.QuickDeaths = "after", 3 })
+	// Dirty pages that nobody will ever take must not block the way out.
+	if err := os.WriteFile(filepath.Join(r.conf.Mount, "dirty"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(r.conf.Mount, "open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(make([]byte, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
 	time.Sleep(quickDeath)
 	r.info().Server.Signal(syscall.SIGKILL)
 	if line := r.line(); !strings.Contains(line, ErrGaveUp.Error()) || !strings.Contains(line, "exit status 3") {

@@ -267,11 +267,14 @@ func connectionGone(fd int) bool {
 	}
 }
 
-// abandon detaches our mount, so that the path doesn't hang.
+// abandon ends a connection that nobody serves any more, so that the path doesn't hang. The descriptor is closed first: it is the last one, and with it go the requests
+// and dirty pages that an unmount would wait for.
 func (h *holder) abandon() {
-	if h.gone() {
+	if h.dev < 0 || h.gone() {
 		return
 	}
+	unix.Close(h.dev)
+	h.dev = -1
 	err := h.onTop()
 	if err == nil {
 		err = detach(h.cfg.Mount)

@@ -80,7 +80,9 @@ func serverMain() int {
 	if c.Crash == "after" && s.Takeover() {
 		return 3
 	}
-	go askHolder(s, c.Next)
+	sigs := make(chan os.Signal, 1)
+	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGUSR1)
+	go askHolder(s, sigs, c.Next)
 	if c.OpenSelf && !s.Takeover() {
 		go WithOwnFiles(func() error { return openSelf(filepath.Join(c.Mount, "self")) })
 	}
@@ -107,9 +109,7 @@ func openSelf(path string) error {
 }
 
 // askHolder does what an agent would do: SIGTERM unmounts, and an upgrade is asked for.
-func askHolder(s *Session, next string) {
-	sigs := make(chan os.Signal, 1)
-	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGUSR1)
+func askHolder(s *Session, sigs <-chan os.Signal, next string) {
 	for sig := range sigs {
 		if sig == syscall.SIGTERM {
 			s.Unmount()
