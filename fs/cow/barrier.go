@@ -104,10 +104,7 @@ func (v *Volume) store(p *part) error {
 		return err
 	}
 	p.indexed = true
-	if err := epoch.Delete(v.dirs.epochs, n); err != nil {
-		return err
-	}
-	return v.marker(n).remove()
+	return errors.Join(p.ep.Close(), epoch.Delete(v.dirs.epochs, n), v.marker(n).remove())
 }
 
 // prepare makes the epoch that a barrier will begin.

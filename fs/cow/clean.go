@@ -2,6 +2,7 @@ package cow
 
 import (
 	"context"
+	"strings"
 	"syscall"
 
 	"graphvol/fs/cow/epoch"
@@ -95,7 +96,8 @@ func (v *Volume) dirtyFile(ins []*epoch.Inode) DirtyFile {
 	for _, in := range ins {
 		f.Whole = f.Whole || in.HasContent() || in.HasFresh()
 	}
-	f.Path, _ = v.tree.Path(f.Ino)
+	path, _ := v.tree.Path(f.Ino)
+	f.Path = strings.TrimPrefix(path, "/")
 	a, err := v.tree.Stat(f.Ino)
 	if err != nil || a.Mode&syscall.S_IFMT != syscall.S_IFREG || a.Nlink == 0 {
 		f.Whole = false

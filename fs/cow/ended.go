@@ -207,8 +207,9 @@ func (e *Ended) liveInode(ctx context.Context, ino uint64) (t *tree.Inode, err e
 // was free then. (What was there at the barrier and is marked fresh because it got a name again has a preimage with a
 // smaller label.)
 func (e *Ended) laterMade(ino, gen, label uint64) bool {
+	// With a full snapshot the marks needn't know every inode, and what has a name was there.
 	parts := *e.parts.Load()
-	for i := len(parts) - 1; i >= 0; i-- {
+	for i := len(parts) - 1; i >= 0 && !e.Full(); i-- {
 		if in := parts[i].ep.Find(ino); marked(in) {
 			if in.Gen() != gen && in.Gen() != 0 && gen != 0 {
 				return true

@@ -24,14 +24,14 @@ type lane struct {
 	lanes  int
 	open   map[uint64]bool // files without a name that are still open
 
-	tmp    map[uint64]bool // those of them that were never linked: only these can get a name
+	tmp map[uint64]bool // those of them that were never linked: only these can get a name
 
 	mu struct {
 		sync.Mutex
 		moved  sync.Cond // done changed
-		states []*state // the last one may be under way
-		first  int      // step of states[0]
-		done   int      // step of the last state that was reached
+		states []*state  // the last one may be under way
+		first  int       // step of states[0]
+		done   int       // step of the last state that was reached
 	}
 }
 

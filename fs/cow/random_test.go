@@ -314,4 +314,3 @@ func (g *game) edit(l *lane, s *state, dir uint64, path string) {
 		s.edit(dir).names[name] = n.ino
 	}
 }
-

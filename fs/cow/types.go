@@ -1,4 +1,3 @@
-// Package cow makes a directory a volume: gate, epochs, marks, preimages.
 package cow
 
 import (
@@ -77,7 +76,7 @@ type Config struct {
 // DirtyFile is what has changed of one inode since the newest complete snapshot.
 type DirtyFile struct {
 	Ino    uint64
-	Path   string // of the live volume, relative to its root; empty: the inode has no name any more
+	Path   string // of the live volume, relative to its root, which is ""; "" too if the inode has no known name
 	Bytes  int64  // of dirty blocks within the file's size; all of the file if its whole content counts as dirty
 	Whole  bool   // the whole content counts as dirty
 	Ranges []DirtyRange

@@ -25,10 +25,10 @@ type world struct {
 	t      testing.TB
 	back   string
 	state  string
-	images string // where preimages go, if not in state
 	db     *index.DB
 	v      *Volume
 	sealed *image // of the newest complete snapshot; nil: none
+	told   *image // what Each tells instead, if not nil
 }
 
 func newWorld(t testing.TB) *world {
@@ -100,8 +100,12 @@ func (w *world) Each(_ context.Context, fn func(uint64, index.Ident) error) (boo
 	if w.sealed == nil {
 		return false, nil
 	}
-	for _, ino := range slices.Sorted(maps.Keys(w.sealed.inodes)) {
-		t := w.sealed.inodes[ino].t
+	im := w.sealed
+	if w.told != nil {
+		im = w.told
+	}
+	for _, ino := range slices.Sorted(maps.Keys(im.inodes)) {
+		t := im.inodes[ino].t
 		err := fn(ino, index.Ident{Valid: true, Gen: t.Gen, Size: t.Size, CtimeSec: t.Ctime.Sec, CtimeNsec: t.Ctime.Nsec, BtimeSec: t.Btime.Sec, BtimeNsec: t.Btime.Nsec})
 		if err != nil {
 			return true, err
