@@ -58,8 +58,9 @@ func (e *Epoch) add(d *index.Dirty) {
 	}
 }
 
-// Encode returns the marks in the index's form, in ascending order of the inodes, without those that have no mark. A bitmap there
-// has room for 2^32 blocks: beyond, at 16 TiB, the content as a whole counts as dirty.
+// Encode returns the marks in the index's form, in ascending order of the inodes, without those that have neither a mark nor a hint
+// (a directory may be there only to tell where its dirty files are). A bitmap in the index has room for 2^32 blocks: beyond,
+// at 16 TiB, the content as a whole counts as dirty.
 func (e *Epoch) Encode() iter.Seq[*index.Dirty] {
 	return func(yield func(*index.Dirty) bool) {
 		for i := range e.All {
@@ -70,7 +71,7 @@ func (e *Epoch) Encode() iter.Seq[*index.Dirty] {
 	}
 }
 
-// encode returns nil if nothing is marked.
+// encode returns nil if there is nothing to keep.
 func (i *Inode) encode() *index.Dirty {
 	d := &index.Dirty{Ino: i.Ino(), Gen: i.Gen(), Flags: i.Flags(), Names: i.Names(), Ident: i.Ident()}
 	d.Parent, d.Name = i.Hint()
@@ -87,7 +88,7 @@ func (i *Inode) encode() *index.Dirty {
 		}
 		d.Blocks.AddRange(first, first+n)
 	}
-	if d.Flags == 0 && len(d.Names) == 0 && d.Blocks == nil {
+	if d.Flags == 0 && len(d.Names) == 0 && d.Blocks == nil && d.Parent == 0 && d.Name == "" {
 		return nil
 	}
 	if d.Blocks != nil {
@@ -110,11 +111,19 @@ func (e *Epoch) Merge(older *Epoch) error {
 
 func (e *Epoch) merge(o *Inode) {
 	flags, names := o.Flags(), o.Names()
-	count := o.Count()
-	if flags == 0 && len(names) == 0 && count == 0 {
+	marked := flags != 0 || len(names) > 0 || o.Count() > 0
+	parent, name := o.Hint()
+	hinted := parent != 0 || name != ""
+	if !marked && !hinted {
 		return
 	}
 	i := e.inode(o.Ino(), o.Gen())
+	if p, n := i.Hint(); hinted && p == 0 && n == "" {
+		i.SetHint(parent, name)
+	}
+	if !marked {
+		return
+	}
 	if og, g := o.Gen(), i.Gen(); og != g && og != 0 && g != 0 {
 		flags |= index.DirtyFresh // it was replaced in between
 	}
@@ -128,11 +137,6 @@ func (e *Epoch) merge(o *Inode) {
 	for first, n := range o.DirtyRuns {
 		if lo, hi, ok := clampRange(first, n); ok {
 			i.mark(m, lo, hi)
-		}
-	}
-	if parent, name := i.Hint(); parent == 0 && name == "" {
-		if parent, name = o.Hint(); parent != 0 || name != "" {
-			i.SetHint(parent, name)
 		}
 	}
 	if id := o.Ident(); id.Valid && !i.Ident().Valid && (i.Gen() == o.Gen() || i.Gen() == 0) {

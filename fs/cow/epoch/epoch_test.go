@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -180,16 +179,16 @@ func (m model) flat() model {
 // merge is what Merge should do.
 func (m model) merge(older model) {
 	for ino, o := range older {
-		if len(o.own)+len(o.ownNames) == 0 && o.ownFlags == 0 {
-			continue
-		}
 		mi := m.inode(ino)
-		maps.Copy(mi.merged, o.own)
-		maps.Copy(mi.mergedNames, o.ownNames)
-		mi.mergedFlags |= o.ownFlags
 		if mi.parent == 0 && mi.name == "" {
 			mi.parent, mi.name = o.parent, o.name
 		}
+		if len(o.own)+len(o.ownNames) == 0 && o.ownFlags == 0 {
+			continue
+		}
+		maps.Copy(mi.merged, o.own)
+		maps.Copy(mi.mergedNames, o.ownNames)
+		mi.mergedFlags |= o.ownFlags
 		if !mi.ident.Valid {
 			mi.ident = o.ident
 		}
@@ -214,7 +213,7 @@ func TestModel(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	for round := range 4 {
+	for round := range 3 {
 		dir := t.TempDir()
 		e, err := Create(dir, 7)
 		if err != nil || !e.Durable() {
@@ -288,8 +287,8 @@ func TestThroughIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, "from the index", r, back, m.encoded())
-	if !reflect.DeepEqual(len(slices.Collect(e.Encode())), len(slices.Collect(back.Encode()))) {
-		t.Fatal("another number of inodes")
+	if e.Inode(77, 0).SetHint(2, "dir"); len(slices.Collect(e.Encode())) != back.Len()+1 {
+		t.Error("a mere hint isn't encoded")
 	}
 	if _, err := FromIndex(db, 4); !errors.Is(err, index.ErrNotFound) {
 		t.Fatalf("an epoch that isn't stored: %v", err)
