@@ -1,6 +1,7 @@
 package epoch
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -553,5 +555,37 @@ func TestSizes(t *testing.T) {
 			t.Fatalf("segment %d is %d to %d", k, segmentStart(k), segmentEnd(k))
 		}
 		start = segmentEnd(k)
+	}
+}
+
+// Mappings go when nothing can reach the epoch any more, and not before.
+func TestUnmapped(t *testing.T) {
+	dir := t.TempDir()
+	mapped := func() int {
+		p, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return bytes.Count(p, []byte(dir))
+	}
+	var last *Inode
+	for n := range uint64(20) {
+		e, err := Create(dir, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = e.Inode(1, 1)
+		last.MarkBlocks(5, 1)
+		if err := errors.Join(e.Close(), Delete(dir, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); mapped() > 2; runtime.Gosched() { // bits and names of the last one
+		if runtime.GC(); time.Now().After(deadline) {
+			t.Fatalf("%d files are mapped", mapped())
+		}
+	}
+	if !last.Blocks(5, 1) {
+		t.Fatal("an inode's epoch was unmapped")
 	}
 }
