@@ -1,6 +1,8 @@
 package fs
 
 import (
+	"bytes"
+
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
@@ -22,8 +24,36 @@ func (s *Server) ListXAttr(c <-chan struct{}, h *fuse.InHeader, dest []byte) (ui
 	if b := s.snap(h.NodeId); b != nil {
 		return b.ListXAttr(c, h, dest)
 	}
-	n, err := s.vol.Listxattr(s.ino(h.NodeId), dest)
-	return uint32(n), s.status(err)
+	ino := s.ino(h.NodeId)
+	if h.Uid == 0 {
+		n, err := s.vol.Listxattr(ino, dest)
+		return uint32(n), s.status(err)
+	}
+	names, err := s.visible(ino)
+	switch {
+	case err != nil:
+		return 0, s.status(err)
+	case len(dest) > 0 && len(dest) < len(names):
+		return uint32(len(names)), fuse.ERANGE
+	}
+	copy(dest, names)
+	return uint32(len(names)), fuse.OK
+}
+
+// visible lists an inode's attributes as users see them: trusted ones are for the administrator only, and the kernel leaves that to us.
+func (s *Server) visible(ino uint64) ([]byte, error) {
+	buf := make([]byte, 1<<16) // XATTR_LIST_MAX
+	n, err := s.vol.Listxattr(ino, buf)
+	if err != nil {
+		return nil, err
+	}
+	var out []byte
+	for name := range bytes.SplitSeq(buf[:n], []byte{0}) {
+		if len(name) > 0 && !bytes.HasPrefix(name, []byte("trusted.")) {
+			out = append(append(out, name...), 0)
+		}
+	}
+	return out, nil
 }
 
 // SetXAttr sets an extended attribute. With an access ACL the kernel says whether setgid goes.

@@ -31,12 +31,17 @@ func loadCredentials() (*credentials, error) {
 
 // as runs fn with the caller's filesystem ids, so that what it creates belongs to the caller, and with root's
 // capabilities: whether the caller may was decided by the kernel, which knows all of its groups.
-func (t *Tree) as(c Caller, fn func() error) error {
+func (t *Tree) as(c Caller, fn func() error) error { return t.with(c, true, fn) }
+
+// asUnprivileged runs fn with the caller's ids and, unless that is root, without capabilities over files.
+func (t *Tree) asUnprivileged(c Caller, fn func() error) error { return t.with(c, false, fn) }
+
+func (t *Tree) with(c Caller, capable bool, fn func() error) error {
 	if t.creds == nil || c.Uid == 0 && c.Gid == 0 {
 		return fn()
 	}
 	runtime.LockOSThread()
-	if err := t.creds.assume(c); err != nil {
+	if err := t.creds.assume(c, capable); err != nil {
 		t.creds.restore()
 		return err
 	}
@@ -49,15 +54,15 @@ func (t *Tree) as(c Caller, fn func() error) error {
 	return err
 }
 
-func (cr *credentials) assume(c Caller) error {
+func (cr *credentials) assume(c Caller, capable bool) error {
 	if err := unix.Setfsgid(int(c.Gid)); err != nil {
 		return err
 	}
 	if err := unix.Setfsuid(int(c.Uid)); err != nil {
 		return err
 	}
-	if c.Uid == 0 {
-		return nil
+	if c.Uid == 0 || !capable {
+		return nil // leaving uid 0 dropped the capabilities over files
 	}
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	return unix.Capset(&hdr, &cr.caps[0])
