@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/bits"
 	"slices"
+	"sort"
 )
 
 // ErrOrder says that edits or entries didn't ascend by (key, name), or that one came twice.
@@ -22,6 +23,18 @@ func (e Edit) Compare(o Edit) int { return e.compare(o.Key, o.Name) }
 // Apply gives the map ref with the edits made, which ascend strictly. Each node that changes is written once.
 // The map is only readable when what put stored is.
 func (n *Nodes) Apply(ctx context.Context, put Putter, ref Ref, edits []Edit) (Ref, error) {
+	if len(edits) == 0 {
+		return ref, nil
+	}
+	return n.apply(&assembler{ctx: ctx, nodes: n, put: put}, ref, edits)
+}
+
+// ApplyBelow is Apply to a map without its entries from key cut on. What is cut off isn't read.
+func (n *Nodes) ApplyBelow(ctx context.Context, put Putter, ref Ref, cut uint64, edits []Edit) (Ref, error) {
+	return n.apply(&assembler{ctx: ctx, nodes: n, put: put, cut: cut, cuts: true}, ref, edits)
+}
+
+func (n *Nodes) apply(a *assembler, ref Ref, edits []Edit) (Ref, error) {
 	for i := range edits {
 		if i > 0 && edits[i-1].Compare(edits[i]) >= 0 {
 			return Ref{}, ErrOrder
@@ -30,10 +43,6 @@ func (n *Nodes) Apply(ctx context.Context, put Putter, ref Ref, edits []Edit) (R
 			return Ref{}, err
 		}
 	}
-	if len(edits) == 0 {
-		return ref, nil
-	}
-	a := &assembler{ctx: ctx, nodes: n, put: put}
 	items, err := a.update(ref, edits)
 	if err != nil {
 		return Ref{}, err
@@ -51,7 +60,7 @@ func (a *assembler) update(ref Ref, edits []Edit) ([]item, error) {
 		return nil, err
 	}
 	if nd.isLeaf() {
-		return merge(nd.entries, edits), nil
+		return merge(a.below(nd.entries), edits), nil
 	}
 	before, edits := splitEdits(edits, func(e *Edit) bool { return e.Key < nd.lo })
 	inside, after := splitEdits(edits, func(e *Edit) bool { return e.Key <= nd.hi })
@@ -61,10 +70,10 @@ func (a *assembler) update(ref Ref, edits []Edit) ([]item, error) {
 		lo, hi := nd.childSpan(d)
 		mine, inside = splitEdits(inside, func(e *Edit) bool { return e.Key <= hi })
 		var child Ref
-		if nd.bitmap&(1<<d) != 0 {
+		if nd.bitmap&(1<<d) != 0 && !(a.cuts && lo >= a.cut) {
 			child = nd.children[bits.OnesCount64(nd.bitmap&(1<<d-1))]
 		}
-		if len(mine) == 0 {
+		if len(mine) == 0 && !(a.cuts && child.Count > 0 && hi >= a.cut) {
 			if child.Count > 0 {
 				items = append(items, item{lo: lo, hi: hi, sub: child})
 			}
@@ -75,6 +84,15 @@ func (a *assembler) update(ref Ref, edits []Edit) ([]item, error) {
 		}
 	}
 	return append(items, merge(nil, after)...), nil
+}
+
+// below gives the entries that aren't cut off.
+func (a *assembler) below(entries []Entry) []Entry {
+	if !a.cuts {
+		return entries
+	}
+	n := sort.Search(len(entries), func(i int) bool { return entries[i].Key >= a.cut })
+	return entries[:n]
 }
 
 func (a *assembler) updateChild(items []item, child Ref, lo, hi uint64, edits []Edit) ([]item, error) {

@@ -33,6 +33,8 @@ type assembler struct {
 	nodes *Nodes
 	put   Putter
 	buf   []byte
+	cut   uint64 // if cuts: entries of the old map from this key on are dropped
+	cuts  bool
 }
 
 // assemble writes the tree of items, which ascend. The result depends on the set of entries alone.

@@ -249,6 +249,34 @@ func TestApplyWritesOnlyThePath(t *testing.T) {
 	}
 }
 
+func TestApplyBelow(t *testing.T) {
+	r := rand.New(rand.NewPCG(rand.Uint64(), 2))
+	m := newMemory()
+	nodes := NewNodes(m, 1<<20)
+	for range 200 {
+		model := map[modelKey][]byte{}
+		for range 1 + r.IntN(3000) {
+			model[modelKey{key: r.Uint64N(9000)}] = []byte("v")
+		}
+		ref := build(t, nodes, m, sortedEntries(model))
+		cut := r.Uint64N(10000)
+		for k := range model {
+			if k.key >= cut {
+				delete(model, k)
+			}
+		}
+		var edits []Edit
+		for k := uint64(0); k < cut; k += 1 + r.Uint64N(2000) {
+			edits = append(edits, Edit{Entry: Entry{Key: k, Value: []byte("w")}, Delete: r.IntN(2) == 0})
+		}
+		applyModel(model, edits)
+		got, err := nodes.ApplyBelow(t.Context(), m, ref, cut, edits)
+		if err != nil || !got.Equal(build(t, nodes, m, sortedEntries(model))) {
+			t.Fatalf("cut at %d: another root than building (%v)", cut, err)
+		}
+	}
+}
+
 func TestApplyRefusesDisorder(t *testing.T) {
 	m := newMemory()
 	nodes := NewNodes(m, 1<<20)

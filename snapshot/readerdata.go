@@ -1,0 +1,226 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"math/bits"
+
+	"graphvol/chunkstore"
+	"graphvol/snapshot/tree"
+)
+
+var errNotRegular = errors.New("not a regular file")
+
+func (rd *Reader) file(ctx context.Context, ino uint64) (*tree.Record, error) {
+	rec, err := rd.record(ctx, ino)
+	if err == nil && !rec.IsRegular() {
+		err = rd.inodeError(ino, errNotRegular)
+	}
+	return rec, err
+}
+
+// ReadAt reads from a regular file. At the end of the file it returns io.EOF with what there was.
+func (rd *Reader) ReadAt(ctx context.Context, ino uint64, p []byte, off int64) (int, error) {
+	rec, err := rd.file(ctx, ino)
+	if err != nil {
+		return 0, err
+	}
+	if off < 0 || off >= rec.Size {
+		return 0, io.EOF
+	}
+	short := false
+	if left := rec.Size - off; int64(len(p)) > left {
+		p, short = p[:left], true
+	}
+	for done := 0; done < len(p); {
+		seg := uint64(off+int64(done)) / SegmentSize
+		at := int(uint64(off+int64(done)) % SegmentSize)
+		n := min(len(p)-done, SegmentSize-at)
+		if err := rd.readSegment(ctx, rec, seg, p[done:done+n], at); err != nil {
+			return done, rd.inodeError(ino, err)
+		}
+		done += n
+	}
+	if short {
+		return len(p), io.EOF
+	}
+	return len(p), nil
+}
+
+// readSegment reads bytes at..at+len(p) of a segment.
+func (rd *Reader) readSegment(ctx context.Context, rec *tree.Record, seg uint64, p []byte, at int) error {
+	val, ok, err := rd.repo.nodes.Get(ctx, rec.Content, seg, "")
+	if err != nil {
+		return err
+	}
+	if !ok {
+		clear(p)
+		return nil
+	}
+	s, err := tree.DecodeSegment(val)
+	if err != nil {
+		return err
+	}
+	if id, blocks, whole := s.Whole(); whole {
+		if done, err := rd.readLive(ctx, rec, liveSegment{seg, val, id, blocks}, p, at); done || err != nil {
+			return err
+		}
+	}
+	return rd.readStored(ctx, &s, p, at)
+}
+
+func (rd *Reader) readStored(ctx context.Context, s *tree.Segment, p []byte, at int) error {
+	end := at // everything before is filled
+	for i := range s.Extents {
+		e := &s.Extents[i]
+		from, to := max(int(e.First)*BlockSize, at), min(int(e.First+e.Blocks)*BlockSize, at+len(p))
+		if from >= to {
+			continue
+		}
+		data, err := rd.repo.chunks.get(ctx, e.Chunk)
+		if err != nil {
+			return err
+		}
+		shift := (int(e.ChunkFirst) - int(e.First)) * BlockSize
+		if to+shift > len(data) {
+			return &chunkstore.CorruptError{Chunk: e.Chunk, Reason: "shorter than a segment that refers to it"}
+		}
+		clear(p[end-at : from-at])
+		copy(p[from-at:], data[from+shift:to+shift])
+		end = to
+	}
+	clear(p[end-at:])
+	return nil
+}
+
+// liveSegment is a segment that is nothing but the first blocks of one chunk.
+type liveSegment struct {
+	seg    uint64
+	record []byte
+	chunk  chunkstore.ID
+	blocks int
+}
+
+// readLive takes the bytes from the live volume if they provably are the snapshot's.
+func (rd *Reader) readLive(ctx context.Context, rec *tree.Record, s liveSegment, p []byte, at int) (bool, error) {
+	live, b := rd.repo.liveBase()
+	if live == nil || at+len(p) > s.blocks*BlockSize {
+		return false, nil
+	}
+	if same, err := rd.unchangedSince(ctx, b, rec, s); !same {
+		return false, err
+	}
+	start := int64(s.seg) * SegmentSize
+	part := livePart{rec.Ino, rec.Gen, s.seg, s.chunk}
+	if rd.repo.proven.has(part) {
+		ok, err := live.ReadClean(ctx, b.id, rec.Ino, rec.Gen, p, start+int64(at))
+		return ok && err == nil, nil // the store has it too
+	}
+	bp := segmentBuffers.Get().(*[]byte)
+	defer segmentBuffers.Put(bp)
+	chunk := (*bp)[:s.blocks*BlockSize]
+	inside := min(int64(len(chunk)), rec.Size-start)
+	clear(chunk[inside:])
+	if ok, err := live.ReadClean(ctx, b.id, rec.Ino, rec.Gen, chunk[:inside], start); !ok || err != nil {
+		return false, nil
+	}
+	if chunkstore.Sum(chunk) != s.chunk {
+		rd.repo.log.Warn("a file of the live volume differs from its snapshot though nothing has changed it through the mount; reading the stored copy",
+			"snapshot", rd.snap.Name, "inode", rec.Ino, "offset", start)
+		return false, nil
+	}
+	rd.repo.proven.add(part)
+	copy(p, chunk[at:])
+	return true, nil
+}
+
+// unchangedSince tells whether the newest complete snapshot has the same segment.
+func (rd *Reader) unchangedSince(ctx context.Context, b *base, rec *tree.Record, s liveSegment) (bool, error) {
+	if b.id == rd.snap.ID {
+		return true, nil
+	}
+	newest, ok, err := view{nodes: rd.repo.nodes, root: b.root}.record(ctx, rec.Ino)
+	if err != nil || !ok || newest.Gen != rec.Gen {
+		return false, nil // damage of another snapshot is no reason to fail here
+	}
+	val, ok, err := rd.repo.nodes.Get(ctx, newest.Content, s.seg, "")
+	return err == nil && ok && bytes.Equal(val, s.record), nil
+}
+
+// NextData gives the first range of data at or after off; io.EOF if there is none.
+func (rd *Reader) NextData(ctx context.Context, ino uint64, off int64) (start, end int64, err error) {
+	rec, err := rd.file(ctx, ino)
+	if err != nil {
+		return 0, 0, err
+	}
+	if off < 0 || off >= rec.Size {
+		return 0, 0, io.EOF
+	}
+	if int64(rec.Blocks) == int64(blocksOf(rec.Size)) {
+		return off, rec.Size, nil
+	}
+	start, end, err = rd.dataRange(ctx, rec, uint64(off)/BlockSize)
+	if err != nil {
+		return 0, 0, rd.inodeError(ino, err)
+	}
+	if start = max(start, off); start >= rec.Size || end <= start {
+		return 0, 0, io.EOF
+	}
+	return start, min(end, rec.Size), nil
+}
+
+// dataRange gives the first run of data blocks at or after a block, in bytes; an empty one if there is none.
+func (rd *Reader) dataRange(ctx context.Context, rec *tree.Record, block uint64) (start, end int64, err error) {
+	found := false
+	var first, next uint64 // the run is [first, next)
+	err = rd.repo.nodes.Ascend(ctx, rec.Content, block/SegmentBlocks, func(e tree.Entry) error {
+		s, err := tree.DecodeSegment(e.Value)
+		if err != nil {
+			return err
+		}
+		at := e.Key * SegmentBlocks
+		mask := s.Mask()
+		if at < block {
+			mask &^= tree.BlockMask(0, block-at)
+		}
+		if mask == 0 {
+			return nil
+		}
+		from := at + uint64(bits.TrailingZeros32(mask))
+		switch {
+		case !found:
+			found, first = true, from
+		case from != next:
+			return fs.SkipAll
+		}
+		run := uint64(bits.TrailingZeros32(^(mask >> (from - at))))
+		if next = from + run; next != at+SegmentBlocks {
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return int64(first) * BlockSize, int64(next) * BlockSize, err
+}
+
+// NextHole gives the start of the first hole at or after off; the end of the file counts as one. io.EOF if off is at or after the
+// end.
+func (rd *Reader) NextHole(ctx context.Context, ino uint64, off int64) (int64, error) {
+	rec, err := rd.file(ctx, ino)
+	if err != nil {
+		return 0, err
+	}
+	if off < 0 || off >= rec.Size {
+		return 0, io.EOF
+	}
+	start, end, err := rd.NextData(ctx, ino, off)
+	switch {
+	case errors.Is(err, io.EOF) || err == nil && start > off:
+		return off, nil
+	case err != nil:
+		return 0, err
+	}
+	return end, nil
+}

@@ -1,0 +1,236 @@
+package snapshot
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"graphvol/chunkstore"
+	"graphvol/chunkstore/target"
+	"graphvol/index"
+	"graphvol/snapshot/tree"
+)
+
+// Sizes of a Repo's caches, in bytes.
+const (
+	defaultCache = 64 << 20
+	nodeCache    = 32 << 20
+)
+
+// metaVolume is the index's key for the volume's id.
+const metaVolume = "snapshot/volume-id"
+
+// Config says where a Repo is and how it works.
+type Config struct {
+	State   string       // the state directory, which must exist
+	Log     *slog.Logger // nil: nothing is logged
+	Workers int          // goroutines that read and hash for a seal; 0: a default for the machine
+	Node    string       // this node's name in manifests; empty: the host's
+	// CacheBytes bounds the decompressed chunks kept for readers; 0: 64 MiB.
+	CacheBytes int
+	// Target holds packs and manifests; nil: the directory State/store.
+	Target target.Target
+}
+
+func (c *Config) setDefaults() error {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Workers <= 0 {
+		c.Workers = min(2*runtime.GOMAXPROCS(0), 8) // more than cores: some wait for the disk
+	}
+	if c.CacheBytes <= 0 {
+		c.CacheBytes = defaultCache
+	}
+	if c.Node == "" {
+		name, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("this node's name: %w", err)
+		}
+		c.Node = name
+	}
+	return nil
+}
+
+// Repo is a volume's snapshots: catalogue, chunks and manifests. It is safe for concurrent use.
+type Repo struct {
+	cfg    Config
+	log    *slog.Logger
+	db     *index.DB
+	target target.Target
+	store  *chunkstore.Store
+	nodes  *tree.Nodes
+	chunks *chunkCache
+	proven *verifiedSet
+	volume string
+	seals  sealQueue
+
+	mu struct {
+		sync.Mutex
+		live   Live
+		newest *base          // the newest complete snapshot; nil if none, or not loaded yet
+		pins   map[string]int // snapshots that a reader or a seal needs, by id
+	}
+}
+
+// base is the snapshot that the live volume is compared with.
+type base struct {
+	id   string
+	root tree.Root
+}
+
+// Open opens the snapshots of a state directory. No mount is needed. Errors of note: index.ErrInUse, index.ErrNewerFormat,
+// chunkstore.ErrNewerFormat.
+func Open(ctx context.Context, cfg Config) (*Repo, error) {
+	if err := cfg.setDefaults(); err != nil {
+		return nil, err
+	}
+	db, err := index.Open(filepath.Join(cfg.State, "index.db"), index.Options{Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	r, err := open(ctx, cfg, db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return r, nil
+}
+
+func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
+	r := &Repo{cfg: cfg, log: cfg.Log, db: db, target: cfg.Target}
+	if r.target == nil {
+		dir, err := target.OpenDir(filepath.Join(cfg.State, "store"))
+		if err != nil {
+			return nil, err
+		}
+		r.target = dir
+	}
+	var err error
+	if r.volume, err = volumeID(db); err != nil {
+		return nil, err
+	}
+	if r.store, err = chunkstore.Open(ctx, r.target, db, chunkstore.Options{Log: cfg.Log}); err != nil {
+		return nil, err
+	}
+	r.nodes = tree.NewNodes(r.store, nodeCache)
+	r.chunks = newChunkCache(r.store, cfg.CacheBytes)
+	r.proven = newVerifiedSet(verifiedLimit)
+	r.mu.pins = make(map[string]int)
+	if err := r.loadBase(ctx); err != nil {
+		// Reading what is intact must stay possible; the error comes back where it matters.
+		r.log.Error("the newest snapshot can't be opened; run verify", "error", err)
+	}
+	return r, nil
+}
+
+func volumeID(db *index.DB) (string, error) {
+	v, err := db.Meta(metaVolume)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, index.ErrNotFound) {
+		return "", fmt.Errorf("read the volume's id: %w", err)
+	}
+	if len(v) > 0 {
+		return string(v), nil
+	}
+	id := make([]byte, 8)
+	_, _ = rand.Read(id) // never fails: crypto/rand ends the process instead
+	s := hex.EncodeToString(id)
+	if err := db.PutMeta(metaVolume, []byte(s)); err != nil {
+		return "", fmt.Errorf("record the volume's id: %w", err)
+	}
+	return s, nil
+}
+
+// Close waits for running seals, and closes index and store.
+func (r *Repo) Close() error {
+	r.seals.drain()
+	return errors.Join(r.store.Close(), r.db.Close())
+}
+
+// Index is the volume's index.
+func (r *Repo) Index() *index.DB { return r.db }
+
+// Store is the volume's chunk store.
+func (r *Repo) Store() *chunkstore.Store { return r.store }
+
+// Target is where packs and manifests are.
+func (r *Repo) Target() target.Target { return r.target }
+
+// VolumeID is a random name that the volume got when its state directory was first used.
+func (r *Repo) VolumeID() string { return r.volume }
+
+// SetLive lets readers take unchanged data from the live volume; nil stops that for reads that begin later.
+func (r *Repo) SetLive(l Live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.live = l
+}
+
+// liveBase gives the live volume and the snapshot that it is compared with; nil if there is no such thing.
+func (r *Repo) liveBase() (Live, *base) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.live == nil || r.mu.newest == nil {
+		return nil, nil
+	}
+	return r.mu.live, r.mu.newest
+}
+
+// loadBase makes the newest complete snapshot the one that the live volume is compared with. It is called whenever
+// the catalogue's complete snapshots have changed.
+func (r *Repo) loadBase(ctx context.Context) error {
+	var b *base
+	snap, ok, err := r.Newest()
+	if err == nil && ok {
+		b = &base{id: snap.ID}
+		b.root, err = r.readRoot(ctx, snap)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		b = nil
+	}
+	r.mu.newest = b
+	return err
+}
+
+func (r *Repo) readRoot(ctx context.Context, snap index.Snapshot) (tree.Root, error) {
+	p, err := r.store.Get(ctx, snap.Root, nil)
+	if err != nil {
+		return tree.Root{}, fmt.Errorf("read the root of snapshot %s: %w", snap.Name, err)
+	}
+	root, err := tree.DecodeRoot(p)
+	if err != nil {
+		return tree.Root{}, fmt.Errorf("root of snapshot %s: %w", snap.Name, err)
+	}
+	return root, nil
+}
+
+// pin keeps a snapshot from being deleted or pruned until unpin.
+func (r *Repo) pin(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.pins[id]++
+}
+
+func (r *Repo) unpin(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.pins[id]--; r.mu.pins[id] <= 0 {
+		delete(r.mu.pins, id)
+	}
+}
+
+// pinned tells whether a reader or a running seal needs a snapshot.
+func (r *Repo) pinned(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.pins[id] > 0
+}
