@@ -11,9 +11,11 @@ import (
 )
 
 const (
-	logName     = "agent.log"
-	logMaxBytes = 8 << 20
-	logKeep     = 4 // agent.log.1 is the newest of the old ones
+	agentLogName   = "agent.log"
+	holderLogName  = "holder.log"
+	offlineLogName = "offline.log"
+	logMaxBytes    = 8 << 20
+	logKeep        = 4 // agent.log.1 is the newest of the old ones
 )
 
 // LogFile is an append-only log of bounded size: when a line would make it longer than its bound, agent.log becomes
@@ -35,17 +37,17 @@ type LogFile struct {
 
 var _ io.WriteCloser = (*LogFile)(nil)
 
-// OpenLog opens STATE/log/agent.log, making the directory if it is missing. Lines that can't be written there go to
+// OpenLog opens STATE/log/NAME, making the directory if it is missing. Lines that can't be written there go to
 // fallback.
-func OpenLog(state string, fallback io.Writer) (*LogFile, error) {
-	return openLog(filepath.Join(state, "log"), logMaxBytes, logKeep, fallback)
+func OpenLog(state, name string, fallback io.Writer) (*LogFile, error) {
+	return openLog(filepath.Join(state, "log", name), logMaxBytes, logKeep, fallback)
 }
 
-func openLog(dir string, maxBytes int64, keep int, fallback io.Writer) (*LogFile, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func openLog(path string, maxBytes int64, keep int, fallback io.Writer) (*LogFile, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("make log directory: %w", err)
 	}
-	l := &LogFile{path: filepath.Join(dir, logName), max: maxBytes, keep: keep, fallback: fallback}
+	l := &LogFile{path: path, max: maxBytes, keep: keep, fallback: fallback}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.openLocked(); err != nil {

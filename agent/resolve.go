@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/fs/hold"
 )
 
 // ErrNoVolume says that a path is no volume; the message tells what to do.
@@ -14,7 +16,7 @@ var ErrNoVolume = errors.New("not a volume")
 // Place says where a volume's state is, and where it is mounted, if it is.
 type Place struct {
 	State string
-	Mount Mount // Point is empty: not mounted
+	Mount hold.Mount // Point is empty: not mounted
 }
 
 // Mounted reports whether a mount of this volume exists, be it alive or stale.
@@ -23,19 +25,19 @@ func (p Place) Mounted() bool { return p.Mount.Point != "" }
 // Resolve finds the volume that a user names by its mount point, its backing directory or its state directory; all
 // three may be one path, or symbolic links, or relative.
 func Resolve(volume string) (Place, error) {
-	mounts, err := Mounts()
+	mounts, err := hold.Mounts()
 	if err != nil {
 		return Place{}, err
 	}
 	return resolve(volume, mounts)
 }
 
-func resolve(volume string, mounts []Mount) (Place, error) {
+func resolve(volume string, mounts []hold.Mount) (Place, error) {
 	path, err := Canonical(volume)
 	if err != nil {
 		return Place{}, cannotUse(volume, err)
 	}
-	if m, ok := MountAt(mounts, path); ok && m.Graphvol() {
+	if m, ok := mountAt(mounts, path); ok && isVolume(m) {
 		return Place{State: m.Source, Mount: m}, nil
 	}
 	st, err := os.Stat(path)
@@ -57,11 +59,24 @@ func resolve(volume string, mounts []Mount) (Place, error) {
 	return resolveElsewhere(path, mounts)
 }
 
+// isVolume reports whether this is a graphvol mount; its source is the state directory then.
+func isVolume(m hold.Mount) bool { return m.FSType == hold.FSType }
+
+// mountAt gives the topmost mount at exactly this path.
+func mountAt(mounts []hold.Mount, path string) (hold.Mount, bool) {
+	for i := len(mounts) - 1; i >= 0; i-- {
+		if mounts[i].Point == path {
+			return mounts[i], true
+		}
+	}
+	return hold.Mount{}, false
+}
+
 // resolveElsewhere looks for the path among the mounted volumes' backing directories, and says the best it can about
 // one that is none.
-func resolveElsewhere(path string, mounts []Mount) (Place, error) {
+func resolveElsewhere(path string, mounts []hold.Mount) (Place, error) {
 	for _, m := range mounts {
-		if !m.Graphvol() {
+		if !isVolume(m) {
 			continue
 		}
 		if f, err := ReadFacts(m.Source); err == nil && f.Backing == path {
@@ -76,9 +91,9 @@ func resolveElsewhere(path string, mounts []Mount) (Place, error) {
 }
 
 // place finds the mount of a state directory. The newest counts.
-func place(state string, mounts []Mount) Place {
+func place(state string, mounts []hold.Mount) Place {
 	for i := len(mounts) - 1; i >= 0; i-- {
-		if mounts[i].Graphvol() && mounts[i].Source == state {
+		if isVolume(mounts[i]) && mounts[i].Source == state {
 			return Place{State: state, Mount: mounts[i]}
 		}
 	}

@@ -354,7 +354,6 @@ type Progress struct {
 	TotalBytes    int64                  `protobuf:"varint,2,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
 	DoneFiles     int64                  `protobuf:"varint,3,opt,name=done_files,json=doneFiles,proto3" json:"done_files,omitempty"`
 	TotalFiles    int64                  `protobuf:"varint,4,opt,name=total_files,json=totalFiles,proto3" json:"total_files,omitempty"`
-	Path          string                 `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"` // what it is at; may be empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,13 +414,6 @@ func (x *Progress) GetTotalFiles() int64 {
 		return x.TotalFiles
 	}
 	return 0
-}
-
-func (x *Progress) GetPath() string {
-	if x != nil {
-		return x.Path
-	}
-	return ""
 }
 
 type ListSnapshotsRequest struct {
@@ -603,7 +595,7 @@ func (x *DirtyRequest) GetRanges() bool {
 
 type DirtyFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // "." is the root
+	Path          []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // "." is the root; empty: it has no name any more
 	DirtyBytes    int64                  `protobuf:"varint,2,opt,name=dirty_bytes,json=dirtyBytes,proto3" json:"dirty_bytes,omitempty"`
 	Ranges        []*Range               `protobuf:"bytes,3,rep,name=ranges,proto3" json:"ranges,omitempty"`
 	Ino           uint64                 `protobuf:"varint,4,opt,name=ino,proto3" json:"ino,omitempty"`
@@ -641,11 +633,11 @@ func (*DirtyFile) Descriptor() ([]byte, []int) {
 	return file_agent_api_volume_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *DirtyFile) GetPath() string {
+func (x *DirtyFile) GetPath() []byte {
 	if x != nil {
 		return x.Path
 	}
-	return ""
+	return nil
 }
 
 func (x *DirtyFile) GetDirtyBytes() int64 {
@@ -731,10 +723,14 @@ func (x *DiffRequest) GetRanges() bool {
 
 type Change struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // "added", "removed", "content", "attr", "type", as package snapshot names them
+	Path          []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // in b; of a removed one, in a
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // "added", "removed", "renamed" or "modified"
 	Ranges        []*Range               `protobuf:"bytes,3,rep,name=ranges,proto3" json:"ranges,omitempty"`
-	ChangedBytes  int64                  `protobuf:"varint,4,opt,name=changed_bytes,json=changedBytes,proto3" json:"changed_bytes,omitempty"`
+	ChangedBytes  int64                  `protobuf:"varint,4,opt,name=changed_bytes,json=changedBytes,proto3" json:"changed_bytes,omitempty"` // length of all ranges that differ
+	OldPath       []byte                 `protobuf:"bytes,5,opt,name=old_path,json=oldPath,proto3" json:"old_path,omitempty"`                 // in a; renamed ones only
+	Content       bool                   `protobuf:"varint,6,opt,name=content,proto3" json:"content,omitempty"`                               // the bytes differ
+	Attributes    bool                   `protobuf:"varint,7,opt,name=attributes,proto3" json:"attributes,omitempty"`                         // owner, mode, extended attributes, link target or modification time differ
+	Link          bool                   `protobuf:"varint,8,opt,name=link,proto3" json:"link,omitempty"`                                     // one of several names came or went; the file itself is in both snapshots
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -769,11 +765,11 @@ func (*Change) Descriptor() ([]byte, []int) {
 	return file_agent_api_volume_proto_rawDescGZIP(), []int{10}
 }
 
-func (x *Change) GetPath() string {
+func (x *Change) GetPath() []byte {
 	if x != nil {
 		return x.Path
 	}
-	return ""
+	return nil
 }
 
 func (x *Change) GetKind() string {
@@ -797,11 +793,39 @@ func (x *Change) GetChangedBytes() int64 {
 	return 0
 }
 
+func (x *Change) GetOldPath() []byte {
+	if x != nil {
+		return x.OldPath
+	}
+	return nil
+}
+
+func (x *Change) GetContent() bool {
+	if x != nil {
+		return x.Content
+	}
+	return false
+}
+
+func (x *Change) GetAttributes() bool {
+	if x != nil {
+		return x.Attributes
+	}
+	return false
+}
+
+func (x *Change) GetLink() bool {
+	if x != nil {
+		return x.Link
+	}
+	return false
+}
+
 type RestoreRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Destination   string                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`                     // absolute; made if missing
-	Paths         []string               `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`                                 // in the snapshot; none: all
+	Destination   []byte                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"`                     // absolute; made if missing
+	Paths         [][]byte               `protobuf:"bytes,3,rep,name=paths,proto3" json:"paths,omitempty"`                                 // in the snapshot; none: all
 	DeleteExtra   bool                   `protobuf:"varint,4,opt,name=delete_extra,json=deleteExtra,proto3" json:"delete_extra,omitempty"` // remove what the snapshot doesn't have
 	DryRun        bool                   `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -845,14 +869,14 @@ func (x *RestoreRequest) GetSnapshot() string {
 	return ""
 }
 
-func (x *RestoreRequest) GetDestination() string {
+func (x *RestoreRequest) GetDestination() []byte {
 	if x != nil {
 		return x.Destination
 	}
-	return ""
+	return nil
 }
 
-func (x *RestoreRequest) GetPaths() []string {
+func (x *RestoreRequest) GetPaths() [][]byte {
 	if x != nil {
 		return x.Paths
 	}
@@ -1376,7 +1400,7 @@ func (x *VerifyEvent) GetResult() *VerifyResult {
 type VerifyProblem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // id; empty: not of one snapshot
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`         // may be empty
+	Path          []byte                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`         // may be empty
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1419,11 +1443,11 @@ func (x *VerifyProblem) GetSnapshot() string {
 	return ""
 }
 
-func (x *VerifyProblem) GetPath() string {
+func (x *VerifyProblem) GetPath() []byte {
 	if x != nil {
 		return x.Path
 	}
-	return ""
+	return nil
 }
 
 func (x *VerifyProblem) GetMessage() string {
@@ -1896,7 +1920,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x0eSTAGE_FLUSHING\x10\x01\x12\x0f\n" +
 	"\vSTAGE_TAKEN\x10\x02\x12\x11\n" +
 	"\rSTAGE_SEALING\x10\x03\x12\x12\n" +
-	"\x0eSTAGE_COMPLETE\x10\x04\"\x9e\x01\n" +
+	"\x0eSTAGE_COMPLETE\x10\x04\"\x8a\x01\n" +
 	"\bProgress\x12\x1d\n" +
 	"\n" +
 	"done_bytes\x18\x01 \x01(\x03R\tdoneBytes\x12\x1f\n" +
@@ -1905,8 +1929,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\n" +
 	"done_files\x18\x03 \x01(\x03R\tdoneFiles\x12\x1f\n" +
 	"\vtotal_files\x18\x04 \x01(\x03R\n" +
-	"totalFiles\x12\x12\n" +
-	"\x04path\x18\x05 \x01(\tR\x04path\"\x16\n" +
+	"totalFiles\"\x16\n" +
 	"\x14ListSnapshotsRequest\"P\n" +
 	"\x15ListSnapshotsResponse\x127\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\tsnapshots\"7\n" +
@@ -1916,7 +1939,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\fDirtyRequest\x12\x16\n" +
 	"\x06ranges\x18\x01 \x01(\bR\x06ranges\"~\n" +
 	"\tDirtyFile\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1f\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x1f\n" +
 	"\vdirty_bytes\x18\x02 \x01(\x03R\n" +
 	"dirtyBytes\x12*\n" +
 	"\x06ranges\x18\x03 \x03(\v2\x12.graphvol.v1.RangeR\x06ranges\x12\x10\n" +
@@ -1924,16 +1947,22 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\vDiffRequest\x12\f\n" +
 	"\x01a\x18\x01 \x01(\tR\x01a\x12\f\n" +
 	"\x01b\x18\x02 \x01(\tR\x01b\x12\x16\n" +
-	"\x06ranges\x18\x03 \x01(\bR\x06ranges\"\x81\x01\n" +
+	"\x06ranges\x18\x03 \x01(\bR\x06ranges\"\xea\x01\n" +
 	"\x06Change\x12\x12\n" +
-	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12*\n" +
 	"\x06ranges\x18\x03 \x03(\v2\x12.graphvol.v1.RangeR\x06ranges\x12#\n" +
-	"\rchanged_bytes\x18\x04 \x01(\x03R\fchangedBytes\"\xa0\x01\n" +
+	"\rchanged_bytes\x18\x04 \x01(\x03R\fchangedBytes\x12\x19\n" +
+	"\bold_path\x18\x05 \x01(\fR\aoldPath\x12\x18\n" +
+	"\acontent\x18\x06 \x01(\bR\acontent\x12\x1e\n" +
+	"\n" +
+	"attributes\x18\a \x01(\bR\n" +
+	"attributes\x12\x12\n" +
+	"\x04link\x18\b \x01(\bR\x04link\"\xa0\x01\n" +
 	"\x0eRestoreRequest\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12 \n" +
-	"\vdestination\x18\x02 \x01(\tR\vdestination\x12\x14\n" +
-	"\x05paths\x18\x03 \x03(\tR\x05paths\x12!\n" +
+	"\vdestination\x18\x02 \x01(\fR\vdestination\x12\x14\n" +
+	"\x05paths\x18\x03 \x03(\fR\x05paths\x12!\n" +
 	"\fdelete_extra\x18\x04 \x01(\bR\vdeleteExtra\x12\x17\n" +
 	"\adry_run\x18\x05 \x01(\bR\x06dryRun\"u\n" +
 	"\fRestoreEvent\x121\n" +
@@ -1972,7 +2001,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06result\x18\x03 \x01(\v2\x19.graphvol.v1.VerifyResultR\x06result\"Y\n" +
 	"\rVerifyProblem\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x12\n" +
-	"\x04path\x18\x02 \x01(\tR\x04path\x12\x18\n" +
+	"\x04path\x18\x02 \x01(\fR\x04path\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\"v\n" +
 	"\fVerifyResult\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x01(\x03R\tsnapshots\x12\x16\n" +

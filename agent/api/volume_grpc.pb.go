@@ -39,7 +39,8 @@ const (
 // Volume is what can be asked of one volume. Every call is safe beside every other one, and beside the database.
 //
 // A snapshot is named by its name, its id, a unique prefix of either, or "latest". Paths of files in a volume are
-// relative to its root and separated by "/"; paths of the host are absolute.
+// relative to its root and separated by "/"; paths of the host are absolute. Those that come from a volume or lead into one
+// are bytes: Linux's names need not be UTF-8.
 type VolumeClient interface {
 	// Snapshot takes one. Events come in the order of the snapshot's life: flushing, then taken (the barrier has passed:
 	// whatever is written from now on is not in it), then sealing with figures, then complete. With no_wait the stream
@@ -258,7 +259,8 @@ func (c *volumeClient) Resume(ctx context.Context, in *ResumeRequest, opts ...gr
 // Volume is what can be asked of one volume. Every call is safe beside every other one, and beside the database.
 //
 // A snapshot is named by its name, its id, a unique prefix of either, or "latest". Paths of files in a volume are
-// relative to its root and separated by "/"; paths of the host are absolute.
+// relative to its root and separated by "/"; paths of the host are absolute. Those that come from a volume or lead into one
+// are bytes: Linux's names need not be UTF-8.
 type VolumeServer interface {
 	// Snapshot takes one. Events come in the order of the snapshot's life: flushing, then taken (the barrier has passed:
 	// whatever is written from now on is not in it), then sealing with figures, then complete. With no_wait the stream

@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"strings"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"graphvol/chunkstore"
+	"graphvol/fs/cow"
+	"graphvol/index"
+	"graphvol/snapshot"
+)
+
+// Error is an error whose text is made for the user: what happened, to what, and what to do. Everything else that
+// leaves the agent is either translated into one, or hidden behind a reference to the log.
+type Error struct {
+	Code    codes.Code
+	Message string
+	Err     error // cause, for the log; may be nil
+}
+
+func (e *Error) Error() string { return e.Message }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// GRPCStatus is how the error leaves the agent.
+func (e *Error) GRPCStatus() *status.Status { return status.New(e.Code, e.Message) }
+
+// Message gives the one line that a person should read of an error of this package or of a call of the service.
+func Message(err error) string {
+	text := err.Error()
+	var own *Error
+	if errors.As(err, &own) {
+		text = own.Message
+	} else if st, ok := status.FromError(err); ok {
+		text = st.Message()
+		if st.Code() == codes.Canceled && text == context.Canceled.Error() {
+			text = "interrupted"
+		}
+	} else if errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
+// translation says how errors of the lower packages are shown. text may be empty: the error's own words are for people.
+type translation struct {
+	is   error
+	code codes.Code
+	text string
+}
+
+// translations is ordered: the first that matches counts.
+func translations() []translation {
+	return []translation{
+		{snapshot.ErrNoSnapshot, codes.NotFound, ""},
+		{snapshot.ErrBadName, codes.InvalidArgument, ""},
+		{snapshot.ErrNotComplete, codes.FailedPrecondition, ""},
+		{snapshot.ErrNewerFormat, codes.FailedPrecondition, ""},
+		{snapshot.ErrBadManifest, codes.DataLoss, ""},
+		{index.ErrExists, codes.AlreadyExists, ""},
+		{index.ErrInUse, codes.Unavailable, ""},
+		{index.ErrNewerFormat, codes.FailedPrecondition, ""},
+		{chunkstore.ErrNewerFormat, codes.FailedPrecondition, ""},
+		{ErrNewerFormat, codes.FailedPrecondition, ""},
+		{ErrNoVolume, codes.FailedPrecondition, ""},
+		{cow.ErrBarrierTimeout, codes.DeadlineExceeded, "requests in flight did not end in time, so no snapshot was taken and the volume works on: the disk below the backing is slow or hangs; try again when it is well"},
+		{cow.ErrPreimage, codes.ResourceExhausted, ""},
+		{cow.ErrClosed, codes.Unavailable, "the volume is being unmounted"},
+		{chunkstore.ErrCorrupt, codes.DataLoss, ""},
+		{context.Canceled, codes.Canceled, "interrupted"},
+		{context.DeadlineExceeded, codes.DeadlineExceeded, "it took too long and was given up; see the log for what was slow"},
+		{unix.ENOSPC, codes.ResourceExhausted, "no space left on the disk; free some (graphvol delete and graphvol prune give space of old snapshots back) and try again"},
+		{unix.EDQUOT, codes.ResourceExhausted, "the disk quota is used up; free some space or raise it, and try again"},
+		{unix.EROFS, codes.FailedPrecondition, "the disk is read-only; mount it writable and try again"},
+		{unix.EIO, codes.DataLoss, ""},
+		{fs.ErrNotExist, codes.NotFound, ""},
+		{fs.ErrPermission, codes.PermissionDenied, ""},
+	}
+}
+
+// statusOf makes an error fit to leave the agent. what says what was being done, in the words of a sentence's subject:
+// "the snapshot". Unknown errors are logged in full and told as a reference to the log.
+func statusOf(log *slog.Logger, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var own *Error
+	if errors.As(err, &own) {
+		log.Info(what+" was refused", "err", err, "cause", own.Err)
+		return own
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	for _, t := range translations() {
+		if !errors.Is(err, t.is) {
+			continue
+		}
+		log.Warn(what+" failed", "err", err, "code", t.code.String())
+		text := t.text
+		if text == "" {
+			text = err.Error()
+		}
+		return status.Error(t.code, what+" failed: "+text)
+	}
+	log.Error(what+" failed", "err", err)
+	return status.Errorf(codes.Internal, "%s failed: %s", what, lastCause(err))
+}
+
+// lastCause shortens an unknown error to what lies at its bottom: errno texts say something to an administrator, the
+// chain above them speaks of internals.
+func lastCause(err error) string {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno.Error() + "; the agent's log (STATE/log/agent.log) has the details"
+	}
+	return "an internal error; the agent's log (STATE/log/agent.log) has the details"
+}
+
+func refuse(code codes.Code, message string) *Error { return &Error{Code: code, Message: message} }

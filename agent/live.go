@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"graphvol/fs"
+	"graphvol/fs/browse"
+	"graphvol/fs/cow"
+	"graphvol/index"
+	"graphvol/snapshot"
+)
+
+// ended is an ended epoch on its way to a snapshot; *cow.Ended is one.
+type ended interface {
+	snapshot.Source
+	SetID(snapshotID string)
+	Err() error
+}
+
+// live is what the service needs of a mounted volume.
+type live interface {
+	// Flush makes the kernel hand over every page that was written before the call.
+	Flush(ctx context.Context) error
+	Barrier(ctx context.Context) (ended, time.Duration, error)
+	// WaitScan returns when changes made while the volume was unmounted are known.
+	WaitScan(ctx context.Context) error
+	Dirty(ctx context.Context, yield func(cow.DirtyFile) bool) error
+	DirtyBytes() int64
+	Epoch() uint64
+}
+
+// liveVolume is the real one.
+type liveVolume struct {
+	*cow.Volume
+	*fs.Flusher
+}
+
+var _ live = liveVolume{}
+
+// Barrier is the volume's, with a nil interface on failure.
+func (l liveVolume) Barrier(ctx context.Context) (ended, time.Duration, error) {
+	e, pause, err := l.Volume.Barrier(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	return e, pause, nil
+}
+
+// catalogue shows a repository's snapshots to the browser.
+type catalogue struct{ *snapshot.Repo }
+
+var _ browse.Catalogue = catalogue{}
+
+// Reader is the repository's, as the browser's interface.
+func (c catalogue) Reader(ctx context.Context, snap index.Snapshot) (browse.Reader, error) {
+	rd, err := c.Repo.Reader(ctx, snap)
+	if err != nil {
+		return nil, err
+	}
+	return rd, nil
+}

@@ -1,0 +1,203 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+)
+
+// Cache modes of a mount.
+const (
+	CacheWriteback = "writeback"
+	CacheThrough   = "through"
+)
+
+// Defaults of MountOptions.
+const (
+	DefaultSnapDir         = ".snapshots"
+	DefaultSnapshotTimeout = 300 * time.Second
+	DefaultMaxConcurrent   = 2
+)
+
+// MountOptions say what to mount and how. They travel as JSON from the mounting command to the holder and from there to
+// every server.
+type MountOptions struct {
+	Backing    string `json:"backing"`
+	Mount      string `json:"mount"`
+	State      string `json:"state,omitempty"` // empty: DefaultState(Backing)
+	Cache      string `json:"cache,omitempty"` // empty: CacheWriteback
+	SnapDir    string `json:"snapdir,omitempty"`
+	AllowSuid  bool   `json:"allow_suid,omitempty"`
+	AllowDev   bool   `json:"allow_dev,omitempty"`
+	AllowOther bool   `json:"allow_other,omitempty"`
+
+	// SnapshotTimeout bounds the time from the call to the barrier, and how long a seal may make no progress.
+	SnapshotTimeout time.Duration `json:"snapshot_timeout,omitempty"`
+	// MaxConcurrent is how many snapshots may be unsealed at once; further ones wait before their barrier.
+	MaxConcurrent int        `json:"max_concurrent,omitempty"`
+	LogLevel      slog.Level `json:"log_level,omitempty"`
+}
+
+func (o *MountOptions) setDefaults() {
+	if o.State == "" {
+		o.State = DefaultState(o.Backing)
+	}
+	if o.Cache == "" {
+		o.Cache = CacheWriteback
+	}
+	if o.SnapDir == "" {
+		o.SnapDir = DefaultSnapDir
+	}
+	if o.SnapshotTimeout == 0 {
+		o.SnapshotTimeout = DefaultSnapshotTimeout
+	}
+	if o.MaxConcurrent == 0 {
+		o.MaxConcurrent = DefaultMaxConcurrent
+	}
+}
+
+// String is the form in which options travel.
+func (o MountOptions) String() string {
+	b, err := json.Marshal(o)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// ParseMountOptions reads what String made.
+func ParseMountOptions(s string) (MountOptions, error) {
+	var o MountOptions
+	if err := json.Unmarshal([]byte(s), &o); err != nil {
+		return o, fmt.Errorf("read mount options: %w", err)
+	}
+	o.setDefaults()
+	return o, nil
+}
+
+// CheckFlags says whether the options that are no paths can be right; its errors are of usage.
+func (o *MountOptions) CheckFlags() error {
+	switch {
+	case o.Cache != "" && o.Cache != CacheWriteback && o.Cache != CacheThrough:
+		return refuse(codes.InvalidArgument, fmt.Sprintf("there is no cache mode %q: choose %s or %s", o.Cache, CacheWriteback, CacheThrough))
+	case o.SnapDir == "." || o.SnapDir == ".." || strings.ContainsAny(o.SnapDir, "/\x00") || len(o.SnapDir) > 255:
+		return refuse(codes.InvalidArgument, fmt.Sprintf("%q can't be the name of the snapshots' directory: give --snapdir a plain file name", o.SnapDir))
+	case o.SnapshotTimeout < 0:
+		return refuse(codes.InvalidArgument, "the snapshot timeout must be longer than nothing")
+	case o.MaxConcurrent < 0:
+		return refuse(codes.InvalidArgument, "at least 1 snapshot must be allowed to be stored at a time")
+	}
+	return nil
+}
+
+// check makes the paths canonical, and refuses what can't work before anything is changed.
+func (o *MountOptions) check() error {
+	if err := o.CheckFlags(); err != nil {
+		return err
+	}
+	var err error
+	if o.Backing, err = checkDir("the backing directory", o.Backing); err != nil {
+		return err
+	}
+	if o.Mount, err = checkDir("the mount point", o.Mount); err != nil {
+		return err
+	}
+	if o.State == "" {
+		o.State = DefaultState(o.Backing)
+	}
+	if o.State, err = Canonical(o.State); err != nil {
+		return cannotUseState(o.State, err)
+	}
+	o.setDefaults()
+	return o.checkPlaces()
+}
+
+// checkPlaces refuses directories that lie in one another.
+func (o *MountOptions) checkPlaces() error {
+	switch {
+	case o.Backing == "/":
+		return refuse(codes.InvalidArgument, "the root of the system can't be a backing directory: name the database's own directory")
+	case o.State == o.Backing || within(o.State, o.Backing):
+		return refuse(codes.InvalidArgument, fmt.Sprintf("the state directory %s lies inside the backing directory %s and would become part of every snapshot: choose another with --state", o.State, o.Backing))
+	case o.State == o.Mount || within(o.State, o.Mount):
+		return refuse(codes.InvalidArgument, fmt.Sprintf("the state directory %s lies inside the mount point %s, which hides it: choose another with --state", o.State, o.Mount))
+	case within(o.Backing, o.State):
+		return refuse(codes.InvalidArgument, fmt.Sprintf("the backing directory %s lies inside the state directory %s: choose another with --state", o.Backing, o.State))
+	case o.Backing != o.Mount && within(o.Backing, o.Mount):
+		return refuse(codes.InvalidArgument, fmt.Sprintf("the backing directory %s lies inside the mount point %s, which hides it: choose another mount point, or mount it over itself", o.Backing, o.Mount))
+	case o.Backing != o.Mount && within(o.Mount, o.Backing):
+		return refuse(codes.InvalidArgument, fmt.Sprintf("the mount point %s lies inside the backing directory %s: choose one outside of it, or mount it over itself", o.Mount, o.Backing))
+	case IsState(o.Backing):
+		return refuse(codes.InvalidArgument, fmt.Sprintf("%s is the state directory of a volume, not a database's directory", o.Backing))
+	}
+	return nil
+}
+
+func checkDir(what, path string) (string, error) {
+	real, err := Canonical(path)
+	if err == nil {
+		var st os.FileInfo
+		if st, err = os.Stat(real); err == nil && !st.IsDir() {
+			err = unix.ENOTDIR
+		}
+	}
+	switch {
+	case err == nil:
+		return real, nil
+	case errors.Is(err, os.ErrNotExist):
+		return "", refuse(codes.NotFound, fmt.Sprintf("%s %s does not exist: check the path, or make it with mkdir -p", what, path))
+	case errors.Is(err, unix.ENOTDIR):
+		return "", refuse(codes.InvalidArgument, fmt.Sprintf("%s %s is not a directory", what, path))
+	case errors.Is(err, os.ErrPermission):
+		return "", refuse(codes.PermissionDenied, fmt.Sprintf("%s %s may not be read by this user: run as its owner or as root", what, path))
+	case errors.Is(err, unix.ENOTCONN):
+		return "", refuse(codes.FailedPrecondition, fmt.Sprintf("%s %s lies on a mount whose server is dead: unmount that first (umount -l)", what, path))
+	}
+	return "", fmt.Errorf("%s %s: %w", what, path, err)
+}
+
+// makeState makes the state directory, readable by its owner only, and tries whether it can be written.
+func (o *MountOptions) makeState() error {
+	err := os.MkdirAll(o.State, 0o700)
+	if err == nil {
+		err = os.Chmod(o.State, 0o700)
+	}
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(o.State, "log"), 0o700)
+	}
+	var probe *os.File
+	if err == nil {
+		probe, err = os.CreateTemp(o.State, ".probe")
+	}
+	if err == nil {
+		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+	}
+	return cannotUseState(o.State, err)
+}
+
+func cannotUseState(state string, err error) error {
+	why := ""
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EROFS):
+		why = "is on a read-only disk"
+	case errors.Is(err, os.ErrPermission):
+		why = "may not be written by this user"
+	case errors.Is(err, unix.ENOSPC):
+		why = "is on a full disk"
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, os.ErrExist):
+		why = "is not a directory"
+	default:
+		return fmt.Errorf("the state directory %s can't be used: %w", state, err)
+	}
+	return &Error{codes.FailedPrecondition, fmt.Sprintf("the state directory %s %s: choose another with --state", state, why), err}
+}

@@ -1,0 +1,220 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+
+	"graphvol/fs"
+	"graphvol/fs/browse"
+	"graphvol/fs/cow"
+	"graphvol/fs/cow/backing"
+	"graphvol/fs/hold"
+	"graphvol/snapshot"
+)
+
+const (
+	// memoryTarget is the heap size that the collector works towards; what must live may exceed it.
+	memoryTarget = 192 << 20
+	// closeBound bounds what is done for pending snapshots after the mount is gone.
+	closeBound = 2 * time.Minute
+)
+
+// Serve is the main function of a server process that a holder has started: it opens the volume, answers the kernel
+// and the socket until the volume is unmounted, and closes everything in order.
+func Serve(ctx context.Context, o MountOptions, version string) error {
+	lf, err := OpenLog(o.State, agentLogName, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer lf.Close()
+	log := NewLogger(lf, o.LogLevel)
+	prepareProcess(log)
+	sess, err := hold.Attach(log)
+	if err != nil {
+		return err
+	}
+	s, err := openServer(ctx, sess, o, version, log)
+	if err != nil {
+		log.Error("the server can't serve", "err", err)
+		sess.Fail(errors.New(Message(statusOf(log, "mounting", err))))
+		return err
+	}
+	err = s.run(ctx)
+	log.Info("the server ends", "err", err)
+	return err
+}
+
+// prepareProcess makes this process fit to be a filesystem.
+func prepareProcess(log *slog.Logger) {
+	// Modes come from the callers, whose own umask the kernel has applied or sent along.
+	unix.Umask(0)
+	// ^C on a terminal and the end of a session are for the holder.
+	signal.Ignore(os.Interrupt, unix.SIGHUP, unix.SIGPIPE)
+	debug.SetMemoryLimit(memoryTarget)
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err == nil {
+		lim.Cur = lim.Max
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+			log.Warn("few files can be open at once", "err", err)
+		}
+	}
+	// The kernel must not wait for this process to write out pages when this process asks for memory.
+	if err := unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0); err != nil {
+		log.Debug("no protection against memory deadlocks", "err", err)
+	}
+}
+
+// server is one volume's running agent.
+type server struct {
+	opts   MountOptions
+	log    *slog.Logger
+	sess   *hold.Session
+	repo   *snapshot.Repo
+	vol    *cow.Volume
+	browse *browse.FS
+	front  *fs.Server
+	svc    *service
+	grpc   *grpc.Server
+	ln     net.Listener
+}
+
+// openServer opens the parts from the bottom up. On failure, those that are open are closed again.
+func openServer(ctx context.Context, sess *hold.Session, o MountOptions, version string, log *slog.Logger) (s *server, err error) {
+	s = &server{opts: o, log: log, sess: sess}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close(ctx, false))
+		}
+	}()
+	if s.repo, err = snapshot.Open(ctx, snapshot.Config{State: o.State, Log: log}); err != nil {
+		return nil, err
+	}
+	tree, err := backing.Open(backing.Config{
+		Root: sess.Backing(), State: o.State, Log: log, Takeover: sess.Takeover(), Stash: sess, Stashed: sess.Stashed(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.vol, err = cow.Open(ctx, cow.Config{
+		Tree: tree, DB: s.repo.Index(), State: o.State, Log: log, Recorded: s.repo.Recorded(), Takeover: sess.Takeover(),
+	})
+	if err != nil {
+		return nil, errors.Join(err, tree.Close())
+	}
+	newest, ok, err := s.repo.Newest()
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		s.vol.SetBase(newest.ID)
+	}
+	s.repo.SetLive(s.vol)
+	return s, s.openFront(version)
+}
+
+func (s *server) openFront(version string) error {
+	o := s.opts
+	facts := Facts{
+		Backing: o.Backing, Mount: o.Mount, Cache: o.Cache, SnapDir: o.SnapDir, Mounted: time.Now(), HolderPID: os.Getppid(),
+	}
+	if err := WriteFacts(o.State, facts); err != nil {
+		// Commands find the volume by its mount; a full state disk must not keep it from being mounted.
+		s.log.Warn("the volume's facts are not up to date", "err", err)
+	}
+	s.browse = browse.New(catalogue{s.repo}, s.log)
+	s.front = fs.New(fs.Config{Volume: s.vol, Browser: s.browse, SnapDir: o.SnapDir, Cache: fs.Cache(o.Cache), Log: s.log})
+	s.svc = newService(serviceConfig{
+		state: o.State, facts: facts, repo: s.repo, log: s.log, version: version,
+		timeout: o.SnapshotTimeout, maxPending: o.MaxConcurrent,
+		live: liveVolume{s.vol, s.front.NewFlusher(o.Mount)}, onChange: s.browse.Changed,
+	})
+	var err error
+	if s.ln, err = listen(o.State); err != nil {
+		return err
+	}
+	s.grpc = newServer(s.svc)
+	return nil
+}
+
+// run serves until the mount is gone or the holder starts another server in this one's place.
+func (s *server) run(ctx context.Context) error {
+	go func() {
+		if err := s.grpc.Serve(s.ln); err != nil {
+			s.log.Error("the socket is not served any more", "err", err)
+		}
+	}()
+	term := make(chan os.Signal, 1)
+	signal.Notify(term, unix.SIGTERM)
+	defer signal.Stop(term)
+	stop := make(chan struct{})
+	defer close(stop)
+	go s.forward(term, stop)
+	err := s.sess.Serve(s.front, fs.MountOptions(fs.Options{Cache: fs.Cache(s.opts.Cache)}))
+	polite := errors.Is(err, hold.ErrRestart)
+	return errors.Join(err, s.close(ctx, !polite))
+}
+
+// forward makes SIGTERM what it means for the holder: an orderly unmount.
+func (s *server) forward(term <-chan os.Signal, stop <-chan struct{}) {
+	for {
+		select {
+		case <-term:
+			if err := s.sess.Unmount(); err != nil {
+				s.log.Warn("SIGTERM has no effect", "err", err)
+			}
+		case <-stop:
+			return
+		}
+	}
+}
+
+// close closes what is open, from the top down. unmounted: nothing can change the volume any more.
+func (s *server) close(ctx context.Context, unmounted bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBound)
+	defer cancel()
+	var errs []error
+	if s.svc != nil {
+		s.svc.finish(ctx)
+	}
+	if s.grpc != nil {
+		s.grpc.Stop()
+	}
+	if s.ln != nil {
+		// The next server makes a socket of its own; with none, a command sees at once that nobody listens.
+		errs = append(errs, ignoreMissing(os.Remove(SocketPath(s.opts.State))))
+	}
+	if s.browse != nil {
+		s.browse.Close()
+	}
+	if s.repo != nil {
+		s.repo.SetLive(nil)
+	}
+	if s.vol != nil && unmounted {
+		errs = append(errs, s.vol.Close(ctx))
+	}
+	if s.repo != nil {
+		errs = append(errs, s.repo.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close the volume of %s: %w", filepath.Base(s.opts.State), err)
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,218 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"graphvol/agent/api"
+	"graphvol/fs/cow"
+	"graphvol/fs/hold"
+	"graphvol/index"
+	"graphvol/snapshot"
+)
+
+// serviceConfig says what a service serves.
+type serviceConfig struct {
+	state   string
+	facts   Facts
+	repo    *snapshot.Repo
+	live    live // nil: not mounted
+	log     *slog.Logger
+	version string
+
+	timeout    time.Duration
+	maxPending int
+	// onChange is called after the catalogue has changed; nil: not at all.
+	onChange func() error
+}
+
+// changedBound is how long is waited for a change of the catalogue to be shown.
+const changedBound = time.Second
+
+// service implements the API over a volume's snapshots, and over the live volume if it is mounted.
+type service struct {
+	api.UnimplementedVolumeServer
+	serviceConfig
+	started time.Time
+	queue   *sealQueue
+	order   sync.Mutex // held from a barrier until its snapshot is in the catalogue and in the queue
+
+	mu struct {
+		sync.Mutex
+		unmounting time.Time // no snapshot begins before this; zero: none is prevented
+		scanned    bool
+	}
+}
+
+var _ api.VolumeServer = (*service)(nil)
+
+func newService(cfg serviceConfig) *service {
+	s := &service{serviceConfig: cfg, started: time.Now()}
+	if cfg.live != nil {
+		s.queue = newSealQueue(cfg.repo, cfg.maxPending, cfg.timeout, s.changed, cfg.log)
+		go s.awaitScan()
+	}
+	return s
+}
+
+// awaitScan notes when the scan for changes made while unmounted has ended.
+func (s *service) awaitScan() {
+	err := s.live.WaitScan(context.Background())
+	if err != nil {
+		s.log.Warn("looking for changes made while the volume was not mounted failed", "err", err)
+	}
+	s.mu.Lock()
+	s.mu.scanned = true
+	s.mu.Unlock()
+}
+
+// finish ends the taking of snapshots: those that are pending are sealed, or dropped when ctx ends.
+func (s *service) finish(ctx context.Context) {
+	if s.queue != nil {
+		s.holdBack(closeBound)
+		s.queue.close(ctx)
+	}
+}
+
+// changed tells who shows the catalogue that it is another one now. Telling the kernel may have to wait for a look-up that
+// itself waits for a seal, so nobody waits for it for long.
+func (s *service) changed() {
+	if s.onChange == nil {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := s.onChange(); err != nil {
+			s.log.Warn("the directory of snapshots is shown late", "err", err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(changedBound):
+	}
+}
+
+// holdBack keeps snapshots from beginning for a while; not for ever, since who asked for it may be gone.
+func (s *service) holdBack(d time.Duration) {
+	s.mu.Lock()
+	s.mu.unmounting = time.Now().Add(d)
+	s.mu.Unlock()
+}
+
+func (s *service) heldBack() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Before(s.mu.unmounting)
+}
+
+// ListSnapshots implements the API.
+func (s *service) ListSnapshots(context.Context, *api.ListSnapshotsRequest) (*api.ListSnapshotsResponse, error) {
+	list, err := s.repo.Snapshots()
+	if err != nil {
+		return nil, statusOf(s.log, "listing the snapshots", err)
+	}
+	res := &api.ListSnapshotsResponse{}
+	for _, snap := range list {
+		res.Snapshots = append(res.Snapshots, infoOf(snap))
+	}
+	return res, nil
+}
+
+// Status implements the API.
+func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.VolumeStatus, error) {
+	list, err := s.repo.Snapshots()
+	if err != nil {
+		return nil, statusOf(s.log, "reading the catalogue", err)
+	}
+	packs, err := s.repo.Store().Packs(ctx)
+	if err != nil {
+		return nil, statusOf(s.log, "listing the store", err)
+	}
+	res := &api.VolumeStatus{
+		Backing: s.facts.Backing, State: s.state, Cache: s.facts.Cache, Version: s.version, Started: timestamppb.New(s.started),
+	}
+	for _, p := range packs {
+		res.StoreBytes += p.Size
+	}
+	for _, snap := range list {
+		switch snap.State {
+		case index.StatePending:
+			res.Pending++
+			res.Snapshots++
+		case index.StateComplete:
+			res.Snapshots++
+		}
+	}
+	if s.live == nil {
+		return res, nil
+	}
+	res.Mount, res.ServerPid = s.facts.Mount, int64(os.Getpid())
+	if info, err := hold.ReadInfo(filepath.Join(s.state, hold.InfoFile)); err == nil {
+		res.HolderPid = int64(info.Holder.PID)
+	}
+	res.Epoch, res.DirtyBytes = s.live.Epoch(), s.live.DirtyBytes()
+	s.mu.Lock()
+	res.Scanning = !s.mu.scanned
+	s.mu.Unlock()
+	return res, nil
+}
+
+// Dirty implements the API.
+func (s *service) Dirty(req *api.DirtyRequest, stream api.Volume_DirtyServer) error {
+	send := func(f cow.DirtyFile) error {
+		m := &api.DirtyFile{Path: []byte(f.Path), DirtyBytes: f.Bytes, Ino: f.Ino}
+		if req.GetRanges() {
+			for _, r := range f.Ranges {
+				m.Ranges = append(m.Ranges, &api.Range{Offset: r.Off, Length: r.Len})
+			}
+		}
+		return stream.Send(m)
+	}
+	var sendErr error
+	yield := func(f cow.DirtyFile) bool {
+		sendErr = send(f)
+		return sendErr == nil
+	}
+	var err error
+	if s.live != nil {
+		err = s.live.Dirty(stream.Context(), yield)
+	} else {
+		err = s.dirtyOffline(stream.Context(), yield)
+	}
+	if sendErr != nil {
+		return sendErr
+	}
+	return statusOf(s.log, "listing what has changed", err)
+}
+
+// infoOf is a row of the catalogue as the API tells it.
+func infoOf(s index.Snapshot) *api.SnapshotInfo {
+	info := &api.SnapshotInfo{
+		Id: s.ID, Name: s.Name, Kind: s.Kind, Parent: s.Parent, State: s.State, Created: timestamppb.New(s.Created),
+		Pause: durationpb.New(time.Duration(s.PauseNS)), Seal: durationpb.New(time.Duration(s.SealNS)),
+		Files: s.Files, Bytes: s.Bytes, DirtyBytes: s.DirtyBytes, StoredBytes: s.StoredBytes,
+		ManifestSha256: s.ManifestSHA256, Error: s.Error,
+	}
+	if s.State == index.StateComplete {
+		info.ChecksumSha256 = s.Root.String()
+	}
+	return info
+}
+
+// errNotMounted refuses what only a mounted volume can do.
+func (s *service) errNotMounted(what string) error {
+	backing := s.facts.Backing
+	if backing == "" {
+		backing = "BACKING"
+	}
+	return refuse(codes.FailedPrecondition, "the volume is not mounted, so "+what+": mount it first (graphvol mount "+backing+" MOUNT)")
+}

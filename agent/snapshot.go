@@ -1,0 +1,163 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"graphvol/agent/api"
+	"graphvol/index"
+	"graphvol/snapshot"
+)
+
+// progressPause is how often figures are sent.
+const progressPause = 100 * time.Millisecond
+
+// Snapshot implements the API. The protocol, with what bounds each step:
+//
+//	slot      at most maxPending unsealed snapshots; waits at most for the timeout
+//	scan      changes made while unmounted are known; the timeout
+//	flush     the kernel hands over what it holds back; the timeout
+//	barrier   the gate closes, requests in flight end, the epoch ends, the gate opens; cow's own bound
+//	begin     the catalogue says pending; the order of barriers is the order of the catalogue and of the queue
+//	seal      in the queue, in that order; no progress for the length of the timeout ends it
+func (s *service) Snapshot(req *api.SnapshotRequest, stream api.Volume_SnapshotServer) error {
+	if s.live == nil {
+		return s.errNotMounted("there is nothing to take a snapshot of")
+	}
+	if err := stream.Send(&api.SnapshotEvent{Stage: api.SnapshotEvent_STAGE_FLUSHING}); err != nil {
+		return err
+	}
+	j, err := s.take(stream.Context(), req.GetName())
+	if err != nil {
+		return statusOf(s.log, "the snapshot", err)
+	}
+	if err := stream.Send(&api.SnapshotEvent{Stage: api.SnapshotEvent_STAGE_TAKEN, Snapshot: infoOf(j.snapshot())}); err != nil {
+		return err
+	}
+	if req.GetNoWait() {
+		return nil
+	}
+	return s.follow(stream, j)
+}
+
+// take goes through the protocol up to the queue.
+func (s *service) take(ctx context.Context, name string) (*job, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	if err := s.mayTake(name); err != nil {
+		return nil, err
+	}
+	if err := s.queue.acquire(ctx); err != nil {
+		return nil, err
+	}
+	j, err := s.takeWithSlot(ctx, name)
+	if err != nil {
+		s.queue.release()
+		return nil, err
+	}
+	s.changed()
+	return j, nil
+}
+
+// mayTake refuses early what would be refused after the barrier.
+func (s *service) mayTake(name string) error {
+	if s.heldBack() {
+		return refuse(codes.Unavailable, "the volume is being unmounted, so no snapshot was taken")
+	}
+	if name == "" {
+		return nil
+	}
+	list, err := s.repo.Snapshots()
+	if err != nil {
+		return err
+	}
+	for _, other := range list {
+		if other.Name == name && other.State != index.StateFailed {
+			return refuse(codes.AlreadyExists, fmt.Sprintf("there is a snapshot named %q already: choose another name, or delete that one (graphvol delete)", name))
+		}
+	}
+	return nil
+}
+
+func (s *service) takeWithSlot(ctx context.Context, name string) (*job, error) {
+	if err := s.live.WaitScan(ctx); err != nil {
+		return nil, slow(err, "looking for changes made while the volume was not mounted")
+	}
+	begin := time.Now()
+	if err := s.live.Flush(ctx); err != nil {
+		return nil, slow(err, "flushing what the kernel holds back")
+	}
+	flushed := time.Since(begin)
+
+	s.order.Lock()
+	defer s.order.Unlock()
+	src, pause, err := s.live.Barrier(ctx)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.repo.Begin(name, snapshot.BeginOptions{PauseNS: pause.Nanoseconds(), Epoch: src.Epoch()})
+	if err != nil {
+		src.Release(false)
+		return nil, err
+	}
+	src.SetID(snap.ID)
+	s.log.Info("the snapshot is taken", "id", snap.ID, "name", snap.Name, "epoch", src.Epoch(), "flush", flushed, "pause", pause)
+	j, err := s.queue.put(snap, src)
+	if err != nil {
+		src.Release(false)
+		return nil, errors.Join(err, s.repo.Abandon(snap, err))
+	}
+	return j, nil
+}
+
+// slow tells which step used the time up.
+func slow(err error, step string) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return &Error{codes.DeadlineExceeded, step + " took too long, so no snapshot was taken and the volume works on: the disk below the backing is slow or hangs; try again when it is well", err}
+	}
+	return err
+}
+
+// follow tells how the seal goes, until it has ended.
+func (s *service) follow(stream api.Volume_SnapshotServer, j *job) error {
+	tick := time.NewTicker(progressPause)
+	defer tick.Stop()
+	for {
+		p, news := j.figures()
+		select {
+		case <-j.done:
+			snap, err := j.result()
+			if err != nil {
+				return statusOf(s.log, "the snapshot", sealError(err, j.name()))
+			}
+			return stream.Send(&api.SnapshotEvent{Stage: api.SnapshotEvent_STAGE_COMPLETE, Snapshot: infoOf(snap)})
+		case <-stream.Context().Done():
+			return statusOf(s.log, "waiting for the snapshot", stream.Context().Err())
+		case <-news:
+		}
+		err := stream.Send(&api.SnapshotEvent{
+			Stage: api.SnapshotEvent_STAGE_SEALING, Snapshot: infoOf(j.snapshot()),
+			Progress: &api.Progress{DoneBytes: p.Bytes, DoneFiles: p.Files},
+		})
+		if err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-j.done:
+		}
+	}
+}
+
+// sealError says that nothing but this one snapshot is lost.
+func sealError(err error, name string) error {
+	switch {
+	case errors.Is(err, errStalled), errors.Is(err, errUnmounted):
+		return &Error{codes.Aborted, fmt.Sprintf("the snapshot %s failed: %s; the next one covers what it would have held", name, err), err}
+	}
+	return err
+}

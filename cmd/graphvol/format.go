@@ -1,0 +1,105 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+)
+
+// printJSON writes one indented value.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
+
+// size gives bytes in powers of 1024 with three digits.
+func size(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, units := float64(n)/1024, "KMGTPE"
+	i := 0
+	for v >= 1023.5 && i < len(units)-1 {
+		v /= 1024
+		i++
+	}
+	switch {
+	case v < 9.995:
+		return fmt.Sprintf("%.2f %ciB", v, units[i])
+	case v < 99.95:
+		return fmt.Sprintf("%.1f %ciB", v, units[i])
+	}
+	return fmt.Sprintf("%.0f %ciB", v, units[i])
+}
+
+// duration gives three digits.
+func duration(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "-"
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return fmt.Sprintf("%.3gms", float64(d)/1e6)
+	case d < time.Minute:
+		return fmt.Sprintf("%.3gs", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}
+
+// plural writes "1 file", "2 files".
+func plural(n int64, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
+}
+
+// name gives a path of a volume for JSON. Something removed has none.
+func name(path []byte) string {
+	if len(path) == 0 {
+		return "(removed)"
+	}
+	return string(path)
+}
+
+// shown gives a path for people: in quotes if it holds what would spoil a terminal or a line.
+func shown(path []byte) string {
+	s := name(path)
+	for _, r := range s {
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}
+
+// table aligns columns; the last one may hold blanks.
+type table struct{ w *tabwriter.Writer }
+
+func newTable(w io.Writer, head ...string) *table {
+	t := &table{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)}
+	t.row(head...)
+	return t
+}
+
+func (t *table) row(cells ...string) {
+	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+}
+
+func (t *table) flush() error {
+	if err := t.w.Flush(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"graphvol/agent"
+)
+
+// mountRow is what mount --json tells.
+type mountRow struct {
+	Mount     string `json:"mount"`
+	Backing   string `json:"backing"`
+	State     string `json:"state"`
+	Cache     string `json:"cache"`
+	ServerPID int    `json:"server_pid"`
+	HolderPID int    `json:"holder_pid"`
+}
+
+func (a *app) mountCmd() *cobra.Command {
+	var o agent.MountOptions
+	var foreground, private, asJSON bool
+	var level string
+	cmd := &cobra.Command{
+		Use:   "mount BACKING MOUNT",
+		Short: "Mount a database's directory as a volume",
+		Long: `Mounts the directory BACKING at MOUNT, and returns when it serves. The database then
+works on MOUNT; BACKING keeps its files as they are, readable without graphvol. The two
+may be the same directory, so that no path changes.
+
+What graphvol keeps beside the files is in the state directory, BACKING.graphvol unless
+--state names another. It must not lie in BACKING or below MOUNT, and a local disk is
+best.
+
+With --cache writeback the kernel collects writes, as it does on a local disk; with
+--cache through each write is passed on before it returns, which is slower.
+
+The mount survives the death of its server: a small holder process starts another one,
+and programs that have files open notice nothing but a short pause. Without root, the
+program fusermount3 is needed (Debian's package fuse3).`,
+		Example: `  graphvol mount /srv/graph /mnt/graph
+  graphvol mount /srv/graph /srv/graph                      # over itself
+  graphvol mount /srv/graph /mnt/graph --state /var/lib/graphvol/graph --cache through`,
+		Args: args(cobra.ExactArgs(2), "BACKING and MOUNT"),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			if len(args) < 2 {
+				return nil, cobra.ShellCompDirectiveFilterDirs
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.Backing, o.Mount, o.AllowOther = args[0], args[1], !private
+			if err := o.LogLevel.UnmarshalText([]byte(level)); err != nil {
+				return usageError{fmt.Errorf("there is no log level %q: choose debug, info, warn or error", level)}
+			}
+			if err := o.CheckFlags(); err != nil {
+				return usageError{err}
+			}
+			return a.mount(cmd.Context(), o, foreground, asJSON)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.State, "state", "", "state directory (default BACKING.graphvol)")
+	f.StringVar(&o.Cache, "cache", agent.CacheWriteback, "writeback or through")
+	f.BoolVar(&foreground, "foreground", false, "stay until it is unmounted; ^C unmounts")
+	f.StringVar(&o.SnapDir, "snapdir", agent.DefaultSnapDir, "name of the directory of snapshots in MOUNT")
+	f.BoolVar(&o.AllowSuid, "allow-suid", false, "honour setuid and setgid bits of files in the volume")
+	f.BoolVar(&o.AllowDev, "allow-dev", false, "honour device files in the volume")
+	f.BoolVar(&private, "private", false, "keep other users out (default: file modes decide, where the system allows that)")
+	f.DurationVar(&o.SnapshotTimeout, "snapshot-timeout", agent.DefaultSnapshotTimeout, "a snapshot that takes longer to begin, or stores nothing for so long, fails")
+	f.IntVar(&o.MaxConcurrent, "max-concurrent", agent.DefaultMaxConcurrent, "how many snapshots may be waiting to be stored")
+	f.StringVar(&level, "log-level", slog.LevelInfo.String(), "debug, info, warn or error")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	complete(cmd, "cache", agent.CacheWriteback, agent.CacheThrough)
+	complete(cmd, "log-level", "debug", "info", "warn", "error")
+	return cmd
+}
+
+// complete offers fixed words for a flag.
+func complete(cmd *cobra.Command, flag string, words ...cobra.Completion) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag doesn't exist: a mistake in this file
+	}
+}
+
+func (a *app) mount(ctx context.Context, o agent.MountOptions, foreground, asJSON bool) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	if foreground {
+		if err := agent.PrepareMount(ctx, &o, a.err); err != nil {
+			return err
+		}
+		return agent.Hold(ctx, self, o, func(m agent.Mounted) { a.printMounted(m, asJSON) })
+	}
+	m, err := agent.Mount(ctx, self, o, a.err)
+	if err != nil {
+		return err
+	}
+	return a.printMounted(m, asJSON)
+}
+
+func (a *app) printMounted(m agent.Mounted, asJSON bool) error {
+	if asJSON {
+		return printJSON(a.out, mountRow{m.Mount, m.Backing, m.State, m.Cache, m.Server, m.Holder})
+	}
+	_, err := fmt.Fprintf(a.out, "mounted %s at %s (state in %s)\n", m.Backing, m.Mount, m.State)
+	return err
+}
+
+// unmountTimeout is what umount waits at most for snapshots that are being stored.
+const unmountTimeout = 5 * time.Minute
+
+func (a *app) umountCmd() *cobra.Command {
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:     "umount MOUNT",
+		Aliases: []string{"unmount"},
+		Short:   "Unmount a volume",
+		Long: `Unmounts a volume, and returns when everything is on disk and a new mount may follow.
+Snapshots that are still being stored are finished first; those that take longer than
+--timeout are dropped, which is said, and the next snapshot covers what they would have
+held. If the mount is busy, the processes that use it are named, and nothing changes.
+
+umount(8) works too. A mount whose server is dead is removed.`,
+		Example: `  graphvol umount /mnt/graph
+  graphvol umount /mnt/graph --timeout 1h`,
+		Args:              args(cobra.ExactArgs(1), "one MOUNT"),
+		ValidArgsFunction: a.completeVolume,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := agent.Resolve(args[0])
+			if err != nil {
+				return err
+			}
+			return agent.Unmount(cmd.Context(), p, timeout, a.err)
+		},
+	}
+	cmd.Flags().DurationVar(&timeout, "timeout", unmountTimeout, "how long to wait for snapshots that are being stored")
+	return cmd
+}

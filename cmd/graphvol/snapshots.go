@@ -1,0 +1,67 @@
+package main
+
+import (
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"graphvol/agent/api"
+)
+
+func (a *app) snapshotsCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "snapshots VOLUME",
+		Short: "List a volume's snapshots",
+		Long: `Lists a volume's snapshots, oldest first, whether it is mounted or not.
+
+A snapshot is pending until its blocks are stored, then complete. A failed one is
+listed with the reason, and can be deleted; nothing of the volume is lost with it,
+since the next snapshot covers what it would have held.`,
+		Example: `  graphvol snapshots /mnt/graph
+  graphvol snapshots /srv/graph --json | jq -r '.snapshots[].name'`,
+		Args:              args(cobra.ExactArgs(1), "one VOLUME"),
+		ValidArgsFunction: a.completeVolume,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := a.open(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			list, err := c.ListSnapshots(cmd.Context(), &api.ListSnapshotsRequest{})
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(a.out, struct {
+					Snapshots []snapshotRow `json:"snapshots"`
+				}{rowsOf(list.GetSnapshots())})
+			}
+			return listSnapshots(a.out, list.GetSnapshots())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func rowsOf(list []*api.SnapshotInfo) []snapshotRow {
+	rows := make([]snapshotRow, 0, len(list))
+	for _, s := range list {
+		rows = append(rows, rowOf(s))
+	}
+	return rows
+}
+
+func listSnapshots(w io.Writer, list []*api.SnapshotInfo) error {
+	t := newTable(w, "NAME", "ID", "CREATED", "KIND", "STATE", "PAUSE", "FILES", "SIZE", "CHANGED", "STORED")
+	for _, s := range list {
+		state := s.GetState()
+		if s.GetError() != "" {
+			state += ": " + s.GetError()
+		}
+		t.row(s.GetName(), s.GetId(), s.GetCreated().AsTime().Local().Format(time.DateTime), s.GetKind(), state,
+			duration(s.GetPause().AsDuration()), plural(s.GetFiles(), "file"), size(s.GetBytes()), size(s.GetDirtyBytes()), size(s.GetStoredBytes()))
+	}
+	return t.flush()
+}

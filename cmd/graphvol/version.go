@@ -1,0 +1,31 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) versionCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Long:    "Prints the version of this program and of the Go release that built it.",
+		Example: "  graphvol version --json",
+		Args:    args(cobra.NoArgs, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return printJSON(a.out, struct {
+					Version string `json:"version"`
+					Go      string `json:"go"`
+				}{a.version, runtime.Version()})
+			}
+			fmt.Fprintf(a.out, "graphvol %s (%s)\n", a.version, runtime.Version())
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
