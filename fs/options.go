@@ -46,6 +46,8 @@ func MountOptions(o Options) *fuse.MountOptions {
 		EnableSymlinkCaching: true, EnableAcl: true,
 		// The mount is the only writer: pages stay good when the backing's mtime moves.
 		ExplicitDataCacheControl: true,
+		// Replies come from memory: the pipe that go-fuse would prepare for each read is too small for the largest, and never used.
+		DisableSplice: true,
 		Options:                  []string{"default_permissions"},
 		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DONT_MASK | fuse.CAP_EXPORT_SUPPORT | fuse.CAP_SETXATTR_EXT |
 			fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_ASYNC_DIO | fuse.CAP_HAS_RESEND,
