@@ -92,7 +92,7 @@ func (c *chunkCache) fill(ctx context.Context, e *cachedChunk) ([]byte, error) {
 	c.mu.bytes += len(e.data)
 	for el := c.mu.lru.Back(); el != nil && c.mu.bytes > c.limit; {
 		prev := el.Prev()
-		if old := el.Value.(*cachedChunk); old != e && old.data != nil && isClosed(old.ready) {
+		if old := el.Value.(*cachedChunk); old != e && isClosed(old.ready) {
 			c.mu.bytes -= len(old.data)
 			c.dropLocked(el)
 		}

@@ -18,20 +18,18 @@ func fingerprint(table *crc32.Table, block []byte) uint32 { return crc32.Checksu
 // printPages are the fingerprints of a file while it is sealed. Segments are asked for in ascending order; a page is handed to
 // the seal when all of its segments were passed.
 type printPages struct {
-	s       *sealer
-	ino     uint64
-	off     bool // the file has none
-	fresh   bool // nothing of the index holds
-	blocks  uint64
-	pages   []index.FingerprintPage // in work, ascending
-	changed bool
+	s     *sealer
+	ino   uint64
+	off   bool                    // the file has none
+	fresh bool                    // nothing of the index holds
+	pages []index.FingerprintPage // in work, ascending
 }
 
 func newPrintPages(s *sealer, ino uint64, blocks uint64, fresh bool) *printPages {
-	if fresh && s.parent.Ino != 0 || s.parent.Ino == 0 {
+	if fresh {
 		s.dropPrints(ino)
 	}
-	return &printPages{s: s, ino: ino, off: blocks <= minPrintBlocks, fresh: fresh, blocks: blocks}
+	return &printPages{s: s, ino: ino, off: blocks <= minPrintBlocks, fresh: fresh}
 }
 
 // segment gives the sums of a segment's blocks, to read and to write until the segment is passed; nil if the file has none.

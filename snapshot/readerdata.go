@@ -107,7 +107,7 @@ type liveSegment struct {
 // readLive takes the bytes from the live volume if they provably are the snapshot's.
 func (rd *Reader) readLive(ctx context.Context, rec *tree.Record, s liveSegment, p []byte, at int) (bool, error) {
 	live, b := rd.repo.liveBase()
-	if live == nil || at+len(p) > s.blocks*BlockSize {
+	if live == nil || at+len(p) > s.blocks*BlockSize || rd.repo.chunks.has(s.chunk) {
 		return false, nil
 	}
 	if same, err := rd.unchangedSince(ctx, b, rec, s); !same {
@@ -118,6 +118,9 @@ func (rd *Reader) readLive(ctx context.Context, rec *tree.Record, s liveSegment,
 	if rd.repo.proven.has(part) {
 		ok, err := live.ReadClean(ctx, b.id, rec.Ino, rec.Gen, p, start+int64(at))
 		return ok && err == nil, nil // the store has it too
+	}
+	if loc, ok, err := rd.repo.db.Locate(s.chunk); err != nil || !ok || int(loc.RawLen) != s.blocks*BlockSize {
+		return false, nil // the file became shorter: its chunk has more, and can't be hashed from the file
 	}
 	bp := segmentBuffers.Get().(*[]byte)
 	defer segmentBuffers.Put(bp)

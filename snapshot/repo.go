@@ -75,9 +75,10 @@ type Repo struct {
 
 	mu struct {
 		sync.Mutex
-		live   Live
-		newest *base          // the newest complete snapshot; nil if none, or not loaded yet
-		pins   map[string]int // snapshots that a reader or a seal needs, by id
+		live      Live
+		newest    *base          // the newest complete snapshot; nil if none, or not loaded yet
+		lastEpoch uint64         // the last one that a snapshot was completed for, as far as this process knows
+		pins      map[string]int // snapshots that a reader or a seal needs, by id
 	}
 }
 
@@ -192,6 +193,7 @@ func (r *Repo) loadBase(ctx context.Context) error {
 		b = &base{id: snap.ID}
 		b.root, err = r.readRoot(ctx, snap)
 	}
+	r.sealedEpoch(snap.Epoch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -199,6 +201,12 @@ func (r *Repo) loadBase(ctx context.Context) error {
 	}
 	r.mu.newest = b
 	return err
+}
+
+func (r *Repo) sealedEpoch(n uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.lastEpoch = max(r.mu.lastEpoch, n)
 }
 
 func (r *Repo) readRoot(ctx context.Context, snap index.Snapshot) (tree.Root, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"graphvol/chunkstore"
@@ -60,7 +61,7 @@ type Progress struct {
 const progressEvery = 100 * time.Millisecond
 
 // Seal stores a pending snapshot that Begin gave, until it is complete or failed, after those begun earlier. It calls
-// src.Release in any case. snap.PauseNS and snap.Epoch are recorded as they are passed here. progress may be nil; it is called
+// src.Release in any case. snap.PauseNS is recorded as it is passed here. progress may be nil; it is called
 // from another goroutine, and not after Seal has returned. After an error the snapshot is failed, and the changes are
 // part of the next one.
 func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progress func(Progress)) (index.Snapshot, error) {
@@ -91,10 +92,28 @@ func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progre
 	return snap, err
 }
 
+// errParentGone says that the snapshot which the dirty map is relative to was deleted between the barrier and the seal.
+var errParentGone = errors.New("the snapshot before was deleted while this one waited for its turn; take another, which will be a full one")
+
+// parent gives the newest complete snapshot.
+func (r *Repo) parent(src Source) (snap index.Snapshot, ok bool, err error) {
+	snap, ok, err = r.Newest()
+	if err != nil {
+		return snap, ok, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !src.Full() && snap.Epoch < r.mu.lastEpoch {
+		return snap, ok, errParentGone
+	}
+	return snap, ok, nil
+}
+
 // seal is Seal, when it is the snapshot's turn.
 func (r *Repo) seal(ctx context.Context, snap index.Snapshot, src Source, progress func(Progress)) (index.Snapshot, error) {
 	start := time.Now()
-	parent, hasParent, err := r.Newest()
+	snap.Epoch = src.Epoch()
+	parent, hasParent, err := r.parent(src)
 	if err != nil {
 		return snap, err
 	}
@@ -140,7 +159,7 @@ func (r *Repo) commit(ctx context.Context, snap, parent index.Snapshot, s *seale
 		s.w.Abort()
 		return snap, err
 	}
-	epochs, err := r.epochsUpTo(snap.Epoch, s.src.Epoch())
+	epochs, err := r.epochsUpTo(parent.Epoch, snap.Epoch)
 	if err != nil {
 		return snap, err
 	}
@@ -156,6 +175,7 @@ func (r *Repo) commit(ctx context.Context, snap, parent index.Snapshot, s *seale
 		return snap, err
 	}
 	snap.State = index.StateComplete
+	r.sealedEpoch(snap.Epoch)
 	r.log.Info("snapshot complete", "snapshot", snap.Name, "id", snap.ID, "kind", snap.Kind, "dirty_bytes", snap.DirtyBytes,
 		"stored_bytes", snap.StoredBytes, "seal", time.Since(start))
 	return snap, nil
@@ -189,17 +209,17 @@ func (r *Repo) putManifest(ctx context.Context, snap, parent index.Snapshot, wri
 	return snap, nil
 }
 
-// epochsUpTo gives the recorded epochs that a complete snapshot makes needless: the source has the changes of all up to its own.
-func (r *Repo) epochsUpTo(snapEpoch, srcEpoch uint64) ([]uint64, error) {
+// epochsUpTo gives the epochs whose records a complete snapshot makes needless: the source has the changes of all up to
+// its own since the snapshot before.
+func (r *Repo) epochsUpTo(before, last uint64) ([]uint64, error) {
 	all, err := r.db.Epochs()
 	if err != nil {
 		return nil, fmt.Errorf("list recorded epochs: %w", err)
 	}
-	drop := []uint64{srcEpoch}
-	for _, e := range all {
-		if e < srcEpoch {
-			drop = append(drop, e)
-		}
+	drop := slices.DeleteFunc(all, func(e uint64) bool { return e > last })
+	for e := max(before+1, last-min(last, 1000)); e <= last; e++ { // those with intents alone
+		drop = append(drop, e)
 	}
-	return drop, nil
+	slices.Sort(drop)
+	return slices.Compact(drop), nil
 }

@@ -28,7 +28,7 @@ const fingerprintLimit = 64 << 20
 // sealer is one running seal.
 type sealer struct {
 	ctx    context.Context
-	cancel context.CancelFunc // ends the work on all inodes when one fails
+	cancel context.CancelCauseFunc // ends the work on all inodes when one fails
 	repo   *Repo
 	src    Source
 	w      *chunkstore.Writer
@@ -86,8 +86,8 @@ func (s *sealer) report(progress func(Progress)) (stop func()) {
 
 // run seals all inodes and gives the snapshot's root record.
 func (s *sealer) run(full bool) (tree.Root, error) {
-	ctx, cancel := context.WithCancel(s.ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	defer cancel(nil)
 	s.ctx, s.cancel = ctx, cancel
 	var pool sync.WaitGroup
 	for range s.repo.cfg.Workers {
@@ -97,6 +97,10 @@ func (s *sealer) run(full bool) (tree.Root, error) {
 	close(s.jobs)
 	pool.Wait()
 	if err != nil {
+		// Whichever goroutine returned first, the first failure is the reason.
+		if cause := context.Cause(s.ctx); cause != nil {
+			err = cause
+		}
 		return tree.Root{}, err
 	}
 	return s.root()
@@ -132,7 +136,7 @@ func (s *sealer) dirty() error {
 		g.Go(func() error {
 			for d := range feed {
 				if _, err := s.inode(d); err != nil {
-					s.cancel()
+					s.cancel(err)
 					return err
 				}
 			}
@@ -173,7 +177,7 @@ func (s *sealer) walk(start []uint64) error {
 					return s.ctx.Err()
 				}
 				if err := s.visit(q, ino); err != nil {
-					s.cancel()
+					s.cancel(err)
 					return err
 				}
 				q.finished()

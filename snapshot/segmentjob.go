@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"math/bits"
@@ -243,8 +244,21 @@ func (w *segmentWork) changed(old *tree.Segment, p []byte) (changed uint32, err 
 	if unsure == 0 {
 		return changed, nil
 	}
+	if id, n, whole := old.Whole(); whole && w.data == tree.BlockMask(0, n) {
+		// All of the old chunk was read: its hash tells whether it is the same, without reading the store.
+		if chunkstore.Sum(p[:n*BlockSize]) == id {
+			return 0, nil
+		}
+		return w.data, nil
+	}
 	was := w.buf[SegmentSize : 2*SegmentSize]
-	if err := w.s.repo.readBlocks(w.s.ctx, old, unsure, was); err != nil {
+	err = w.s.repo.readBlocks(w.s.ctx, old, unsure, was)
+	if errors.Is(err, chunkstore.ErrCorrupt) || errors.Is(err, chunkstore.ErrNotFound) {
+		w.s.repo.log.Error("the parent's data is damaged; what should be compared with it is stored again",
+			"inode", w.f.in.Ino, "block", w.seg*SegmentBlocks, "error", err)
+		return changed | unsure, nil
+	}
+	if err != nil {
 		return 0, fmt.Errorf("compare with the parent: %w", err)
 	}
 	for b := range maskBlocks(unsure) {
@@ -266,6 +280,7 @@ func (w *segmentWork) merge(old *tree.Segment, keep uint32, p []byte, changed ui
 		return kept, nil
 	}
 	if len(kept.Chunks()) >= tree.MaxSegmentChunks {
+		// Not from the source: it saves what an epoch has changed, and blocks that are clean may be newer in it.
 		if err := w.s.repo.readBlocks(w.s.ctx, old, keep, p); err != nil {
 			return tree.Segment{}, fmt.Errorf("read the parent's blocks: %w", err)
 		}
