@@ -391,3 +391,56 @@ func TestHugeSparseFile(t *testing.T) {
 		t.Error("the cut is missing")
 	}
 }
+
+// What is used before the scan has come to it was compared as it was before, also by the scan after the next mount if this one
+// is not finished.
+func TestChangedDuringScan(t *testing.T) {
+	for _, how := range []string{"finished", "died", "closed", "taken over"} {
+		t.Run(how, func(t *testing.T) {
+			w := newWorld(t)
+			f := w.create("f", fill(1, 8*blockSize))
+			g := w.create("g", fill(1, 8*blockSize)) // dirty in a map of its own
+			w.snapshot()
+			w.write(g, fill(2, 1), 0)
+			w.close()
+			for _, ino := range []uint64{f, g} {
+				file, err := os.OpenFile(w.find(ino), os.O_WRONLY, 0)
+				w.must(err)
+				_, err = file.WriteAt(fill(3, 10), 5*blockSize)
+				w.must(errors.Join(err, file.Close()))
+			}
+			w.wait = make(chan struct{})
+			w.open(false)
+			for _, name := range []string{"f", "g"} {
+				a, err := w.v.Lookup(w.v.Root(), name)
+				w.must(err)
+				w.write(a.Ino, fill(4, 10), blockSize)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+			defer cancel()
+			if _, _, err := w.v.Barrier(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("a barrier before the scan is over: %v", err)
+			}
+			wait := w.wait
+			w.wait = nil
+			switch how {
+			case "finished":
+				close(wait)
+			case "closed":
+				w.close()
+				w.open(false)
+			default:
+				w.die()
+				w.open(how == "taken over")
+			}
+			im := w.snapshot()
+			for _, ino := range []uint64{f, g} {
+				want, err := os.ReadFile(w.find(ino))
+				w.must(err)
+				if !bytes.Equal(im.inodes[ino].bytes(), want) {
+					t.Errorf("inode %d differs", ino)
+				}
+			}
+		})
+	}
+}

@@ -27,8 +27,9 @@ type world struct {
 	state  string
 	db     *index.DB
 	v      *Volume
-	sealed *image // of the newest complete snapshot; nil: none
-	told   *image // what Each tells instead, if not nil
+	sealed *image        // of the newest complete snapshot; nil: none
+	told   *image        // what Each tells instead, if not nil
+	wait   chan struct{} // Each waits until it is closed, if not nil
 }
 
 func newWorld(t testing.TB) *world {
@@ -65,7 +66,7 @@ func (w *world) open(takeover bool) {
 	log := slog.New(slog.NewTextHandler(testWriter{w.t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	tr, err := backing.Open(backing.Config{Root: root, State: w.state, Log: log, Takeover: takeover})
 	w.must(err)
-	w.v, err = Open(context.Background(), Config{Tree: tr, DB: w.db, State: w.state, Log: log, Recorded: w, Takeover: takeover})
+	w.v, err = Open(context.Background(), Config{Tree: tr, DB: w.db, State: w.state, Log: log, Recorded: told{w, w.wait}, Takeover: takeover})
 	w.must(err)
 }
 
@@ -95,8 +96,21 @@ func (w *world) die() {
 	w.must(w.db.Close())
 }
 
+// told is the world's record of its newest snapshot, which comes once wait is closed.
+type told struct {
+	*world
+	wait chan struct{}
+}
+
 // Each implements Recorded.
-func (w *world) Each(_ context.Context, fn func(uint64, index.Ident) error) (bool, error) {
+func (w told) Each(ctx context.Context, fn func(uint64, index.Ident) error) (bool, error) {
+	if w.wait != nil {
+		select {
+		case <-w.wait:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
 	if w.sealed == nil {
 		return false, nil
 	}
