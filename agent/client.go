@@ -130,16 +130,21 @@ func connectOffline(ctx context.Context, p Place, stderr io.Writer) (*Client, er
 		return nil, errors.Join(err, c.Close())
 	}
 	c.closers = append(c.closers, svc.Close)
+	if err := c.serveHere(svc); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// serveHere connects to a service in this process, over a connection in memory.
+func (c *Client) serveHere(svc api.VolumeServer) error {
 	ln := bufconn.Listen(1 << 20)
 	srv := newServer(svc)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	c.closers = append(c.closers, func() error { srv.Stop(); return <-done })
 	dialMem := func(ctx context.Context) (net.Conn, error) { return ln.DialContext(ctx) }
-	if err := c.attach(func(ctx context.Context, _ string) (net.Conn, error) { return dialMem(ctx) }, dialMem); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
+	return c.attach(func(ctx context.Context, _ string) (net.Conn, error) { return dialMem(ctx) }, dialMem)
 }
 
 func newServer(svc api.VolumeServer) *grpc.Server {

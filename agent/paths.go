@@ -10,25 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Canonical makes a path absolute and resolves its symbolic links. The last element may be missing, or be a mount
-// whose server is dead; it is then left as it is.
+// Canonical makes a path absolute and resolves its symbolic links. Elements at its end that don't exist, or that are a mount
+// whose server is dead, stay as they are.
 func Canonical(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return "", fmt.Errorf("make %q absolute: %w", path, err)
 	}
-	real, err := filepath.EvalSymlinks(abs)
-	if err == nil {
-		return real, nil
+	rest := ""
+	for dir := abs; ; {
+		real, err := filepath.EvalSymlinks(dir)
+		if err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		if dir == "/" || !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		rest = filepath.Join(filepath.Base(dir), rest)
+		dir = filepath.Dir(dir)
 	}
-	if abs == "/" || !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, os.ErrNotExist) {
-		return "", err
-	}
-	dir, dirErr := filepath.EvalSymlinks(filepath.Dir(abs))
-	if dirErr != nil {
-		return "", err
-	}
-	return filepath.Join(dir, filepath.Base(abs)), nil
 }
 
 // within reports whether path is dir or lies below it. Both are canonical.

@@ -136,7 +136,7 @@ func (s *server) openFront(version string) error {
 	s.front = fs.New(fs.Config{Volume: s.vol, Browser: s.browse, SnapDir: o.SnapDir, Cache: fs.Cache(o.Cache), Log: s.log})
 	s.svc = newService(serviceConfig{
 		state: o.State, facts: facts, repo: s.repo, log: s.log, version: version,
-		timeout: o.SnapshotTimeout, maxPending: o.MaxConcurrent,
+		timeout: o.SnapshotTimeout, stall: o.SnapshotTimeout, maxPending: o.MaxConcurrent,
 		live: liveVolume{s.vol, s.front.NewFlusher(o.Mount)}, onChange: s.browse.Changed,
 	})
 	var err error

@@ -28,7 +28,8 @@ type serviceConfig struct {
 	log     *slog.Logger
 	version string
 
-	timeout    time.Duration
+	timeout    time.Duration // from a call to its barrier
+	stall      time.Duration // of a seal that makes no progress
 	maxPending int
 	// onChange is called after the catalogue has changed; nil: not at all.
 	onChange func() error
@@ -57,7 +58,7 @@ var _ api.VolumeServer = (*service)(nil)
 func newService(cfg serviceConfig) *service {
 	s := &service{serviceConfig: cfg, started: time.Now()}
 	if cfg.live != nil {
-		s.queue = newSealQueue(cfg.repo, cfg.maxPending, cfg.timeout, s.changed, cfg.log)
+		s.queue = newSealQueue(cfg.repo, cfg.maxPending, cfg.stall, s.changed, cfg.log)
 		go s.awaitScan()
 	}
 	return s
