@@ -5,6 +5,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"graphvol/fs/cow/epoch"
 )
 
@@ -97,17 +99,16 @@ func (v *Volume) dirtyFile(ins []*epoch.Inode) DirtyFile {
 		f.Whole = f.Whole || in.HasContent() || in.HasFresh()
 	}
 	path, _ := v.tree.Path(f.Ino)
-	f.Path = strings.TrimPrefix(path, "/")
+	if f.Path = strings.TrimPrefix(path, "/"); path == "/" {
+		f.Path = "."
+	}
 	a, err := v.tree.Stat(f.Ino)
 	if err != nil || a.Mode&syscall.S_IFMT != syscall.S_IFREG || a.Nlink == 0 {
 		f.Whole = false
 		return f
 	}
 	if f.Whole {
-		if a.Size > 0 {
-			f.Ranges = []DirtyRange{{0, a.Size}}
-		}
-		f.Bytes = a.Size
+		v.addData(&f, a.Size)
 		return f
 	}
 	for first, n := range runsOf(ins) {
@@ -119,6 +120,27 @@ func (v *Volume) dirtyFile(ins []*epoch.Inode) DirtyFile {
 		}
 	}
 	return f
+}
+
+// addData adds what of a file is data: holes cost a snapshot nothing.
+func (v *Volume) addData(f *DirtyFile, size int64) {
+	for off := int64(0); off < size; {
+		start, err := v.tree.Seek(f.Ino, off, unix.SEEK_DATA)
+		if err != nil {
+			return // no data from off on, or the file has gone
+		}
+		end, err := v.tree.Seek(f.Ino, start, unix.SEEK_HOLE)
+		if err != nil {
+			end = size
+		}
+		end = min(end, size)
+		if end <= start {
+			return
+		}
+		f.Ranges = append(f.Ranges, DirtyRange{start, end - start})
+		f.Bytes += end - start
+		off = end
+	}
 }
 
 // DirtyBytes is about how much has changed since the newest complete snapshot: the dirty blocks of all epochs since, counted

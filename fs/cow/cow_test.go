@@ -368,6 +368,27 @@ func TestDirtyList(t *testing.T) {
 	}
 }
 
+// A new file counts with its data: its holes cost a snapshot nothing. The root has a path too.
+func TestDirtyListLeavesHolesOut(t *testing.T) {
+	w := newWorld(t)
+	w.snapshot()
+	f := w.create("f", fill(1, 2*blockSize))
+	_, err := w.v.Setattr(Caller{}, f, SetAttr{Valid: backing.SetSize, Size: 1 << 40})
+	w.must(err)
+	w.write(f, fill(2, blockSize), 1<<39)
+	seen := map[string]DirtyFile{}
+	w.must(w.v.Dirty(context.Background(), func(d DirtyFile) bool {
+		seen[d.Path] = d
+		return true
+	}))
+	if d := seen["f"]; !d.Whole || d.Bytes < 3*blockSize || d.Bytes > 1<<20 || len(d.Ranges) != 2 {
+		t.Errorf("%+v", d)
+	}
+	if _, ok := seen["."]; !ok || len(seen) != 2 {
+		t.Errorf("dirty: %+v", seen)
+	}
+}
+
 // Cutting off terabytes of nothing must not take memory for it.
 func TestHugeSparseFile(t *testing.T) {
 	w := newWorld(t)

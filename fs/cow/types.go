@@ -76,8 +76,8 @@ type Config struct {
 // DirtyFile is what has changed of one inode since the newest complete snapshot.
 type DirtyFile struct {
 	Ino    uint64
-	Path   string // of the live volume, relative to its root, which is ""; "" too if the inode has no known name
-	Bytes  int64  // of dirty blocks within the file's size; all of the file if its whole content counts as dirty
+	Path   string // of the live volume, relative to its root, which is "."; "" if the inode has no known name
+	Bytes  int64  // of dirty blocks within the file's size; all of its data, but no holes, if its whole content counts as dirty
 	Whole  bool   // the whole content counts as dirty
 	Ranges []DirtyRange
 }
