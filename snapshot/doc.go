@@ -20,8 +20,9 @@
 // A seal walks the changed inodes with a few goroutines; each hands the dirty segments of its file, in order, to a pool that
 // reads, compares, hashes and stores them. A dirty block counts as changed only if its content differs: its CRC-32C
 // against the index's fingerprint says "different" for sure, and what is equal is compared with the parent's content. The changed
-// blocks of a segment become one chunk, and the segment's record refers to it and to older chunks; a segment that
-// would refer to more than tree.MaxSegmentChunks is stored whole again. What is in flight takes a few MiB, however
+// blocks of a segment become one chunk, and the segment's record refers to it and to older chunks. Where that would be more than
+// tree.MaxSegmentChunks, the blocks of the small ones are stored again with the changed ones, in one chunk; and all blocks, once
+// no chunk has half of them. (Always storing all of them costs twice as much over many snapshots.) What is in flight takes a few MiB, however
 // large the volume is. Beside it a seal holds about 200 bytes for every inode that changed, 4 bytes for every block of the
 // fingerprint pages that it touches (at most fingerprintLimit), and what chunkstore.Writer holds per chunk.
 //

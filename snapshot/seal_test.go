@@ -298,9 +298,9 @@ func TestIncrementalReadsDirtyBlocksOnly(t *testing.T) {
 	r := newRepo(t)
 	v := newFakeVolume(rand.New(rand.NewPCG(1, 5)))
 	in := v.add(tree.ModeRegular | 0o600)
-	v.write(in, 0, 10000, false)
+	v.write(in, 0, 2000, false)
 	seal(t, r, v.barrier(true))
-	for i := range 20 {
+	for i := range 12 {
 		for range 10 {
 			v.write(in, v.r.Uint64N(200), 1, false) // many rounds on few segments: whole again now and then
 		}

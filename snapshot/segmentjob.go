@@ -269,28 +269,43 @@ func (w *segmentWork) changed(old *tree.Segment, p []byte) (changed uint32, err 
 	return changed, nil
 }
 
-// merge gives a segment of the old blocks in keep and the blocks of p in changed. If that takes too many chunks, all of it is
-// stored as one.
+// merge gives a segment of the old blocks in keep and the blocks of p in changed. If that takes too many chunks, blocks of
+// the old ones are stored again together with the changed ones.
 func (w *segmentWork) merge(old *tree.Segment, keep uint32, p []byte, changed uint32) (tree.Segment, error) {
 	kept := old.Keep(keep)
-	if changed == 0 || keep == 0 {
-		if keep == 0 {
-			return w.storeBlocks(p, changed)
-		}
+	if changed == 0 {
 		return kept, nil
 	}
 	if len(kept.Chunks()) >= tree.MaxSegmentChunks {
+		stay := mainChunk(&kept)
 		// Not from the source: it saves what an epoch has changed, and blocks that are clean may be newer in it.
-		if err := w.s.repo.readBlocks(w.s.ctx, old, keep, p); err != nil {
+		if err := w.s.repo.readBlocks(w.s.ctx, old, keep&^stay, p); err != nil {
 			return tree.Segment{}, fmt.Errorf("read the parent's blocks: %w", err)
 		}
-		return w.storeBlocks(p, keep|changed)
+		kept, changed = kept.Keep(stay), changed|keep&^stay
 	}
 	delta, err := w.storeBlocks(p, changed)
 	if err != nil {
 		return tree.Segment{}, err
 	}
 	return interleave(&kept, &delta), nil
+}
+
+// mainChunk gives the blocks that lie in the chunk with the most of them, if those are at least half a segment's: storing these again
+// would cost more than all the rest. Else it gives none, and the segment is stored whole.
+func mainChunk(s *tree.Segment) (blocks uint32) {
+	for _, id := range s.Chunks() {
+		var m uint32
+		for _, e := range s.Extents {
+			if e.Chunk == id {
+				m |= tree.BlockMask(e.First, e.Blocks)
+			}
+		}
+		if bits.OnesCount32(m) >= SegmentBlocks/2 {
+			return m
+		}
+	}
+	return 0
 }
 
 // interleave joins two segments without common blocks.
