@@ -149,13 +149,44 @@ type verifiedSet struct {
 	mu struct {
 		sync.RWMutex
 		young, old map[livePart]struct{}
+		running    map[livePart]chan struct{} // being verified; closed and removed at the end
 	}
 }
 
 func newVerifiedSet(limit int) *verifiedSet {
 	v := &verifiedSet{limit: limit}
 	v.mu.young = make(map[livePart]struct{})
+	v.mu.running = make(map[livePart]chan struct{})
 	return v
+}
+
+// begin lets one caller at a time verify a part, which must call end. The others wait for it, and get false.
+func (v *verifiedSet) begin(ctx context.Context, p livePart) (mine bool, err error) {
+	v.mu.Lock()
+	running, ok := v.mu.running[p]
+	if !ok {
+		v.mu.running[p] = make(chan struct{})
+		v.mu.Unlock()
+		return true, nil
+	}
+	v.mu.Unlock()
+	select {
+	case <-running:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// end tells how the verifying went.
+func (v *verifiedSet) end(p livePart, ok bool) {
+	if ok {
+		v.add(p)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	close(v.mu.running[p])
+	delete(v.mu.running, p)
 }
 
 func (v *verifiedSet) has(p livePart) bool {

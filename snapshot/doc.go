@@ -30,11 +30,12 @@
 //
 // A segment that is one chunk, and that the newest complete snapshot has too, is read from the live volume if that
 // proves it unchanged; all else from the store, through a cache of decompressed chunks. The SHA-256 of every chunk is
-// checked before its bytes are served, and of live bytes when the segment is first read.
+// checked before its bytes are served, and of live bytes when the segment is first read. Files that are read in order are
+// fetched and verified a little ahead.
 //
 // # Locks
 //
 // All are leaves, taken one at a time and held for memory operations only:
 //
-//	sealQueue.mu, Repo.mu, sealer.mu, chunkCache.mu, verifiedSet.mu, fileCache.mu, tree.Nodes.mu
+//	sealQueue.mu, Repo.mu, sealer.mu, chunkCache.mu, verifiedSet.mu, fileCache.mu, readAhead.mu, tree.Nodes.mu
 package snapshot

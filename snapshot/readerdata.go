@@ -39,6 +39,7 @@ func (rd *Reader) ReadAt(ctx context.Context, ino uint64, p []byte, off int64) (
 		seg := uint64(off+int64(done)) / SegmentSize
 		at := int(uint64(off+int64(done)) % SegmentSize)
 		n := min(len(p)-done, SegmentSize-at)
+		rd.readAhead(ctx, rec, seg)
 		if err := rd.readSegment(ctx, rec, seg, p[done:done+n], at); err != nil {
 			return done, rd.inodeError(ino, err)
 		}
@@ -115,29 +116,45 @@ func (rd *Reader) readLive(ctx context.Context, rec *tree.Record, s liveSegment,
 	}
 	start := int64(s.seg) * SegmentSize
 	part := livePart{rec.Ino, rec.Gen, s.seg, s.chunk}
-	if rd.repo.proven.has(part) {
-		ok, err := live.ReadClean(ctx, b.id, rec.Ino, rec.Gen, p, start+int64(at))
-		return ok && err == nil, nil // the store has it too
+	if !rd.repo.proven.has(part) {
+		mine, err := rd.repo.proven.begin(ctx, part)
+		if err != nil {
+			return false, err
+		}
+		if mine {
+			ok := rd.verifyLive(ctx, live, b, part, s.blocks, rec.Size, p, at)
+			rd.repo.proven.end(part, ok)
+			return ok, nil
+		}
+		if !rd.repo.proven.has(part) {
+			return false, nil
+		}
 	}
-	if loc, ok, err := rd.repo.db.Locate(s.chunk); err != nil || !ok || int(loc.RawLen) != s.blocks*BlockSize {
-		return false, nil // the file became shorter: its chunk has more, and can't be hashed from the file
+	ok, err := live.ReadClean(ctx, b.id, rec.Ino, rec.Gen, p, start+int64(at))
+	return ok && err == nil, nil // the store has it too
+}
+
+// verifyLive reads all of a segment from the live volume, and fills p if its hash is right.
+func (rd *Reader) verifyLive(ctx context.Context, live Live, b *base, part livePart, blocks int, size int64, p []byte, at int) bool {
+	if loc, ok, err := rd.repo.db.Locate(part.chunk); err != nil || !ok || int(loc.RawLen) != blocks*BlockSize {
+		return false // the file became shorter: its chunk has more, and can't be hashed from the file
 	}
 	bp := segmentBuffers.Get().(*[]byte)
 	defer segmentBuffers.Put(bp)
-	chunk := (*bp)[:s.blocks*BlockSize]
-	inside := min(int64(len(chunk)), rec.Size-start)
+	chunk := (*bp)[:blocks*BlockSize]
+	start := int64(part.seg) * SegmentSize
+	inside := min(int64(len(chunk)), size-start)
 	clear(chunk[inside:])
-	if ok, err := live.ReadClean(ctx, b.id, rec.Ino, rec.Gen, chunk[:inside], start); !ok || err != nil {
-		return false, nil
+	if ok, err := live.ReadClean(ctx, b.id, part.ino, part.gen, chunk[:inside], start); !ok || err != nil {
+		return false
 	}
-	if chunkstore.Sum(chunk) != s.chunk {
+	if chunkstore.Sum(chunk) != part.chunk {
 		rd.repo.log.Warn("a file of the live volume differs from its snapshot though nothing has changed it through the mount; reading the stored copy",
-			"snapshot", rd.snap.Name, "inode", rec.Ino, "offset", start)
-		return false, nil
+			"snapshot", rd.snap.Name, "inode", part.ino, "offset", start)
+		return false
 	}
-	rd.repo.proven.add(part)
 	copy(p, chunk[at:])
-	return true, nil
+	return true
 }
 
 // unchangedSince tells whether the newest complete snapshot has the same segment.

@@ -70,6 +70,7 @@ type Repo struct {
 	nodes  *tree.Nodes
 	chunks *chunkCache
 	proven *verifiedSet
+	ahead  *readAhead
 	volume string
 	seals  sealQueue
 
@@ -124,6 +125,7 @@ func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
 	r.nodes = tree.NewNodes(r.store, nodeCache)
 	r.chunks = newChunkCache(r.store, cfg.CacheBytes)
 	r.proven = newVerifiedSet(verifiedLimit)
+	r.ahead = newReadAhead()
 	r.mu.pins = make(map[string]int)
 	if err := r.loadBase(ctx); err != nil {
 		// Reading what is intact must stay possible; the error comes back where it matters.
@@ -149,9 +151,10 @@ func volumeID(db *index.DB) (string, error) {
 	return s, nil
 }
 
-// Close waits for running seals, and closes index and store.
+// Close waits for running seals, and closes index and store. No read may be running.
 func (r *Repo) Close() error {
 	r.seals.drain()
+	r.ahead.running.Wait()
 	return errors.Join(r.store.Close(), r.db.Close())
 }
 
