@@ -18,6 +18,7 @@ import (
 type actor struct {
 	work chan func()
 	fds  map[string]int
+	seen map[string]unix.Stat_t
 }
 
 type user struct {
@@ -28,15 +29,14 @@ type user struct {
 
 func newActor(t testing.TB, u user) *actor {
 	t.Helper()
-	a := &actor{work: make(chan func()), fds: map[string]int{}}
+	a := &actor{work: make(chan func()), fds: map[string]int{}, seen: map[string]unix.Stat_t{}}
 	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+	go ownThread(func() {
 		ready <- assume(u)
 		for fn := range a.work {
 			fn()
 		}
-	}()
+	})
 	if err := <-ready; err != nil {
 		t.Fatal("act as another user:", err)
 	}
@@ -47,11 +47,29 @@ func newActor(t testing.TB, u user) *actor {
 	return a
 }
 
+// ownThread runs fn on a thread that ends with it, and isn't the process's first one: that one's ids are what /proc tells of the process.
+func ownThread(fn func()) {
+	runtime.LockOSThread() // never unlocked, unless it is the first one
+	if unix.Gettid() != unix.Getpid() {
+		fn()
+		return
+	}
+	done := make(chan struct{})
+	go func() { // on another thread, since this one is taken
+		defer close(done)
+		runtime.LockOSThread()
+		fn()
+	}()
+	<-done
+	runtime.UnlockOSThread()
+}
+
 func (a *actor) closeAll() {
 	for k, fd := range a.fds {
 		unix.Close(fd)
 		delete(a.fds, k)
 	}
+	clear(a.seen)
 }
 
 func assume(u user) error {
@@ -220,7 +238,11 @@ func (a *actor) do(dir string, c []string) (string, error) {
 	case "access":
 		return "", unix.Faccessat(unix.AT_FDCWD, p(1), uint32(n(2)), unix.AT_EACCESS)
 	case "setxattr":
-		return "", unix.Lsetxattr(p(1), c[2], []byte(c[3]), n(4))
+		val := []byte(c[3])
+		if c[3] == fileCaps {
+			val = append([]byte{0, 0, 0, 2}, make([]byte, 16)...)
+		}
+		return "", unix.Lsetxattr(p(1), c[2], val, n(4))
 	case "fsetxattr":
 		return "", unix.Fsetxattr(fd(1), c[2], []byte(c[3]), n(4))
 	case "getxattr":
@@ -262,6 +284,22 @@ func (a *actor) do(dir string, c []string) (string, error) {
 			err = unix.Fstat(fd(1), &st)
 		}
 		return describe(&st, len(c) > 2 && c[2] == "times"), err
+	case "moved": // which times have changed since it was last asked
+		var st unix.Stat_t
+		err := unix.Lstat(p(1), &st)
+		old := a.seen[c[1]]
+		a.seen[c[1]] = st
+		return fmt.Sprint("mtime ", st.Mtim != old.Mtim, " ctime ", st.Ctim != old.Ctim), err
+	case "syncfs":
+		return "", unix.Syncfs(fd(1))
+	case "statx":
+		var st unix.Statx_t
+		err := unix.Statx(unix.AT_FDCWD, p(1), unix.AT_SYMLINK_NOFOLLOW, unix.STATX_ALL, &st)
+		return fmt.Sprintf("%o size %d btime %v", st.Mode, st.Size, st.Mask&unix.STATX_BTIME != 0), err
+	case "blocks":
+		var st unix.Stat_t
+		err := unix.Stat(p(1), &st)
+		return fmt.Sprint(st.Blocks), err
 	case "ioctl":
 		_, err := unix.IoctlGetUint32(fd(1), uint(n(2)))
 		return "", err

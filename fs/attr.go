@@ -13,13 +13,17 @@ import (
 
 // fill translates attributes, and tells how long the kernel may keep them.
 func (s *Server) fill(out *fuse.Attr, a *cow.Attr) time.Duration {
+	translate(out, a)
+	return s.told(a)
+}
+
+func translate(out *fuse.Attr, a *cow.Attr) {
 	out.Ino, out.Size, out.Blocks = a.Ino, uint64(a.Size), uint64(a.Blocks)
 	out.Atime, out.Atimensec = uint64(a.Atime.Sec), a.Atime.Nsec
 	out.Mtime, out.Mtimensec = uint64(a.Mtime.Sec), a.Mtime.Nsec
 	out.Ctime, out.Ctimensec = uint64(a.Ctime.Sec), a.Ctime.Nsec
 	out.Mode, out.Nlink, out.Uid, out.Gid = a.Mode, a.Nlink, a.Uid, a.Gid
 	out.Rdev, out.Blksize = kernelDev(a.Rdev), a.Blksize
-	return s.told(a)
 }
 
 // kernelDev encodes a device number as the kernel's new_encode_dev does; only then all 12 and 20 bits survive 32 bits.
@@ -107,7 +111,9 @@ func (s *Server) SetAttr(c <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 	if err != nil {
 		return s.status(err)
 	}
-	out.SetTimeout(s.fill(&out.Attr, &a))
+	// Not noted as told: when the kernel only saves its own times, it doesn't look at the answer.
+	translate(&out.Attr, &a)
+	out.SetTimeout(s.goodFor(&a))
 	return fuse.OK
 }
 

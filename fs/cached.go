@@ -26,7 +26,15 @@ func (s *Server) state(ino uint64) *fileState {
 	return was.(*fileState)
 }
 
-// told notes what is about to be told about a, and says for how long that is true.
+// goodFor says for how long the kernel may believe attributes of a.
+func (s *Server) goodFor(a *cow.Attr) time.Duration {
+	if _, ok := s.files.Load(a.Ino); ok && s.writeback {
+		return writerTime
+	}
+	return longTime
+}
+
+// told is goodFor that notes what is told.
 func (s *Server) told(a *cow.Attr) time.Duration {
 	if !s.writeback || a.Mode&unix.S_IFMT != unix.S_IFREG {
 		return longTime

@@ -48,7 +48,7 @@ func MountOptions(o Options) *fuse.MountOptions {
 		ExplicitDataCacheControl: true,
 		// Replies come from memory: the pipe that go-fuse would prepare for each read is too small for the largest, and never used.
 		DisableSplice: true,
-		Options:                  []string{"default_permissions"},
+		Options:       []string{"default_permissions"},
 		ExtraCapabilities: fuse.CAP_HANDLE_KILLPRIV_V2 | fuse.CAP_DONT_MASK | fuse.CAP_EXPORT_SUPPORT | fuse.CAP_SETXATTR_EXT |
 			fuse.CAP_READDIRPLUS_AUTO | fuse.CAP_ASYNC_DIO | fuse.CAP_HAS_RESEND,
 	}

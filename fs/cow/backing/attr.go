@@ -172,7 +172,7 @@ func (t *Tree) Setattr(c Caller, ino uint64, in SetAttr) (Attr, error) {
 	}
 	defer h.release()
 	if in.Valid&SetSize != 0 {
-		if err := t.setSize(ino, in); err != nil {
+		if err := t.Truncate(ino, in.Size); err != nil {
 			return Attr{}, err
 		}
 	}
@@ -228,17 +228,6 @@ func setTimes(fd int, in SetAttr) error {
 	}
 	ts := []unix.Timespec{pick(SetAtime, SetAtimeNow, in.Atime), pick(SetMtime, SetMtimeNow, in.Mtime)}
 	return eintr(func() error { return unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH) })
-}
-
-// setSize truncates. As the kernel has it, ftruncate and open(O_TRUNC) always renew the times and come with SetMtime;
-// truncate(2) does so only if the size changes.
-func (t *Tree) setSize(ino uint64, in SetAttr) error {
-	if in.Valid&SetMtime == 0 {
-		if a, err := t.Stat(ino); err != nil || a.Size == in.Size {
-			return err
-		}
-	}
-	return t.Truncate(ino, in.Size)
 }
 
 // KillPriv clears setuid, setgid (where the group may execute) and security.capability: what a write, fallocate or copy by

@@ -423,18 +423,6 @@ func TestTimes(t *testing.T) {
 	f.check(err, syscall.EOPNOTSUPP)
 }
 
-func TestTruncateToTheSameSize(t *testing.T) {
-	f := open(t, nil)
-	a := f.must(f.Create(me, f.Root(), "a", 0, 0o644))
-	old := f.must(f.Setattr(me, a.Ino, SetAttr{Valid: SetMtime, Mtime: Time{1, 0}}))
-	if got := f.must(f.Setattr(me, a.Ino, SetAttr{Valid: SetSize})); got.Mtime != old.Mtime {
-		t.Error("truncate(2) to the same size changed the times")
-	}
-	if got := f.must(f.Setattr(me, a.Ino, SetAttr{Valid: SetSize | SetMtime | SetMtimeNow})); got.Mtime == old.Mtime {
-		t.Error("ftruncate(2) to the same size didn't change the times")
-	}
-}
-
 func TestXattr(t *testing.T) {
 	needRoot(t)
 	f := open(t, nil)
@@ -627,6 +615,28 @@ func TestTakeover(t *testing.T) {
 	f.reopen(nil)
 	_, err := f.Lookup(a.Ino, ".")
 	f.check(err, syscall.ESTALE)
+}
+
+func TestTakeoverKnowsAllNames(t *testing.T) {
+	f := open(t, nil)
+	a := f.must(f.Create(me, f.Root(), "a", 0, 0o644))
+	f.must(f.Link(me, a.Ino, f.Root(), "b"))
+	f.must(f.Link(me, a.Ino, f.Root(), "c"))
+	for _, name := range []string{"a", "c"} {
+		f.Close()
+		f.reopen(func(c *Config) { c.Takeover = true })
+		if _, err := f.Unlink(me, f.Root(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Close()
+	f.reopen(func(c *Config) { c.Takeover = true })
+	if got := f.must(f.Stat(a.Ino)); got.Nlink != 1 {
+		t.Fatal(got)
+	}
+	if p, _ := f.Path(a.Ino); p != "/b" {
+		t.Fatal(p)
+	}
 }
 
 func TestLocate(t *testing.T) {

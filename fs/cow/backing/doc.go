@@ -34,7 +34,8 @@
 //
 // Integers are in the machine's byte order: the table is read by the same machine only. The length is stored last, so a
 // process that dies while writing leaves no half record. Mutable fields change in place. Records move out of segments that
-// are mostly dead, then the segment is removed. A record whose references are 0 is a hint: it lets a file handle
+// are mostly dead, then the segment is removed. An inode with several known names has a record each, and the counts are in one
+// of them. A record whose references are 0 is a hint: it lets a file handle
 // (open_by_handle_at) of an earlier mount be resolved. If a segment can't be allocated, records live in memory only, and
 // a restarted server won't know these inodes; the volume stays writable.
 //

@@ -26,8 +26,9 @@ type node struct {
 	gen   uint64
 	btime Time
 	typ   uint32
-	links []link  // names it was seen under; links[0] is recorded in the table
-	rec   *record // references and opens live in it; never nil
+	links []link           // names it was seen under
+	rec   *record          // of links[0]; references and opens live in it; never nil
+	extra map[link]*record // of the other links
 	h     [kinds]*handle
 	pin   *handle          // keeps an inode without a name, and the root
 	fh    *unix.FileHandle // reaches an inode without a known name that needs no pin, since other names keep it
@@ -132,8 +133,7 @@ func (t *Tree) learn(a Attr, dir uint64, name string, refs uint64) *node {
 		if n.isDir() {
 			n.links = nil // a directory has one name
 		}
-		n.links = append(n.links, l)
-		fresh = fresh || !n.rec.is(n.links[0])
+		n.links, fresh = append(n.links, l), true
 		if n.pin != nil && n != t.root {
 			stale = append(stale, n.pin)
 			n.pin = nil
@@ -173,18 +173,47 @@ func releaseAll(hs []*handle) {
 // kidMove is a change of a first link's directory, to be counted once the node is unlocked.
 type kidMove struct{ from, to uint64 }
 
-// recordLocked writes n's record anew, after its first link or generation changed.
+// recordLocked brings n's records in line with its links and generation: one each, or one without a name.
 func (t *Tree) recordLocked(n *node) kidMove {
-	var l link
+	var first link
+	var rest []link
 	if len(n.links) > 0 {
-		l = n.links[0]
+		first, rest = n.links[0], n.links[1:]
 	}
-	mv := kidMove{to: l.parent}
+	mv := kidMove{to: first.parent}
 	if n.rec != nil {
 		mv.from = n.rec.parent
 	}
-	n.rec = t.table.add(n.ino, n.gen, l, n.typ, n.rec)
+	if n.rec == nil || !n.rec.is(first) || n.rec.gen != n.gen || n.rec.typ != n.typ {
+		n.rec = t.table.add(n.ino, n.gen, first, n.typ, n.rec)
+	}
+	for l, r := range n.extra {
+		if !slices.Contains(rest, l) {
+			t.table.kill(r)
+			delete(n.extra, l)
+		}
+	}
+	for _, l := range rest {
+		if n.extra == nil {
+			n.extra = map[link]*record{}
+		}
+		if n.extra[l] == nil {
+			n.extra[l] = t.table.add(n.ino, n.gen, l, n.typ, nil)
+		}
+	}
 	return mv
+}
+
+// rescueLocked moves n's records out of a segment that is about to be removed.
+func (t *Tree) rescueLocked(n *node, s *segment) {
+	if t.table.holds(s, n.rec) {
+		n.rec = t.table.add(n.ino, n.gen, link{n.rec.parent, n.rec.name()}, n.typ, n.rec)
+	}
+	for l, r := range n.extra {
+		if t.table.holds(s, r) {
+			n.extra[l] = t.table.add(n.ino, n.gen, l, n.typ, r)
+		}
+	}
 }
 
 func (t *Tree) moveKid(mv kidMove) {
@@ -217,10 +246,7 @@ func (t *Tree) unlinkName(after Attr, l link, fd int) {
 			n.pin, fd = newHandle(n, kindPath, fd), -1
 		}
 	}
-	var mv kidMove
-	if n.rec.is(l) {
-		mv = t.recordLocked(n)
-	}
+	mv := t.recordLocked(n)
 	n.mu.Unlock()
 	if fd >= 0 {
 		unix.Close(fd)
@@ -266,6 +292,9 @@ func (t *Tree) drop(ino uint64, named bool) {
 	n.gone = true
 	hs, parent, kept := n.dropHandlesLocked(), n.rec.parent, n.kept
 	t.table.kill(n.rec)
+	for _, r := range n.extra {
+		t.table.kill(r)
+	}
 	n.mu.Unlock()
 	s.Unlock()
 	releaseAll(hs)

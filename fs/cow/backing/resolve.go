@@ -105,7 +105,7 @@ func (t *Tree) step(base *handle, n *node) (*handle, error) {
 		n.mu.Lock()
 		n.links = slices.DeleteFunc(n.links, func(x link) bool { return x == l })
 		var mv kidMove
-		if n.rec.is(l) && len(n.links) > 0 {
+		if len(n.links) > 0 {
 			mv = t.recordLocked(n)
 		}
 		n.mu.Unlock()

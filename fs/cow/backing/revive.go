@@ -11,26 +11,30 @@ func (t *Tree) loadNodes(takeover bool) {
 		all = all[len(all)-maxIdle:]
 	}
 	for i := range all {
-		s := &all[i]
-		n := t.nodes.getLocked(s.ino, func() *node { return &node{ino: s.ino} })
-		if n.rec != nil && !takeover {
-			n.mu.Unlock()
-			continue
-		}
-		old := n.rec
-		n.gen, n.typ = s.gen, s.typ
-		n.links = nil
-		if s.l.parent != 0 {
-			n.links = []link{s.l}
-		}
-		n.rec = t.table.add(s.ino, s.gen, s.l, s.typ, old)
-		if takeover {
-			n.rec.nlookup = max(n.rec.nlookup, s.nlookup)
-			n.rec.readers, n.rec.writers = max(n.rec.readers, s.readers), max(n.rec.writers, s.writers)
-		}
-		n.mu.Unlock()
+		t.loadNode(&all[i], takeover)
 	}
 	t.countKids()
+}
+
+// loadNode takes over one record; several of one inode are its links.
+func (t *Tree) loadNode(s *stored, takeover bool) {
+	n := t.nodes.getLocked(s.ino, func() *node { return &node{ino: s.ino} })
+	defer n.mu.Unlock()
+	if n.gen != s.gen || n.typ != s.typ {
+		n.links = nil // the number was used again
+	}
+	n.gen, n.typ = s.gen, s.typ
+	if s.l.parent != 0 && !slices.Contains(n.links, s.l) {
+		if n.isDir() {
+			n.links = nil
+		}
+		n.links = append(n.links, s.l)
+	}
+	t.recordLocked(n)
+	if takeover {
+		n.rec.nlookup = max(n.rec.nlookup, s.nlookup)
+		n.rec.readers, n.rec.writers = max(n.rec.readers, s.readers), max(n.rec.writers, s.writers)
+	}
 }
 
 // countKids counts every node's children anew and queues what is idle.
@@ -64,9 +68,7 @@ func (t *Tree) compact() {
 			if n == nil {
 				continue
 			}
-			if t.table.holds(s, n.rec) {
-				t.recordLocked(n)
-			}
+			t.rescueLocked(n, s)
 			n.mu.Unlock()
 		}
 		t.table.remove(s)

@@ -137,7 +137,9 @@ func eintr(fn func() error) error {
 	}
 }
 
-func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+// procPath names a descriptor. It is the thread's own list that is asked: that of the process is its first thread's, which may have
+// been given another one.
+func procPath(fd int) string { return "/proc/thread-self/fd/" + strconv.Itoa(fd) }
 
 // checkName refuses what is no single component.
 func checkName(name string) error {

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The path of a descriptor below /proc/self/fd leads to the inode itself, to a symlink or device too: such have extended
+// The path of a descriptor below /proc/thread-self/fd leads to the inode itself, to a symlink or device too: such have extended
 // attributes (trusted, security), but no descriptor that the f…xattr calls would take.
 
 // Getxattr is getxattr(2): it tells the size if dst is empty, ERANGE if dst is too small, ENODATA if there is none.
