@@ -24,8 +24,14 @@ import (
 func WithOwnFiles(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, and its table with it.
 		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			// The process's first thread never ends, and its table is what /proc/self/fd shows. Occupied here, it can't be the next one's.
+			defer runtime.UnlockOSThread()
+			done <- WithOwnFiles(fn)
+			return
+		}
+		// Never unlocked: the thread ends with the goroutine, and its table with it.
 		if err := ownTable(); err != nil {
 			done <- fmt.Errorf("a descriptor table for one thread: %w", err)
 			return
@@ -58,7 +64,7 @@ func ownTable() error {
 }
 
 func pollerFDs() ([]uint, error) {
-	const dir = "/proc/self/fd"
+	const dir = "/proc/thread-self/fd"
 	list, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
