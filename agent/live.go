@@ -15,7 +15,6 @@ import (
 type ended interface {
 	snapshot.Source
 	SetID(snapshotID string)
-	Err() error
 }
 
 // live is what the service needs of a mounted volume.

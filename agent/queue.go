@@ -155,10 +155,8 @@ func (q *sealQueue) seal(j *job) {
 	})
 	watch.Stop()
 	if err != nil {
-		// What went wrong first says more than the cancellation that followed.
-		if lost := j.src.Err(); lost != nil {
-			err = lost
-		} else if cause := context.Cause(j.ctx); cause != nil {
+		// Who ended it says more than that it was ended.
+		if cause := context.Cause(j.ctx); cause != nil {
 			err = cause
 		}
 		q.log.Error("the snapshot failed", "id", j.snapshot().ID, "name", j.name(), "err", err)

@@ -51,12 +51,10 @@ func (f *fakeSealer) Seal(ctx context.Context, snap index.Snapshot, src snapshot
 // fakeEnded is an ended epoch of nothing.
 type fakeEnded struct {
 	snapshot.Source
-	lost     error
 	released []bool
 }
 
 func (e *fakeEnded) SetID(string)        {}
-func (e *fakeEnded) Err() error          { return e.lost }
 func (e *fakeEnded) Epoch() uint64       { return 1 }
 func (e *fakeEnded) Release(sealed bool) { e.released = append(e.released, sealed) }
 
@@ -162,16 +160,4 @@ func TestQueueEndsWhatMakesNoProgress(t *testing.T) {
 		}
 		q.close(t.Context())
 	})
-}
-
-func TestQueueTellsWhyASnapshotIsLost(t *testing.T) {
-	f := &fakeSealer{step: make(chan error, 1)}
-	q := newSealQueue(f, 1, time.Hour, func() {}, quiet())
-	full := errors.New("the state disk is full")
-	j := begin(t, q, "a", &fakeEnded{lost: full})
-	f.step <- errors.New("a preimage is missing")
-	if _, err := j.result(); !errors.Is(err, full) {
-		t.Errorf("got %v", err)
-	}
-	q.close(t.Context())
 }

@@ -36,7 +36,7 @@ func listen(state string) (net.Listener, error) {
 	if err := os.Chmod(SocketPath(state), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("protect the socket: %w", err), ln.Close())
 	}
-	// A path through /proc/self/fd means nothing when the listener is closed: the agent removes the socket by its name.
+	// A path through /proc means nothing when the listener is closed: the agent removes the socket by its name.
 	ln.SetUnlinkOnClose(false)
 	return ln, nil
 }
@@ -62,5 +62,5 @@ func shortPath(state string) (path string, done func(), err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("open %s: %w", state, err)
 	}
-	return fmt.Sprintf("/proc/self/fd/%d/socket", fd), func() { unix.Close(fd) }, nil
+	return fmt.Sprintf("/proc/thread-self/fd/%d/socket", fd), func() { unix.Close(fd) }, nil
 }
