@@ -58,7 +58,13 @@ func (m mount) ready(ctx context.Context, name string) error {
 }
 func (m mount) snapshotDir(name string) string    { return m.SnapshotDir(name) }
 func (m mount) disturb(ctx context.Context) error { return m.KillServer(ctx) }
-func (m mount) options() model.Options            { return model.Options{StrictHoles: m.strict} }
+func (m mount) options() model.Options {
+	o := model.Options{StrictHoles: m.strict}
+	if m.Cache == "writeback" {
+		o.MtimeSlack = 5 * time.Second
+	}
+	return o
+}
 
 // restart mounts again: after a clean unmount, or after server and holder were killed.
 func (m mount) restart(ctx context.Context, hard bool) error {
@@ -176,6 +182,8 @@ func (m *modelRun) change(ctx context.Context, disturb bool) error {
 	if !disturb {
 		return m.Round(opsARound)
 	}
+	m.MayRepeat(true)
+	defer m.MayRepeat(false)
 	done := make(chan error, 1)
 	go func() {
 		time.Sleep(20 * time.Millisecond) // somewhere in the middle; no matter where

@@ -16,6 +16,9 @@ func TestPOSIX(t *testing.T) {
 		t.Run(cache, func(t *testing.T) {
 			v := mounted(t, volume.Options{Cache: cache})
 			for name, test := range posixtest.All {
+				if name == "FcntlFlockLocksFile" {
+					continue // fails on ext4 as well: flock and fcntl locks don't see each other
+				}
 				t.Run(name, func(t *testing.T) {
 					dir := filepath.Join(v.Mount, name)
 					if err := os.Mkdir(dir, 0o755); err != nil {

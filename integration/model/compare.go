@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,11 @@ type Options struct {
 	StrictHoles bool // blocks never written must be holes, and directories count links as ext4 does
 	SyncFirst   bool // fsync each file before its holes are looked at: a write-back cache may know more than the disk
 	NoTrusted   bool // trusted.* attributes are not there
+	// MtimeSlack is how much later than lstat said an mtime may be that a write set, not utimensat. With its write-back
+	// cache the kernel doesn't tell the server of a new mtime that lies in the same clock tick (some milliseconds) as the
+	// old one; the server's own is a little later then. After a kill of the server, a write may reach the new one behind
+	// the mtime that the kernel sent after it.
+	MtimeSlack time.Duration
 
 	observe, skipContent bool
 }
@@ -85,7 +91,7 @@ func (c *comparer) attributes(path string, n *node, st *unix.Stat_t) {
 	}
 	if c.observe && !n.known {
 		n.mtime = st.Mtim
-	} else if st.Mtim != n.mtime {
+	} else if late := time.Duration(st.Mtim.Nano() - n.mtime.Nano()); late != 0 && (n.known || late < 0 || late > c.MtimeSlack) {
 		c.differ(path, "mtime %d.%09d, want %d.%09d", st.Mtim.Sec, st.Mtim.Nsec, n.mtime.Sec, n.mtime.Nsec)
 	}
 	if n.isDir() {

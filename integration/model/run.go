@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,8 @@ type Run struct {
 	shared  *node // names of other workers' inodes, changed only between rounds
 	workers []*worker
 	rng     *rand.Rand
+
+	mayRepeat atomic.Bool
 }
 
 // New makes the workers' subtrees below dir, which must be empty. The process's umask must be 0.
@@ -48,7 +51,7 @@ func New(dir string, seed uint64, workers int) (*Run, error) {
 		}
 		w := &worker{
 			id: i, root: n, path: dir + "/" + name,
-			rng: rand.New(rand.NewPCG(seed, uint64(i)+1)),
+			rng: rand.New(rand.NewPCG(seed, uint64(i)+1)), mayRepeat: &r.mayRepeat,
 		}
 		r.workers = append(r.workers, w)
 	}
@@ -62,6 +65,9 @@ func rootNode(dir string) (*node, error) {
 	}
 	return &node{mode: st.Mode, uid: st.Uid, gid: st.Gid, entries: map[string]*node{}}, nil
 }
+
+// MayRepeat says whether requests may reach the filesystem twice, as when a server is killed.
+func (r *Run) MayRepeat(yes bool) { r.mayRepeat.Store(yes) }
 
 // Round lets every worker do ops operations at the same time, then moves and links some names between subtrees.
 func (r *Run) Round(ops int) error {

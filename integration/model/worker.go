@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,7 +14,7 @@ const (
 	maxEntries = 60
 	maxDirs    = 12
 	maxOpen    = 6
-	historyLen = 15
+	historyLen = 60
 )
 
 // worker owns a subtree.
@@ -25,6 +26,8 @@ type worker struct {
 	open []*handle
 	log  []string
 	n    int // operations done
+	// mayRepeat: the server is being killed, so requests may reach a server twice.
+	mayRepeat *atomic.Bool
 }
 
 // handle is an open file, which may have lost its last name.
