@@ -9,13 +9,12 @@ import (
 	"slices"
 	"sync"
 
-	"graphvol/chunkstore"
 	"graphvol/index"
 	"graphvol/snapshot/tree"
 )
 
-// Reader reads one snapshot. It is safe for concurrent use. Errors that mean damage wrap chunkstore.ErrCorrupt. The snapshot
-// isn't pruned while it has an open reader.
+// Reader reads one snapshot. It is safe for concurrent use. Errors that mean damage wrap chunkstore.ErrCorrupt; the caller, who
+// knows the path, logs them. The snapshot's data isn't pruned while it has an open reader.
 type Reader struct {
 	repo  *Repo
 	snap  index.Snapshot
@@ -29,7 +28,9 @@ func (r *Repo) Reader(ctx context.Context, snap index.Snapshot) (*Reader, error)
 	if snap.State != index.StateComplete {
 		return nil, fmt.Errorf("snapshot %s is %s: %w", snap.Name, snap.State, ErrNotComplete)
 	}
-	r.pin(snap.ID)
+	if err := r.pin(snap); err != nil {
+		return nil, err
+	}
 	root, err := r.readRoot(ctx, snap)
 	if err != nil {
 		r.unpin(snap.ID)
@@ -197,19 +198,4 @@ func (c *fileCache) put(rec *tree.Record) {
 		c.m = make(map[uint64]*tree.Record)
 	}
 	c.m[rec.Ino] = rec
-}
-
-// pinnedRoots gives the roots of the snapshots that readers and running seals need.
-func (r *Repo) pinnedRoots() ([]chunkstore.ID, error) {
-	all, err := r.db.Snapshots()
-	if err != nil {
-		return nil, fmt.Errorf("list snapshots: %w", err)
-	}
-	var out []chunkstore.ID
-	for i := range all {
-		if all[i].State == index.StateComplete && r.pinned(all[i].ID) {
-			out = append(out, all[i].Root)
-		}
-	}
-	return out, nil
 }

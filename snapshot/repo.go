@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 
 	"graphvol/chunkstore"
@@ -79,7 +80,7 @@ type Repo struct {
 		live      Live
 		newest    *base          // the newest complete snapshot; nil if none, or not loaded yet
 		lastEpoch uint64         // the last one that a snapshot was completed for, as far as this process knows
-		pins      map[string]int // snapshots that a reader or a seal needs, by id
+		pins      map[string]pin // snapshots that a reader or a seal needs, by id
 	}
 }
 
@@ -126,7 +127,7 @@ func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
 	r.chunks = newChunkCache(r.store, cfg.CacheBytes)
 	r.proven = newVerifiedSet(verifiedLimit)
 	r.ahead = newReadAhead()
-	r.mu.pins = make(map[string]int)
+	r.mu.pins = make(map[string]pin)
 	if err := r.loadBase(ctx); err != nil {
 		// Reading what is intact must stay possible; the error comes back where it matters.
 		r.log.Error("the newest snapshot can't be opened; run verify", "error", err)
@@ -224,24 +225,48 @@ func (r *Repo) readRoot(ctx context.Context, snap index.Snapshot) (tree.Root, er
 	return root, nil
 }
 
-// pin keeps a snapshot from being deleted or pruned until unpin.
-func (r *Repo) pin(id string) {
+// pin is a snapshot that a reader or a seal needs.
+type pin struct {
+	users int
+	root  chunkstore.ID
+}
+
+// pin keeps what a complete snapshot refers to from being pruned until unpin, also if the snapshot is deleted meanwhile.
+// ErrNoSnapshot: it was deleted before.
+func (r *Repo) pin(snap index.Snapshot) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.mu.pins[id]++
+	p := r.mu.pins[snap.ID]
+	r.mu.pins[snap.ID] = pin{p.users + 1, snap.Root}
+	r.mu.Unlock()
+	// Only now: who deletes and prunes after this look sees the pin.
+	all, err := r.Snapshots()
+	if err == nil && !slices.ContainsFunc(all, func(s index.Snapshot) bool { return s.ID == snap.ID }) {
+		err = fmt.Errorf("%w: %s was deleted", ErrNoSnapshot, snap.Name)
+	}
+	if err != nil {
+		r.unpin(snap.ID)
+	}
+	return err
 }
 
 func (r *Repo) unpin(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.mu.pins[id]--; r.mu.pins[id] <= 0 {
+	p := r.mu.pins[id]
+	if p.users--; p.users <= 0 {
 		delete(r.mu.pins, id)
+		return
 	}
+	r.mu.pins[id] = p
 }
 
-// pinned tells whether a reader or a running seal needs a snapshot.
-func (r *Repo) pinned(id string) bool {
+// pinnedRoots gives the roots of the snapshots that readers and running seals need, deleted ones too.
+func (r *Repo) pinnedRoots() []chunkstore.ID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.mu.pins[id] > 0
+	roots := make([]chunkstore.ID, 0, len(r.mu.pins))
+	for _, p := range r.mu.pins {
+		roots = append(roots, p.root)
+	}
+	return roots
 }

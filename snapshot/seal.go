@@ -85,7 +85,7 @@ func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progre
 	src.Release(err == nil)
 	if err == nil {
 		// After Release: only now the source's volume knows what "unchanged since this snapshot" means.
-		if berr := r.loadBase(ctx); berr != nil {
+		if berr := r.loadBase(context.WithoutCancel(ctx)); berr != nil {
 			r.log.Warn("reads are not taken from the live volume", "error", berr)
 		}
 	}
@@ -122,7 +122,9 @@ func (r *Repo) seal(ctx context.Context, snap index.Snapshot, src Source, progre
 	s := newSealer(ctx, r, src, w)
 	snap.Kind = index.KindFull
 	if hasParent {
-		r.pin(parent.ID)
+		if err := r.pin(parent); err != nil {
+			return snap, err
+		}
 		defer r.unpin(parent.ID)
 		snap.Parent = parent.ID
 		if !src.Full() {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"graphvol/chunkstore"
 	"graphvol/index"
 	"graphvol/snapshot/tree"
@@ -128,7 +130,7 @@ func compareDir(ctx context.Context, rd *Reader, m *fakeInode) error {
 			return fmt.Errorf("directory %d: %q is inode %d, want %d", m.Ino, d.Name, d.Ino, m.names[d.Name])
 		}
 		if one, err := rd.Lookup(ctx, m.Ino, d.Name); err != nil || one != d {
-			return fmt.Errorf("look up %q: %v, %v", d.Name, one, err)
+			return errors.Join(fmt.Errorf("look up %q: %v", d.Name, one), err)
 		}
 	}
 	return nil
@@ -142,14 +144,14 @@ func compareFile(ctx context.Context, rd *Reader, m *fakeInode) error {
 		s1, e1, err1 := m.nextData(off)
 		s2, e2, err2 := rd.NextData(ctx, m.Ino, off)
 		if s1 != s2 || e1 != e2 || err1 != err2 {
-			return fmt.Errorf("inode %d: data after %d is %d-%d %v, want %d-%d %v", m.Ino, off, s2, e2, err2, s1, e1, err1)
+			return errors.Join(fmt.Errorf("inode %d: data after %d is %d-%d, want %d-%d, %v", m.Ino, off, s2, e2, s1, e1, err1), err2)
 		}
 		if err1 != nil {
 			break
 		}
 		hole, err := rd.NextHole(ctx, m.Ino, s1)
 		if hole != e1 || err != nil {
-			return fmt.Errorf("inode %d: hole after %d at %d, want %d: %v", m.Ino, s1, hole, e1, err)
+			return errors.Join(fmt.Errorf("inode %d: hole after %d at %d, want %d", m.Ino, s1, hole, e1), err)
 		}
 		if err := compareRange(ctx, rd, m, s1, e1); err != nil {
 			return err
@@ -370,53 +372,102 @@ func checkNoStrayPacks(t *testing.T, r *Repo) {
 func TestSealsRunInOrder(t *testing.T) {
 	r := newRepo(t)
 	v := newFakeVolume(rand.New(rand.NewPCG(9, 9)))
-	type asked struct {
-		snap index.Snapshot
-		src  *fakeSource
-	}
-	var all []asked
-	for i := range 4 {
+	var snaps []index.Snapshot
+	var srcs []*fakeSource
+	for i := range 5 {
 		v.write(v.add(tree.ModeRegular|0o600), 0, 3, false)
-		src := v.barrier(i == 0)
+		srcs = append(srcs, v.barrier(i == 0))
 		snap, err := r.Begin("", BeginOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, asked{snap, src})
+		snaps = append(snaps, snap)
 	}
-	done := make(chan error)
-	for _, a := range slices.Backward(all[1:]) {
-		go func() {
-			snap, err := r.Seal(t.Context(), a.snap, a.src, nil)
+	var g errgroup.Group
+	for i := range slices.Backward(snaps) {
+		if i == 4 {
+			continue
+		}
+		g.Go(func() error {
+			snap, err := r.Seal(t.Context(), snaps[i], srcs[i], nil)
 			if err == nil {
-				err = compareSnapshot(t.Context(), r, snap, a.src)
+				err = compareSnapshot(t.Context(), r, snap, srcs[i])
 			}
-			done <- err
-		}()
+			return err
+		})
 	}
-	if err := r.Abandon(all[0].snap, io.ErrUnexpectedEOF); err != nil {
+	if err := r.Abandon(snaps[4], io.ErrUnexpectedEOF); err != nil {
 		t.Fatal(err)
 	}
-	// The first is gone, so the second is the first: its parent's content was never there.
-	errs := 0
-	for range 3 {
-		if err := <-done; err != nil {
-			errs++
-		}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	list, err := r.Snapshots()
-	if err != nil || len(list) != 4 || list[0].State != index.StateFailed {
+	if err != nil || len(list) != 5 || list[4].State != index.StateFailed {
 		t.Fatalf("catalogue: %v %v", list, err)
 	}
-	for i := 2; i < 4; i++ {
-		if list[i].State == index.StateComplete && list[i].Parent != list[i-1].ID && list[i-1].State == index.StateComplete {
-			t.Errorf("snapshot %d has parent %s", i, list[i].Parent)
+	for i := 1; i < 4; i++ {
+		if list[i].State != index.StateComplete || list[i].Parent != list[i-1].ID {
+			t.Errorf("snapshot %d is %s, with parent %s", i, list[i].State, list[i].Parent)
 		}
 	}
-	if _, err := r.Seal(t.Context(), all[1].snap, all[1].src, nil); !errors.Is(err, errNotBegun) {
+	if _, err := r.Seal(t.Context(), snaps[1], srcs[1], nil); !errors.Is(err, errNotBegun) {
 		t.Errorf("sealing twice: %v", err)
 	}
-	_ = errs
+}
+
+func TestSealThatIsCancelledWhileWaiting(t *testing.T) {
+	r := newRepo(t)
+	v := newFakeVolume(rand.New(rand.NewPCG(9, 10)))
+	if _, err := r.Begin("never sealed", BeginOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	src := v.barrier(true)
+	snap, err := r.Begin("", BeginOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	snap, err = r.Seal(ctx, snap, src, nil)
+	if !errors.Is(err, context.Canceled) || snap.State != index.StateFailed || !slices.Equal(src.releases, []bool{false}) {
+		t.Fatalf("%v, state %s, released %v", err, snap.State, src.releases)
+	}
+}
+
+func TestParentDeletedBeforeItsChildIsSealed(t *testing.T) {
+	r := newRepo(t)
+	v := newFakeVolume(rand.New(rand.NewPCG(9, 11)))
+	first := seal(t, r, v.barrier(true))
+	v.step()
+	second := seal(t, r, v.barrier(false))
+	v.step()
+	src := v.barrier(false)
+	rd, err := r.Reader(t.Context(), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Index().Remove(second.ID, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if roots := r.pinnedRoots(); len(roots) != 1 || roots[0] != first.Root {
+		t.Errorf("pinned: %v", roots)
+	}
+	if err := rd.Close(); err != nil || len(r.pinnedRoots()) != 0 {
+		t.Errorf("pinned after Close: %v, %v", r.pinnedRoots(), err)
+	}
+	if _, err := r.Reader(t.Context(), first); !errors.Is(err, ErrNoSnapshot) {
+		t.Errorf("reading a deleted snapshot: %v", err)
+	}
+	snap, err := r.Begin("", BeginOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Seal(t.Context(), snap, src, nil); !errors.Is(err, errParentGone) {
+		t.Errorf("sealing relative to a deleted snapshot: %v", err)
+	}
+	full := v.barrier(true)
+	checkSnapshot(t, r, seal(t, r, full), full)
 }
 
 func TestPendingIsDroppedAndTheNextSealIsRight(t *testing.T) {

@@ -22,7 +22,8 @@ type DirtyInode struct {
 	AllNames bool     // a directory: all names may differ
 	Names    []string // a directory: these names may differ
 	Fresh    bool     // the inode is new, or its number was reused: nothing of the parent's holds for it
-	// Runs gives the dirty blocks as runs of n blocks from block first on, ascending; nil if there are none.
+	// Runs gives the dirty blocks as runs of n blocks from block first on, ascending; nil if there are none. It may be
+	// called until Source.Done, from any goroutine.
 	Runs func(yield func(first, n uint64) bool)
 }
 
