@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 const rocksKeys = 200_000
@@ -39,6 +40,9 @@ func TestRocksDB(t *testing.T) {
 		}
 		for i := range 3 {
 			name := fmt.Sprintf("at-work-%d", i)
+			if s.live() {
+				written(t, db, done)
+			}
 			s.snapshot(t, name)
 			names = append(names, name)
 		}
@@ -51,6 +55,25 @@ func TestRocksDB(t *testing.T) {
 			verifyRocks(t, filepath.Join(restored(t, s, name), "rocks"))
 		}
 	})
+}
+
+// written waits until the database has written some more, or its benchmark has ended.
+func written(t *testing.T, db string, done chan error) {
+	t.Helper()
+	newest := func() string {
+		files, _ := filepath.Glob(filepath.Join(db, "*.sst"))
+		return strings.Join(files, " ")
+	}
+	for before, tick := newest(), time.NewTicker(5*time.Millisecond); newest() == before; {
+		select {
+		case err := <-done:
+			done <- err
+			return
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		}
+	}
 }
 
 func benchArgs(db, benchmarks string, existing bool) []string {

@@ -49,7 +49,7 @@ func (d *demo) load(ctx context.Context) error {
 	if err := d.graph.Load(ctx, d.nodes, edges, 1); err != nil {
 		return err
 	}
-	d.step(start, "load a property graph into Badger on the mount", "%d nodes, %d edges", d.nodes, edges*d.nodes)
+	d.step(start, "load a property graph into Badger on the mount", "%d nodes, %d edges each", d.nodes, edges)
 	d.facts = map[string]graphdb.Facts{}
 	return nil
 }
