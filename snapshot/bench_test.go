@@ -192,3 +192,62 @@ func benchRead(b *testing.B, r *Repo, rd *Reader, mode string, size int64) {
 		}
 	}
 }
+
+// manySource is a volume of small files, 1,000 in a directory.
+type manySource struct {
+	pagesSource
+	files uint64
+}
+
+func (s *manySource) Entries(_ context.Context, dir uint64) ([]tree.Dirent, error) {
+	var out []tree.Dirent
+	if dir == fakeRoot {
+		for d := uint64(0); d < s.files; d += 1000 {
+			out = append(out, tree.Dirent{Name: fmt.Sprint("d", d), Ino: 1<<30 + d, Type: tree.TypeOf(tree.ModeDir)})
+		}
+		return out, nil
+	}
+	for i := range uint64(1000) {
+		ino := 1<<20 + dir - 1<<30 + i
+		out = append(out, tree.Dirent{Name: fmt.Sprintf("file-%06d.dat", ino), Ino: ino, Type: tree.TypeOf(tree.ModeRegular)})
+	}
+	return out, nil
+}
+
+func (s *manySource) Inode(_ context.Context, ino uint64) (tree.Inode, error) {
+	if ino == fakeRoot || ino >= 1<<30 {
+		return tree.Inode{Ino: ino, Mode: tree.ModeDir | 0o755, Nlink: 2}, nil
+	}
+	return tree.Inode{Ino: ino, Mode: tree.ModeRegular | 0o600, Nlink: 1, Size: 3000, Gen: ino * 77, Mtime: tree.Time{Sec: int64(ino)}}, nil
+}
+
+func (s *manySource) ReadAt(_ context.Context, ino uint64, p []byte, off int64) error {
+	s.fill(p[:BlockSize], ino)
+	return nil
+}
+
+func (s *manySource) NextData(_ context.Context, _ uint64, off int64) (start, end int64, err error) {
+	if off >= 3000 {
+		return 0, 0, io.EOF
+	}
+	return off, 3000, nil
+}
+
+func (s *manySource) Dirty(yield func(DirtyInode) bool) {
+	yield(DirtyInode{Ino: 1<<20 + 77, Content: true})
+}
+
+// BenchmarkManyFiles seals 100,000 small files in full, and then one changed file among them.
+func BenchmarkManyFiles(b *testing.B) {
+	for b.Loop() {
+		r := newRepo(b)
+		src := &manySource{pagesSource{pages: 1, epoch: 1, full: true}, 100_000}
+		full := seal(b, r, src)
+		src.epoch, src.full, src.version = 2, false, map[uint64]uint64{1<<20 + 77: 1}
+		one := seal(b, r, src)
+		b.ReportMetric(float64(full.SealNS)/1e9, "s-full")
+		b.ReportMetric(float64(full.StoredBytes)/100_000, "B/file")
+		b.ReportMetric(float64(one.SealNS)/1e6, "ms-one")
+		b.ReportMetric(float64(one.StoredBytes), "B-one")
+	}
+}
