@@ -320,17 +320,31 @@ func notExist(err error) error {
 	return err
 }
 
-// NextData gives the first range at or after off that held data at the barrier. It may say data where a hole was, as far as
-// something has been written there since.
+// NextData gives the first range at or after off that held data at the barrier.
 func (e *Ended) NextData(ctx context.Context, ino uint64, off int64) (start, end int64, err error) {
 	size, err := e.size(ctx, ino)
 	if err != nil {
 		return 0, 0, err
 	}
-	if off >= size {
-		return 0, 0, io.EOF
+	for off < size {
+		start, end, err = e.nextRange(ctx, ino, off, size)
+		if err == nil {
+			err = e.Err()
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		if start < end {
+			return start, end, nil
+		}
+		off = end
 	}
-	// Live first: what is punched or cut off between the two looks has a preimage by then.
+	return 0, 0, io.EOF
+}
+
+// nextRange is one step of NextData: a range of data at or after off, or an empty one that ends where to look next.
+func (e *Ended) nextRange(ctx context.Context, ino uint64, off, size int64) (start, end int64, err error) {
+	// Live first: what is written, punched or cut off between the two looks has a preimage by then.
 	start, end = size, size
 	if _, _, gone := e.v.images.attr(e.number, ino); gone != goneSaved {
 		s, t, err := e.liveData(ctx, ino, off, size)
@@ -341,17 +355,19 @@ func (e *Ended) NextData(ctx context.Context, ino uint64, off int64) (start, end
 			return 0, 0, err
 		}
 	}
-	first, n := span(off, size-off)
-	if b, ok := e.v.images.nextBlock(e.number, ino, first, first+n); ok {
+	first, _ := span(off, 0)
+	if b, ok := e.v.images.next(e.number, ino, first, uint64(start+blockSize-1)>>blockShift, false); ok {
 		if at := max(int64(b)<<blockShift, off); at < start {
-			start, end = at, min((int64(b)+1)<<blockShift, size)
+			return at, min((int64(b)+1)<<blockShift, size), nil
 		}
 	}
-	if err := e.Err(); err != nil {
-		return 0, 0, err
-	}
-	if start >= size {
-		return 0, 0, io.EOF
+	first, n := span(start, end-start)
+	if b, ok := e.v.images.next(e.number, ino, first, first+n, true); ok {
+		if at := int64(b) << blockShift; at > start {
+			return start, at, nil
+		}
+		next := min((int64(b)+1)<<blockShift, size)
+		return next, next, nil
 	}
 	return start, end, nil
 }

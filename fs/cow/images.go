@@ -1,11 +1,8 @@
 package cow
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -30,26 +27,14 @@ type imageTable struct {
 
 	mu struct {
 		sync.RWMutex
-		file   *os.File // nil until the first block comes
-		blocks uint64   // records in file, written or being written
-		pages  map[pageKey]*imagePage
+		file   *os.File                         // nil until the first block comes
+		blocks uint64                           // records in file, written or being written
+		pages  map[uint64]map[uint64]*imagePage // by inode, then by page
 		attrs  map[uint64]*tree.Inode
 		names  map[uint64]map[string]nameImage
 		gone   map[uint64]goneKind
 	}
 }
-
-type pageKey struct{ ino, page uint64 }
-
-// imagePage tells for 8 MiB of a file which blocks have a preimage: 0 none, imageHole a block of zeros, else its record's
-// number plus imageFirst.
-type imagePage [pageBlocks]uint32
-
-const (
-	pageBlocks = 2048
-	imageHole  = 1
-	imageFirst = 2
-)
 
 // nameImage is what a name meant; ino 0: nothing.
 type nameImage struct {
@@ -65,8 +50,6 @@ const (
 	goneHeld           // a descriptor is held: it is live for whoever needs it
 	goneSaved          // everything needed is saved, and the number may mean another inode by now
 )
-
-var errTooMany = errors.New("too many preimages in one epoch")
 
 func openImages(dir string) (*images, error) {
 	if err := os.RemoveAll(dir); err != nil {
@@ -117,7 +100,7 @@ func (t *imageTable) empty() {
 		os.Remove(t.mu.file.Name())
 	}
 	t.mu.file, t.mu.blocks = nil, 0
-	t.mu.pages, t.mu.attrs = map[pageKey]*imagePage{}, map[uint64]*tree.Inode{}
+	t.mu.pages, t.mu.attrs = map[uint64]map[uint64]*imagePage{}, map[uint64]*tree.Inode{}
 	t.mu.names, t.mu.gone = map[uint64]map[string]nameImage{}, map[uint64]goneKind{}
 }
 
@@ -139,159 +122,6 @@ func (im *images) from(k uint64) []*imageTable {
 		list = list[1:]
 	}
 	return list
-}
-
-// saveBlocks saves whole blocks from block first on; blocks of zeros take no room.
-func (im *images) saveBlocks(label, ino, first uint64, p []byte) error {
-	t := im.table(label)
-	n := uint64(len(p) / blockSize)
-	zero := make([]bool, n)
-	var data uint64
-	for i := range zero {
-		if zero[i] = isZero(p[i*blockSize : (i+1)*blockSize]); !zero[i] {
-			data++
-		}
-	}
-	base, file, err := t.reserve(im.dir, data)
-	if err != nil {
-		return err
-	}
-	rec := base
-	for i := uint64(0); i < n; { // runs of data, each in one write
-		j := i
-		for j < n && !zero[j] {
-			j++
-		}
-		if j > i {
-			if _, err := file.WriteAt(p[i*blockSize:j*blockSize], int64(rec)*blockSize); err != nil {
-				return fmt.Errorf("preimages of epoch %d: %w", label, err)
-			}
-			rec += j - i
-		}
-		i = j + 1
-	}
-	t.publish(ino, first, base, zero)
-	return nil
-}
-
-func (t *imageTable) reserve(dir string, n uint64) (base uint64, f *os.File, err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if n > 0 && t.mu.file == nil {
-		name := filepath.Join(dir, fmt.Sprintf("%d.blocks", t.label))
-		if t.mu.file, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
-			t.mu.file = nil
-			return 0, nil, fmt.Errorf("preimages of epoch %d: %w", t.label, err)
-		}
-	}
-	base = t.mu.blocks
-	if base+n >= 1<<32-imageFirst {
-		return 0, nil, errTooMany
-	}
-	t.mu.blocks += n
-	return base, t.mu.file, nil
-}
-
-func (t *imageTable) publish(ino, first, rec uint64, zero []bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i, z := range zero {
-		b := first + uint64(i)
-		key := pageKey{ino, b / pageBlocks}
-		pg := t.mu.pages[key]
-		if pg == nil {
-			pg = new(imagePage)
-			t.mu.pages[key] = pg
-		}
-		if z {
-			pg[b%pageBlocks] = imageHole
-			continue
-		}
-		pg[b%pageBlocks] = uint32(rec + imageFirst)
-		rec++
-	}
-}
-
-// blockLocked returns a block's entry in the page; 0 if there is none.
-func (t *imageTable) blockLocked(ino, b uint64) uint32 {
-	if pg := t.mu.pages[pageKey{ino, b / pageBlocks}]; pg != nil {
-		return pg[b%pageBlocks]
-	}
-	return 0
-}
-
-func (im *images) hasBlock(k, ino, b uint64) bool {
-	for _, t := range im.from(k) {
-		t.mu.RLock()
-		has := t.blockLocked(ino, b) != 0 || t.mu.gone[ino] == goneSaved
-		t.mu.RUnlock()
-		if has {
-			return true
-		}
-	}
-	return false
-}
-
-// readBlocks fills those blocks of p that have a preimage for epoch k, sets have for them, and tells whether the rest is to
-// be read from a held descriptor, or is zero.
-func (im *images) readBlocks(k, ino, first uint64, p []byte, have []bool) (goneKind, error) {
-	gone := goneNot
-	for _, t := range im.from(k) {
-		recs := make([]uint32, len(have))
-		t.mu.RLock()
-		for i := range have {
-			recs[i] = t.blockLocked(ino, first+uint64(i))
-		}
-		g, file := t.mu.gone[ino], t.mu.file
-		t.mu.RUnlock()
-		for i, r := range recs {
-			blk := p[i*blockSize : (i+1)*blockSize]
-			switch {
-			case r == 0 || have[i]:
-				continue
-			case r == imageHole:
-				clear(blk)
-			default:
-				if _, err := file.ReadAt(blk, int64(r-imageFirst)*blockSize); err != nil {
-					return goneNot, fmt.Errorf("preimages of epoch %d: %w", t.label, noEOF(err))
-				}
-			}
-			have[i] = true
-		}
-		if g != goneNot {
-			gone = g
-		}
-		if g == goneSaved {
-			break
-		}
-	}
-	return gone, nil
-}
-
-// nextBlock finds the first block at or after b whose preimage for epoch k holds data.
-func (im *images) nextBlock(k, ino, b, end uint64) (uint64, bool) {
-	best, ok := end, false
-	for _, t := range im.from(k) {
-		t.mu.RLock()
-		for x := b; x < best; {
-			pg := t.mu.pages[pageKey{ino, x / pageBlocks}]
-			if pg == nil {
-				x = (x/pageBlocks + 1) * pageBlocks
-				continue
-			}
-			if pg[x%pageBlocks] >= imageFirst {
-				best, ok = x, true
-				break
-			}
-			x++
-		}
-		g := t.mu.gone[ino]
-		t.mu.RUnlock()
-		if g == goneSaved {
-			break
-		}
-	}
-	return best, ok
 }
 
 func (im *images) saveAttr(label, ino uint64, a *tree.Inode) {
@@ -387,17 +217,4 @@ func (im *images) clearGone(label, ino uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.mu.gone, ino)
-}
-
-var zeroBlock [blockSize]byte
-
-func isZero(p []byte) bool { return string(p) == string(zeroBlock[:]) }
-
-func isEOF(err error) bool { return errors.Is(err, io.EOF) }
-
-func noEOF(err error) error {
-	if isEOF(err) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

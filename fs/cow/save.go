@@ -57,7 +57,14 @@ func (v *Volume) saveRun(r *running, ino, first, n uint64) error {
 	if err := readFull(func(p []byte, off int64) (int, error) { return v.tree.ReadAt(ino, p, off) }, p, int64(first)<<blockShift); err != nil {
 		return err
 	}
-	return v.images.saveBlocks(r.label(), ino, first, p)
+	return v.images.saveBlocks(r.label(), ino, first, p, func(i int) bool { return v.isHole(ino, first+uint64(i)) })
+}
+
+// isHole tells whether a block of a live file is a hole.
+func (v *Volume) isHole(ino, block uint64) bool {
+	off := int64(block) << blockShift
+	_, _, err := nextData(func(o int64, w int) (int64, error) { return v.tree.Seek(ino, o, w) }, off, off+blockSize)
+	return errors.Is(err, errNoData)
 }
 
 // readFull fills p, with zeros behind the end.

@@ -708,6 +708,36 @@ func TestTableSurvivesDamageAndCompacts(t *testing.T) {
 	f.must(f.Lookup(f.Root(), "d"))
 }
 
+// TestCompactionBesideChanges: records move out of segments while others change them.
+func TestCompactionBesideChanges(t *testing.T) {
+	f := open(t, nil)
+	long := strings.Repeat("n", 240)
+	var wg sync.WaitGroup
+	for w := range 3 {
+		a := f.must(f.Create(me, f.Root(), fmt.Sprint(w), 0, 0o644))
+		l := [2]link{{f.Root(), fmt.Sprint(w)}, {f.Root(), fmt.Sprint(long, w)}}
+		wg.Go(func() {
+			for i := range 30001 {
+				f.relink(a, l[i%2], l[1-i%2])
+				f.learn(a, f.Root(), l[1-i%2].name, 1)
+				f.Forget(a.Ino, 1)
+			}
+		})
+	}
+	wg.Wait()
+	f.table.mu.Lock()
+	n := len(f.table.segs)
+	f.table.mu.Unlock()
+	if n > 6 {
+		t.Error("segments:", n)
+	}
+	for w := range 3 {
+		if _, err := os.Stat(f.dir + "/" + fmt.Sprint(w)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestFullStateDirectory(t *testing.T) {
 	needRoot(t)
 	small := t.TempDir()

@@ -47,6 +47,7 @@
 //
 // # Lock order
 //
+//	compacting: only tried
 //	names (Tree.names): shared to resolve or create, exclusive to remove or move a name
 //	    shard of the node map
 //	        node

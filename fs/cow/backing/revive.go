@@ -60,10 +60,12 @@ func (t *Tree) countKids() {
 
 // compact moves the living records out of segments that are mostly dead. Cheap when there is nothing to do.
 func (t *Tree) compact() {
+	if !t.compacting.TryLock() {
+		return
+	}
+	defer t.compacting.Unlock()
 	for s := t.table.sparse(); s != nil; s = t.table.sparse() {
-		var inos []uint64
-		s.records(func(r *record) { inos = append(inos, r.ino) })
-		for _, ino := range slices.Compact(inos) {
+		for _, ino := range t.table.living(s) {
 			n := t.nodes.getLocked(ino, nil)
 			if n == nil {
 				continue

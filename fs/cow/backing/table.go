@@ -205,6 +205,15 @@ func (tb *table) sparse() *segment {
 	return best
 }
 
+// living lists the inode numbers of a segment's records that aren't dead; some may come twice.
+func (tb *table) living(s *segment) []uint64 {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	var inos []uint64
+	s.records(func(r *record) { inos = append(inos, r.ino) })
+	return inos
+}
+
 // remove deletes a segment that nothing points into any more.
 func (tb *table) remove(s *segment) {
 	tb.mu.Lock()

@@ -24,6 +24,8 @@ type Tree struct {
 	cache fdCache
 	stash Stash // may be nil
 
+	compacting sync.Mutex // held by whoever moves records out of segments; outermost, and only tried
+
 	xdev sync.Map // inode numbers of directories whose crossing was logged
 }
 
