@@ -9,11 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// readback: reading a snapshot of the file of pages through .snapshots and through borg's mount: sequentially and 4 KiB at
-// random places; cold (caches dropped) and warm (read once before). Runs alternate. The snapshot is the one before the
-// newest, so that a part of it is in the store only.
+// readback: reading a snapshot of the file of pages through .snapshots and through borg's mount, one after the other, in
+// three states: cold (all caches dropped); warm (it was read before, so that the program and the disk's cache know it, but
+// the kernel has none of the mount's pages, so that the program serves every read); and, for comparison, from the kernel's
+// page cache. The snapshot is the one before the newest, so that a part of it is in the store only.
 func (b *bench) readback(ctx context.Context) error {
 	own, done, err := b.ownReadback(ctx)
 	defer done()
@@ -36,6 +39,7 @@ func (b *bench) readback(ctx context.Context) error {
 	for _, name := range []string{"graphvol", "borg"} {
 		b.report.add(sampled("readback", name+": sequential, cold", "MB/s", samples[name+" cold"]),
 			sampled("readback", name+": sequential, warm", "MB/s", samples[name+" warm"]),
+			sampled("readback", name+": sequential, page cache", "MB/s", samples[name+" cached"]),
 			sampled("readback", name+": random 4 KiB, warm", "reads/s", samples[name+" random"]))
 	}
 	b.report.add(
@@ -48,12 +52,20 @@ func (b *bench) readOne(name, path string, samples map[string][]float64) error {
 	if err := dropCaches(); err != nil {
 		fmt.Println("  ", err)
 	}
-	for _, how := range []string{"cold", "warm"} {
+	for _, how := range []string{"cold", "warm", "cached"} {
+		if how == "warm" {
+			if err := dropPages(path); err != nil {
+				return err
+			}
+		}
 		rate, err := readSequential(path)
 		if err != nil {
 			return err
 		}
 		samples[name+" "+how] = append(samples[name+" "+how], rate)
+	}
+	if err := dropPages(path); err != nil {
+		return err
 	}
 	reads := b.scale.RandomReads
 	if name == "borg" {
@@ -62,6 +74,16 @@ func (b *bench) readOne(name, path string, samples map[string][]float64) error {
 	rate, err := readRandom(path, reads)
 	samples[name+" random"] = append(samples[name+" random"], rate)
 	return err
+}
+
+// dropPages empties the kernel's page cache of one file, and of no other.
+func dropPages(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
 func (b *bench) ownReadback(ctx context.Context) (string, func(), error) {
@@ -80,7 +102,7 @@ func (b *bench) ownReadback(ctx context.Context) (string, func(), error) {
 		if _, err := v.Snapshot(ctx, fmt.Sprintf("s%d", i)); err != nil {
 			return "", done, err
 		}
-		if err := changePages(filepath.Join(v.Mount, pagesName), b.changed(), uint64(i)); err != nil {
+		if err := changePages(filepath.Join(v.Mount, pagesName), b.changed(), b.nextSeed()); err != nil {
 			return "", done, err
 		}
 	}
@@ -110,7 +132,7 @@ func (b *bench) borgReadback(ctx context.Context) (string, func(), error) {
 		if _, _, err := p.backup(ctx, plain, n); err != nil {
 			return "", done, err
 		}
-		if err := changePages(source, b.changed(), uint64(n)); err != nil {
+		if err := changePages(source, b.changed(), b.nextSeed()); err != nil {
 			return "", done, err
 		}
 	}
@@ -149,6 +171,10 @@ func readRandom(path string, reads int) (float64, error) {
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
+		return 0, err
+	}
+	// Without this the kernel reads ahead, and a read at random is a hit by chance.
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_RANDOM); err != nil {
 		return 0, err
 	}
 	rng := rand.New(rand.NewPCG(1, 3))

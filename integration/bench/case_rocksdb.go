@@ -13,12 +13,10 @@ import (
 	"graphvol/integration/volume"
 )
 
-const snapshotEvery = 5 * time.Second
-
 // rates are operations a second by benchmark, one sample a round.
 type rates map[string][]float64
 
-// rocksdb runs db_bench on the plain disk and on a mount, in turn; on the mount, a snapshot is taken every 5 s.
+// rocksdb runs db_bench on the plain disk and on a mount, in turn; on the mount, snapshots are taken meanwhile.
 func (b *bench) rocksdb(ctx context.Context) error {
 	native, mount := rates{}, rates{}
 	snapshots := 0
@@ -67,7 +65,7 @@ func (b *bench) rocksOnMount(ctx context.Context, into rates) (int, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	taken := make(chan result, 1)
-	go func() { taken <- snapshotAgain(ctx, v) }()
+	go func() { taken <- snapshotAgain(ctx, v, time.Duration(b.scale.SnapshotS)*time.Second) }()
 	err = b.dbBench(ctx, v.Mount, into)
 	stop()
 	r := <-taken
@@ -85,9 +83,9 @@ type result struct {
 	err   error
 }
 
-// snapshotAgain takes a snapshot every 5 s until the context ends.
-func snapshotAgain(ctx context.Context, v *volume.Volume) (r result) {
-	tick := time.NewTicker(snapshotEvery)
+// snapshotAgain takes snapshots until the context ends.
+func snapshotAgain(ctx context.Context, v *volume.Volume, every time.Duration) (r result) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {

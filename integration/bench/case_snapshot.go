@@ -31,22 +31,20 @@ func (b *bench) snapshots(ctx context.Context) error {
 	peers := b.peers()
 	defer b.removePeers(peers)
 	all := map[string]*times{"graphvol": {}}
-	runs := []func(round int) error{func(round int) error {
-		return b.ownRound(ctx, "pages", b.scale.FileMiB, round, all["graphvol"])
-	}}
+	runs := []func() error{func() error { return b.ownRound(ctx, "pages", b.scale.FileMiB, all["graphvol"]) }}
 	for _, p := range peers {
 		all[p.name] = &times{}
-		runs = append(runs, func(round int) error { return b.peerRound(ctx, p, plain, round, all[p.name]) })
+		runs = append(runs, func() error { return b.peerRound(ctx, p, plain, all[p.name]) })
 	}
 	for round := range b.scale.Rounds {
 		for i := range runs {
-			if err := runs[(i+round)%len(runs)](round); err != nil {
+			if err := runs[(i+round)%len(runs)](); err != nil {
 				return err
 			}
 		}
 	}
 	large := &times{}
-	if err := b.ownRound(ctx, "large", b.scale.LargeMiB, 0, large); err != nil {
+	if err := b.ownRound(ctx, "large", b.scale.LargeMiB, large); err != nil {
 		return err
 	}
 	b.snapshotRows(all, large)
@@ -64,7 +62,7 @@ func (b *bench) removePeers(peers []*peer) {
 }
 
 // ownRound measures graphvol on a fresh volume whose backing holds the file already.
-func (b *bench) ownRound(ctx context.Context, name string, mib, round int, t *times) error {
+func (b *bench) ownRound(ctx context.Context, name string, mib int, t *times) error {
 	v, err := b.volume(name)
 	if err != nil {
 		return err
@@ -82,7 +80,7 @@ func (b *bench) ownRound(ctx context.Context, name string, mib, round int, t *ti
 	}
 	t.full = append(t.full, seconds)
 	for i := range 3 {
-		if err := changePages(filepath.Join(v.Mount, pagesName), b.changed(), uint64(round*10+i)); err != nil {
+		if err := changePages(filepath.Join(v.Mount, pagesName), b.changed(), b.nextSeed()); err != nil {
 			return err
 		}
 		seconds, s, err := b.timeSnapshot(ctx, v, fmt.Sprintf("inc%d", i))
@@ -102,7 +100,7 @@ func (b *bench) timeSnapshot(ctx context.Context, v *volume.Volume, name string)
 	return time.Since(start).Seconds(), s, err
 }
 
-func (b *bench) peerRound(ctx context.Context, p *peer, source string, round int, t *times) error {
+func (b *bench) peerRound(ctx context.Context, p *peer, source string, t *times) error {
 	if err := p.fresh(ctx); err != nil {
 		return err
 	}
@@ -111,7 +109,7 @@ func (b *bench) peerRound(ctx context.Context, p *peer, source string, round int
 		return err
 	}
 	t.full = append(t.full, seconds)
-	if err := changePages(filepath.Join(source, pagesName), b.changed(), uint64(round*10)); err != nil {
+	if err := changePages(filepath.Join(source, pagesName), b.changed(), b.nextSeed()); err != nil {
 		return err
 	}
 	seconds, stored, err := p.backup(ctx, source, 1)

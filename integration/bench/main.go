@@ -24,7 +24,14 @@ type bench struct {
 	bin, dir string
 	scale    scale
 	report   *report
-	rss      int64 // highest of all servers seen
+	rss      int64  // highest of all servers seen
+	seed     uint64 // of the last change of pages
+}
+
+// nextSeed makes every change another one, so that no program has seen its pages before.
+func (b *bench) nextSeed() uint64 {
+	b.seed++
+	return b.seed
 }
 
 // scale says how large the cases are.
@@ -40,14 +47,16 @@ type scale struct {
 	RocksReads  int    `json:"rocksdb_reads"`
 	RocksSyncs  int    `json:"rocksdb_synced_writes"`
 	RandomReads int    `json:"random_reads"`
+	// SnapshotS is how often, in seconds, snapshots are taken under RocksDB.
+	SnapshotS int `json:"snapshot_every_s"`
 }
 
 func full() scale {
-	return scale{"full", 3, 2048, 8192, 1, 100_000, 20, 2_000_000, 500_000, 20_000, 100_000}
+	return scale{"full", 3, 2048, 8192, 1, 100_000, 20, 2_000_000, 500_000, 20_000, 100_000, 5}
 }
 
 func quick() scale {
-	return scale{"quick", 1, 256, 1024, 1, 10_000, 8, 300_000, 100_000, 4_000, 20_000}
+	return scale{"quick", 1, 256, 1024, 1, 10_000, 8, 300_000, 100_000, 4_000, 20_000, 1}
 }
 
 func main() {
