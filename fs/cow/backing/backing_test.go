@@ -639,6 +639,25 @@ func TestTakeoverKnowsAllNames(t *testing.T) {
 	}
 }
 
+// A name in a directory that was removed behind our back doesn't hide the other names.
+func TestNameInAVanishedDirectory(t *testing.T) {
+	f := open(t, nil)
+	d := f.must(f.Mkdir(me, f.Root(), "d", 0o755))
+	a := f.must(f.Create(me, f.Root(), "b", 0, 0o644))
+	f.must(f.Link(me, a.Ino, d.Ino, "a"))
+	f.Close()
+	if err := os.RemoveAll(f.dir + "/d"); err != nil {
+		t.Fatal(err)
+	}
+	f.reopen(func(c *Config) { c.Takeover = true })
+	if got := f.must(f.Stat(a.Ino)); got.Nlink != 1 {
+		t.Fatal(got)
+	}
+	if p, _ := f.Path(a.Ino); p != "/b" {
+		t.Fatal(p)
+	}
+}
+
 func TestLocate(t *testing.T) {
 	f := open(t, nil)
 	os.MkdirAll(f.dir+"/x/y", 0o755)

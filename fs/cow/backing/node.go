@@ -133,7 +133,7 @@ func (t *Tree) learn(a Attr, dir uint64, name string, refs uint64) *node {
 		if n.isDir() {
 			n.links = nil // a directory has one name
 		}
-		n.links, fresh = append(n.links, l), true
+		n.links, fresh = slices.Insert(n.links, 0, l), true // what was seen last is the surest
 		if n.pin != nil && n != t.root {
 			stale = append(stale, n.pin)
 			n.pin = nil

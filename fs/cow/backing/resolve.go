@@ -42,8 +42,33 @@ func (t *Tree) acquireLocked(ino uint64) (*handle, error) {
 	return t.pathLocked(n)
 }
 
-// pathLocked returns a path descriptor of n, opened from its nearest ancestor that has one. The names lock is held.
+// pathLocked returns a path descriptor of n. Names in directories that are gone, removed behind our back, are
+// forgotten, and the others tried. The names lock is held.
 func (t *Tree) pathLocked(n *node) (*handle, error) {
+	for {
+		h, err := t.firstPathLocked(n)
+		if err != syscall.ESTALE || !t.forgetFirstLink(n) {
+			return h, err
+		}
+	}
+}
+
+// forgetFirstLink forgets the name that n was looked for under, if there is another one.
+func (t *Tree) forgetFirstLink(n *node) bool {
+	n.mu.Lock()
+	if len(n.links) < 2 {
+		n.mu.Unlock()
+		return false
+	}
+	n.links = n.links[1:]
+	mv := t.recordLocked(n)
+	n.mu.Unlock()
+	t.moveKid(mv)
+	return true
+}
+
+// firstPathLocked returns a path descriptor of n, opened by its first name from its nearest ancestor that has one.
+func (t *Tree) firstPathLocked(n *node) (*handle, error) {
 	var chain []*node
 	var base *handle
 	for cur := n; ; {
