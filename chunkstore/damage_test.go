@@ -233,3 +233,44 @@ func (b badObject) ReadAt(p []byte, off int64) (int, error) {
 }
 
 var _ io.ReaderAt = badObject{}
+
+// TestHealing puts a damaged chunk again: all who need it get it from its new place.
+func TestHealing(t *testing.T) {
+	for name, find := range map[string]func(f *fixture, pack PackID, id ID) error{
+		"get":     func(f *fixture, _ PackID, id ID) error { _, err := f.Get(context.Background(), id, nil); return err },
+		"verify":  func(f *fixture, pack PackID, _ ID) error { return f.VerifyPack(context.Background(), pack) },
+		"missing": func(f *fixture, _ PackID, id ID) error { _, err := f.Get(context.Background(), id, nil); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, Options{Workers: 1})
+			p := []byte("to be damaged")
+			pack := f.store(t, p).Packs[0].ID
+			if name == "missing" {
+				if err := os.Remove(f.packPath(pack)); err != nil {
+					t.Fatal(err)
+				}
+				f.packs.drop(pack)
+			} else {
+				f.flip(t, pack, headerLen+recordHeader)
+			}
+			if w := f.store(t, p); len(w.Chunks) != 0 {
+				t.Fatal("stored again before anybody knew of the damage")
+			}
+			if err := find(f, pack, Sum(p)); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("found %v", err)
+			}
+			w := f.NewWriter(t.Context())
+			if ok, err := w.Has(Sum(p)); ok || err != nil {
+				t.Errorf("a damaged chunk counts as stored: %v, %v", ok, err)
+			}
+			w.Close()
+			f.store(t, p)
+			if got, err := f.Get(t.Context(), Sum(p), nil); err != nil || !bytes.Equal(got, p) {
+				t.Errorf("not healed: %v", err)
+			}
+			if w := f.store(t, p); len(w.Chunks) != 0 {
+				t.Error("stored a third time")
+			}
+		})
+	}
+}

@@ -55,6 +55,11 @@
 // can find a stored chunk, so what isn't protected then can't be relied upon later. Packs of running
 // writers are known to Store.InUse, and must not be removed though nothing refers to them yet.
 //
+// # Healing
+//
+// A Store remembers which chunks it found damaged or missing. To a Writer they count as not stored: if the same content is
+// put again, it gets a new place, and the index replaces the old one.
+//
 // # Locks
 //
 //	Store.gc (shared by Put, exclusive in Exclusive)
@@ -62,6 +67,7 @@
 //	  Writer.seen[i]
 //	Writer.mu
 //	packCache.mu
+//	distrust
 //
 // The locator is called with Store.gc held and must not call back.
 package chunkstore

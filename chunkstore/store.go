@@ -64,6 +64,7 @@ type Store struct {
 	dec    *zstd.Decoder
 	bufs   bufferPool
 	nonce  func() [nonceLen]byte
+	bad    distrust
 
 	gc sync.RWMutex // see the package documentation, Collecting garbage
 	mu struct {
@@ -126,10 +127,20 @@ func (s *Store) Get(ctx context.Context, id ID, buf []byte) ([]byte, error) {
 			return nil, lerr
 		}
 		if now == loc {
+			s.bad.add(id)
 			return nil, err
 		}
 		loc = now
 	}
+}
+
+// stored tells whether the chunk is stored, as far as is known undamaged.
+func (s *Store) stored(id ID) (bool, error) {
+	_, ok, err := s.loc.Locate(id)
+	if err != nil {
+		return false, fmt.Errorf("locate chunk %s: %w", id, err)
+	}
+	return ok && !s.bad.has(id), nil
 }
 
 func (s *Store) locate(id ID) (Location, error) {
@@ -145,6 +156,17 @@ func (s *Store) locate(id ID) (Location, error) {
 
 // GetAt is Get for a chunk whose place the caller knows.
 func (s *Store) GetAt(ctx context.Context, l Located, buf []byte) ([]byte, error) {
+	p, err := s.getAt(ctx, l, buf)
+	switch {
+	case err == nil && s.bad.has(l.ID):
+		s.bad.remove(l.ID) // stored anew, or the medium can be read again
+	case errors.Is(err, ErrCorrupt) && !errors.Is(err, fs.ErrNotExist):
+		s.bad.add(l.ID)
+	}
+	return p, err
+}
+
+func (s *Store) getAt(ctx context.Context, l Located, buf []byte) ([]byte, error) {
 	if !l.plausible() {
 		return nil, l.corrupt(fmt.Sprintf("impossible location: %d bytes at %d for a chunk of %d", l.Length, l.Offset, l.RawLen), nil)
 	}

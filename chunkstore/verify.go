@@ -80,7 +80,7 @@ func readTrailer(h *packHandle) ([]Located, int64, error) {
 }
 
 // VerifyPack reads a whole pack and checks every byte of it. All damage found is joined into the error: one
-// *CorruptError for each damaged chunk, or for what surrounds them.
+// *CorruptError for each damaged chunk, or for what surrounds them. A writer that gets a damaged chunk stores it anew.
 func (s *Store) VerifyPack(ctx context.Context, id PackID) error {
 	var damage []error
 	err := s.eachRecord(ctx, id, func(l *Located, rec []byte, err error) error {
@@ -88,6 +88,7 @@ func (s *Store) VerifyPack(ctx context.Context, id PackID) error {
 			err = s.verifyRecord(l, rec)
 		}
 		if errors.Is(err, ErrCorrupt) {
+			s.bad.add(l.ID)
 			damage = append(damage, err)
 			err = nil
 		}

@@ -133,7 +133,7 @@ func (w *Writer) Has(id ID) (bool, error) {
 	if ok {
 		return true, nil
 	}
-	_, ok, err := w.store.loc.Locate(id)
+	ok, err := w.store.stored(id)
 	if err != nil || !ok {
 		return false, err
 	}
@@ -162,9 +162,8 @@ func (w *Writer) claim(id ID) (bool, error) {
 	if w.force {
 		return true, nil
 	}
-	_, ok, err := w.store.loc.Locate(id)
+	ok, err := w.store.stored(id)
 	if err != nil {
-		err = fmt.Errorf("locate chunk %s: %w", id, err)
 		w.cancel(err) // else a second Put of the chunk would take it for stored
 	}
 	return !ok, err
