@@ -5,8 +5,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -68,7 +70,10 @@ func run(ctx context.Context, bin, dir string, nodes int) error {
 // usable says in one line what FUSE lacks here.
 func usable() error {
 	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; run the demo as root, or let everyone use FUSE: chmod 666 /dev/fuse", err)
+	case err != nil:
 		return fmt.Errorf("%w; load the kernel module (modprobe fuse), or give the container the device", err)
 	}
 	return f.Close()
@@ -86,4 +91,9 @@ func round(t time.Duration) string {
 	return t.Round(10 * time.Millisecond).String()
 }
 
-func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+func size(n int64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}

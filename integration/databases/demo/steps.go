@@ -86,7 +86,7 @@ func (d *demo) take(ctx context.Context, name string) (volume.Snapshot, error) {
 		return s, err
 	}
 	d.step(start, "snapshot "+name, "%s: writers paused %.2f ms; %s of %s dirty, %s stored", s.Kind, s.PauseMS,
-		mib(s.DirtyBytes), mib(s.Bytes), mib(s.StoredBytes))
+		size(s.DirtyBytes), size(s.Bytes), size(s.StoredBytes))
 	return s, nil
 }
 
@@ -154,21 +154,21 @@ func waitFor(ctx context.Context, done <-chan error, ok func() bool) error {
 func (d *demo) browse(ctx context.Context) error {
 	for _, name := range []string{"one", "two"} {
 		start := time.Now()
-		files, size := 0, int64(0)
+		files, total := 0, int64(0)
 		err := filepath.WalkDir(d.SnapshotDir(name), func(_ string, e fs.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
 				return err
 			}
 			info, err := e.Info()
 			if err == nil {
-				files, size = files+1, size+info.Size()
+				files, total = files+1, total+info.Size()
 			}
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		d.step(start, "browse .snapshots/"+name, "%d files, %s", files, mib(size))
+		d.step(start, "browse .snapshots/"+name, "%d files, %s", files, size(total))
 	}
 	start := time.Now()
 	out, err := d.Run(ctx, "diff", d.Mount, "one", "two")
@@ -258,5 +258,5 @@ func (d *demo) remount(ctx context.Context) error {
 func (d *demo) summary() {
 	fmt.Fprintf(d.out, "\ndemo passed: full snapshot %s in %.0f ms, after 1%% change %s in %.0f ms, pauses %.2f and %.2f ms; "+
 		"%d kills of the server unnoticed; 3 snapshots restored with cp and equal\n",
-		mib(d.one.StoredBytes), d.one.SealMS, mib(d.two.StoredBytes), d.two.SealMS, d.one.PauseMS, d.two.PauseMS, d.kills)
+		size(d.one.StoredBytes), d.one.SealMS, size(d.two.StoredBytes), d.two.SealMS, d.one.PauseMS, d.two.PauseMS, d.kills)
 }
