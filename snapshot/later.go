@@ -9,29 +9,6 @@ import (
 
 var errLater = errors.New("not in this build")
 
-// RestoreOptions say what to restore and where to.
-type RestoreOptions struct {
-	Dest     string   // an absolute path; made if it doesn't exist
-	Paths    []string // relative to the volume's root; none: all
-	Delete   bool     // remove what the snapshot doesn't have
-	DryRun   bool     // change nothing, only tell
-	Workers  int
-	Protect  []string // directories that must not be written to by any path
-	Progress func(RestoreProgress)
-	Warn     func(error)
-}
-
-// RestoreProgress is what a restore has done so far.
-type RestoreProgress struct{ Bytes, TotalBytes, Files, TotalFiles int64 }
-
-// RestoreResult is what a restore did.
-type RestoreResult struct{ Files, Bytes, Written, Removed int64 }
-
-// Restore writes a snapshot's files to a directory.
-func Restore(ctx context.Context, rd *Reader, opts RestoreOptions) (RestoreResult, error) {
-	return RestoreResult{}, errLater
-}
-
 // PruneOptions say what pruning does.
 type PruneOptions struct {
 	DryRun   bool
