@@ -45,9 +45,15 @@ func readRecord(f *os.File, off int64) uint64 {
 	if _, err := f.ReadAt(p, off); err != nil {
 		return 0
 	}
+	return parseRecord(p)
+}
+
+func parseRecord(p []byte) uint64 {
 	i := binary.LittleEndian.Uint64(p)
-	if !slices.Equal(p, record(i)) {
-		return 0
+	for at := 0; at < recordSize; at += 16 {
+		if binary.LittleEndian.Uint64(p[at:]) != i || binary.LittleEndian.Uint64(p[at+8:]) != ^i {
+			return 0
+		}
 	}
 	return i
 }
@@ -59,7 +65,7 @@ func readLog(path string, acked uint64) (uint64, error) {
 		return 0, err
 	}
 	i := uint64(0)
-	for ; uint64(len(raw)) >= (i+1)*recordSize && slices.Equal(raw[i*recordSize:(i+1)*recordSize], record(i+1)); i++ {
+	for ; uint64(len(raw)) >= (i+1)*recordSize && parseRecord(raw[i*recordSize:][:recordSize]) == i+1; i++ {
 	}
 	if i < acked {
 		return i, fmt.Errorf("record %d is missing, %d were acknowledged", i+1, acked)
@@ -67,13 +73,21 @@ func readLog(path string, acked uint64) (uint64, error) {
 	return i, nil
 }
 
-// pwriteLog writes record i behind record i-1; a returned write is acknowledged.
-func pwriteLog(f *os.File, sync bool) func(uint64) error {
+// syncedLog appends record i, synced.
+func syncedLog(f *os.File) func(uint64) error {
 	return func(i uint64) error {
-		if _, err := f.WriteAt(record(i), int64(i-1)*recordSize); err != nil || !sync {
+		if _, err := f.WriteAt(record(i), int64(i-1)*recordSize); err != nil {
 			return err
 		}
 		return f.Sync()
+	}
+}
+
+// ring writes record i to place i%ringSize; a returned write is acknowledged.
+func ring(f *os.File) func(uint64) error {
+	return func(i uint64) error {
+		_, err := f.WriteAt(record(i), int64(i%ringSize)*recordSize)
+		return err
 	}
 }
 
@@ -101,6 +115,7 @@ func readHot(path string, acked uint64) (uint64, error) {
 const (
 	blockBytes = 4096
 	mapPages   = 256
+	ringSize   = 1 << 15
 )
 
 // mapped stores record i in page i%mapPages of a shared mapping; a returned msync acknowledges.
@@ -113,17 +128,28 @@ func mapped(m []byte) func(uint64) error {
 }
 
 func readMapped(path string, acked uint64) (uint64, error) {
-	f, err := os.Open(path)
+	return readRing(path, acked, mapPages, blockBytes)
+}
+
+func readPwrite(path string, acked uint64) (uint64, error) {
+	return readRing(path, acked, ringSize, recordSize)
+}
+
+// readRing looks at each of the places: its newest acknowledged record, or a newer one, must be there.
+func readRing(path string, acked, places uint64, stride int) (uint64, error) {
+	raw, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
 	last := uint64(0)
-	for page := range uint64(mapPages) {
-		got := readRecord(f, int64(page)*blockBytes)
-		want := acked - (acked+mapPages-page)%mapPages // the newest acknowledged record of this page
-		if acked >= mapPages && got < want {
-			return 0, fmt.Errorf("page %d holds record %d, %d was acknowledged", page, got, want)
+	for place := range places {
+		got := uint64(0)
+		if at := int(place) * stride; at+recordSize <= len(raw) {
+			got = parseRecord(raw[at : at+recordSize])
+		}
+		behind := (acked + places - place) % places
+		if behind < acked && got < acked-behind {
+			return 0, fmt.Errorf("place %d holds record %d, %d was acknowledged", place, got, acked-behind)
 		}
 		last = max(last, got)
 	}
@@ -180,8 +206,8 @@ func ackWriters(t *testing.T, dir string) []*ackWriter {
 	}
 	t.Cleanup(func() { unix.Munmap(m) })
 	return []*ackWriter{
-		{name: "pwrite", do: pwriteLog(file("pwrite", 0), false), read: readLog},
-		{name: "fsync", do: pwriteLog(file("fsync", 0), true), read: readLog},
+		{name: "pwrite", do: ring(file("pwrite", 0)), read: readPwrite},
+		{name: "fsync", do: syncedLog(file("fsync", 0)), read: readLog},
 		{name: "hot", do: hot(file("hot", 8*blockBytes)), read: readHot},
 		{name: "mapped", do: mapped(m), read: readMapped},
 		{name: "replaced", do: replaced(dir), read: readReplaced},
