@@ -9,15 +9,6 @@ import (
 
 var errLater = errors.New("not in this build")
 
-// PruneOptions say what pruning does.
-type PruneOptions struct {
-	DryRun   bool
-	Progress func(PruneProgress)
-}
-
-// PruneProgress is what pruning has done so far.
-type PruneProgress struct{ Bytes, TotalBytes int64 }
-
 // VerifyOptions say what verifying does.
 type VerifyOptions struct {
 	ReadData bool
@@ -40,15 +31,4 @@ type VerifyResult struct{ Snapshots, Chunks, Bytes int64 }
 // Verify checks snapshots.
 func (r *Repo) Verify(ctx context.Context, snaps []index.Snapshot, opts VerifyOptions) (VerifyResult, error) {
 	return VerifyResult{}, errLater
-}
-
-// Delete removes snapshots from the catalogue.
-func (r *Repo) Delete(ctx context.Context, snaps []index.Snapshot) error { return errLater }
-
-// PruneResult is what pruning did.
-type PruneResult struct{ RemovedPacks, RewrittenPacks, FreedBytes int64 }
-
-// Prune removes what no snapshot needs.
-func (r *Repo) Prune(ctx context.Context, opts PruneOptions) (PruneResult, error) {
-	return PruneResult{}, errLater
 }

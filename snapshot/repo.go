@@ -74,6 +74,7 @@ type Repo struct {
 	ahead  *readAhead
 	volume string
 	seals  sealQueue
+	upkeep upkeep
 
 	mu struct {
 		sync.Mutex
@@ -128,7 +129,9 @@ func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
 	r.proven = newVerifiedSet(verifiedLimit)
 	r.ahead = newReadAhead()
 	r.mu.pins = make(map[string]pin)
-	if err := r.loadBase(ctx); err != nil {
+	gone, err := r.deleted()
+	r.sealedEpoch(gone.LastEpoch)
+	if err := errors.Join(err, r.loadBase(ctx)); err != nil {
 		// Reading what is intact must stay possible; the error comes back where it matters.
 		r.log.Error("the newest snapshot can't be opened; run verify", "error", err)
 	}
