@@ -45,7 +45,8 @@ type DiffOptions struct {
 	Ranges bool // fill in Change.Ranges
 }
 
-// Diff calls yield for every path that differs between a and b, sorted by path. It reads directories and block pointers, skips
+// Diff calls yield for every path that differs between a and b, sorted by path; a file with several names whose content or attributes
+// differ under one of them, the first that it has in both. It reads directories and block pointers, skips
 // what the snapshots share, and never reads data. So it may say too much, never too little: blocks are told apart by
 // where they are stored, and a segment that was stored whole again (one in many incremental snapshots) counts as changed
 // wherever it moved. Below a renamed directory only what changed itself is reported. What has no name in either snapshot isn't
@@ -76,6 +77,7 @@ type differ struct {
 type inodeDiff struct {
 	recA, recB *tree.Record // nil: not in that snapshot, or equal in both
 	gone, come []place      // names in a only, names in b only
+	typ        uint8        // as its names say
 	content    bool
 	attr       bool
 	bytes      int64
@@ -192,7 +194,9 @@ func (d *differ) directory(ctx context.Context, a, b tree.Ref, dir uint64) error
 			if err != nil {
 				return err
 			}
-			list := side.list(d.at(e.Ino))
+			id := d.at(e.Ino)
+			id.typ = e.Type
+			list := side.list(id)
 			*list = append(*list, place{dir, e.Name})
 		}
 		return nil
@@ -289,7 +293,7 @@ func (d *differ) changes(ino uint64, id *inodeDiff) []Change {
 		return d.replaced(ino, id)
 	}
 	moved := min(len(id.gone), len(id.come))
-	base := Change{Ino: ino, Content: id.content, Attr: id.attr, Bytes: id.bytes, Ranges: id.ranges}
+	base := Change{Ino: ino, Type: id.typ, Content: id.content, Attr: id.attr, Bytes: id.bytes, Ranges: id.ranges}
 	if id.recB != nil {
 		base.Type = tree.TypeOf(id.recB.Mode)
 	}
@@ -300,9 +304,9 @@ func (d *differ) changes(ino uint64, id *inodeDiff) []Change {
 		out = append(out, c)
 	}
 	if moved == 0 && (id.content || id.attr) {
-		if paths := d.bNames.of(ino); len(paths) > 0 {
+		if path, ok := d.keptName(ino, id); ok {
 			c := base
-			c.Kind, c.Path = Modified, paths[0]
+			c.Kind, c.Path = Modified, path
 			out = append(out, c)
 		}
 	}
@@ -313,6 +317,20 @@ func (d *differ) changes(ino uint64, id *inodeDiff) []Change {
 		out = append(out, Change{Kind: Added, Path: d.bNames.path(p), Ino: ino, Type: base.Type, Link: true})
 	}
 	return out
+}
+
+// keptName gives the first name that an inode has in b and didn't get since a.
+func (d *differ) keptName(ino uint64, id *inodeDiff) (string, bool) {
+	paths := d.bNames.of(ino)
+	for _, p := range id.come {
+		if i := slices.Index(paths, d.bNames.path(p)); i >= 0 && len(paths) > 1 {
+			paths = slices.Delete(paths, i, i+1)
+		}
+	}
+	if len(paths) == 0 {
+		return "", false
+	}
+	return paths[0], true
 }
 
 // replaced reports an inode that is in one snapshot only, or a number that stands for two different ones.
@@ -337,4 +355,3 @@ func (d *differ) replaced(ino uint64, id *inodeDiff) []Change {
 	report(Added, id.recB, d.bNames)
 	return out
 }
-
