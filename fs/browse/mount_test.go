@@ -290,3 +290,10 @@ func BenchmarkSequentialRead(b *testing.B) {
 		}
 	}
 }
+
+func (f front) GetXAttr(cancel <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (uint32, fuse.Status) {
+	if IsNode(h.NodeId) {
+		return f.FS.GetXAttr(cancel, h, name, dest)
+	}
+	return 0, fuse.ENODATA
+}
