@@ -363,4 +363,3 @@ func (p *pruner) copyPack(ctx context.Context, pack chunkstore.PackID, w *chunks
 	}, w)
 	return errors.Join(err, locateErr)
 }
-

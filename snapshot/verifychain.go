@@ -1,0 +1,97 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"graphvol/index"
+)
+
+var (
+	// errVanished says that a snapshot is missing though nobody deleted it.
+	errVanished = errors.New("it has vanished from the catalogue without having been deleted: perhaps the index is an older copy")
+	// errManifestDiffers says that manifest and catalogue contradict each other.
+	errManifestDiffers = errors.New("the manifest isn't the one that was written for this snapshot; it was changed, or the index was")
+)
+
+// chain checks the manifests of snaps, and that each one's parent is in the catalogue, or was deleted.
+func (v *verifier) chain(ctx context.Context, snaps []index.Snapshot) error {
+	strays, err := v.repo.strayManifests(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range strays {
+		if !s.expected {
+			v.report(Problem{Err: fmt.Errorf("snapshot of %s: %w", manifestName(s.id), errVanished)})
+		}
+	}
+	all, err := v.repo.Snapshots()
+	if err != nil {
+		return err
+	}
+	// After the catalogue: who is deleted in between is on the list.
+	list, err := v.repo.deleted()
+	if err != nil {
+		return err
+	}
+	hashes := list.Manifests
+	for _, s := range all {
+		if s.State == index.StateComplete {
+			hashes[s.ID] = s.ManifestSHA256
+		}
+	}
+	for _, s := range snaps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		m, sum, err := v.repo.Manifest(ctx, s.ID)
+		if err == nil && sum != s.ManifestSHA256 {
+			err = fmt.Errorf("its SHA-256 is %s, the catalogue has %s: %w", sum, s.ManifestSHA256, errManifestDiffers)
+		}
+		if err == nil {
+			err = v.compareManifest(&m, &s)
+		}
+		if err == nil && m.Parent != "" {
+			err = checkParent(&m, hashes)
+		}
+		if err != nil {
+			v.report(Problem{Snapshot: s.Name, Err: fmt.Errorf("%w; the data isn't affected", err)})
+		}
+	}
+	return nil
+}
+
+func (v *verifier) compareManifest(m *Manifest, s *index.Snapshot) error {
+	for _, f := range []struct {
+		what      string
+		got, want any
+	}{
+		{"volume", m.Volume, v.repo.volume},
+		{"name", m.Name, s.Name},
+		{"parent", m.Parent, s.Parent},
+		{"created", m.Created.UTC(), s.Created.UTC()},
+		{"checksum_sha256", m.ChecksumSHA256, s.Root.String()},
+		{"kind", m.Kind, s.Kind},
+		{"files", m.Files, s.Files},
+		{"bytes", m.Bytes, s.Bytes},
+		{"dirty_bytes", m.DirtyBytes, s.DirtyBytes},
+		{"stored_bytes", m.StoredBytes, s.StoredBytes},
+	} {
+		if f.got != f.want {
+			return fmt.Errorf("%s is %v, the catalogue has %v: %w", f.what, f.got, f.want, errManifestDiffers)
+		}
+	}
+	return nil
+}
+
+func checkParent(m *Manifest, hashes map[string]string) error {
+	want, ok := hashes[m.Parent]
+	switch {
+	case !ok:
+		return fmt.Errorf("the snapshot before, %s: %w", m.Parent, errVanished)
+	case want != m.ParentManifestSHA256:
+		return fmt.Errorf("the manifest before, of snapshot %s, has the SHA-256 %s, not %s: %w", m.Parent, want, m.ParentManifestSHA256, errManifestDiffers)
+	}
+	return nil
+}
