@@ -85,7 +85,7 @@ func (d *demo) take(ctx context.Context, name string) (volume.Snapshot, error) {
 	if err != nil {
 		return s, err
 	}
-	d.step(start, "snapshot "+name, "%s: writers paused %.2f ms; %s of %s dirty, %s stored", s.Kind, s.PauseMS,
+	d.step(start, "snapshot "+name, "%s: writers paused %.3f ms; %s of %s dirty, %s stored", s.Kind, s.PauseMS,
 		size(s.DirtyBytes), size(s.Bytes), size(s.StoredBytes))
 	return s, nil
 }
@@ -256,7 +256,7 @@ func (d *demo) remount(ctx context.Context) error {
 }
 
 func (d *demo) summary() {
-	fmt.Fprintf(d.out, "\ndemo passed: full snapshot %s in %.0f ms, after 1%% change %s in %.0f ms, pauses %.2f and %.2f ms; "+
+	fmt.Fprintf(d.out, "\ndemo passed: full snapshot %s in %.0f ms, after 1%% change %s in %.0f ms, pauses %.3f and %.3f ms; "+
 		"%d kills of the server unnoticed; 3 snapshots restored with cp and equal\n",
 		size(d.one.StoredBytes), d.one.SealMS, size(d.two.StoredBytes), d.two.SealMS, d.one.PauseMS, d.two.PauseMS, d.kills)
 }
