@@ -68,7 +68,7 @@ func (r *Repo) Prune(ctx context.Context, opts PruneOptions) (PruneResult, error
 		return PruneResult{}, ErrPruning
 	}
 	defer r.upkeep.pruning.Unlock()
-	p := &pruner{repo: r, opts: opts, marker: r.newMarker()}
+	p := &pruner{repo: r, opts: opts, marker: r.newMarker(), batch: dropBatch}
 	err := p.run(ctx)
 	if err != nil {
 		err = fmt.Errorf("prune: %w", err)
@@ -80,6 +80,7 @@ type pruner struct {
 	repo     *Repo
 	opts     PruneOptions
 	marker   *marker
+	batch    int                        // see dropBatch
 	touched  map[chunkstore.PackID]bool // had chunks that were dropped
 	progress PruneProgress
 	res      PruneResult
@@ -178,12 +179,12 @@ func (p *pruner) removeManifests(ctx context.Context, strays []strayManifest) er
 // sweep makes the index forget the chunks that nothing needs.
 func (p *pruner) sweep(ctx context.Context) error {
 	p.touched = make(map[chunkstore.PackID]bool)
-	batch := make([]chunkstore.Located, 0, dropBatch)
+	batch := make([]chunkstore.Located, 0, p.batch)
 	err := p.repo.db.ForEachChunk(func(id chunkstore.ID, l chunkstore.Location) error {
 		if p.marker.has(id) {
 			return nil
 		}
-		if batch = append(batch, chunkstore.Located{ID: id, Location: l}); len(batch) < dropBatch {
+		if batch = append(batch, chunkstore.Located{ID: id, Location: l}); len(batch) < p.batch {
 			return nil
 		}
 		err := p.drop(ctx, batch)
