@@ -26,7 +26,7 @@ type RestoreOptions struct {
 	Dest     string                // an absolute path; made if it doesn't exist
 	Paths    []string              // relative to the root, a directory with all below it; none: all
 	Delete   bool                  // remove entries of restored directories that the snapshot doesn't have
-	DryRun   bool                  // change nothing, only count
+	DryRun   bool                  // change nothing, only count; Written is an estimate where files with several names are involved
 	Workers  int                   // files worked on at once; 0: twice the number of cores
 	Protect  []string              // directories that are neither entered nor removed, by whatever path they are reached
 	Progress func(RestoreProgress) // may be nil; called from several goroutines
@@ -130,6 +130,7 @@ func (r *restorer) run() error {
 		return err
 	}
 	defer r.closeDest()
+	r.met[r.from.Root()] = true
 	r.parallel(func() { r.walk(r.root, r.from.Root(), sel) })
 	r.parallel(r.restoreLinks)
 	r.finishDirs()

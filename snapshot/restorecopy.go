@@ -142,7 +142,7 @@ func (c *copier) salvage(off, n int64) error {
 	return nil
 }
 
-// put writes the blocks that differ.
+// put writes the blocks that differ. Zeros that are a hole in the destination stay one.
 func (c *copier) put(want []byte, off int64) error {
 	if !c.old || off >= c.was {
 		return c.write(want, off)
@@ -153,16 +153,6 @@ func (c *copier) put(want []byte, off int64) error {
 		return fmt.Errorf("read what is there: %w", err)
 	}
 	clear(have[n:])
-	if short := c.was - off; short < int64(len(want)) {
-		// Blocks behind the old end are holes now, though the snapshot has data: written even if they are zero.
-		cut := int((short + BlockSize - 1) / BlockSize * BlockSize)
-		if cut < len(want) {
-			if err := c.write(want[cut:], off+int64(cut)); err != nil {
-				return err
-			}
-			want, have = want[:cut], have[:cut]
-		}
-	}
 	return eachDiffering(want, have, func(from, to int) error { return c.write(want[from:to], off+int64(from)) })
 }
 
@@ -234,8 +224,8 @@ func (c *copier) punch(off, end int64) error {
 	zeros, have := c.bufs.want[:], c.bufs.have[:]
 	clear(zeros)
 	var filled []Range
-	for at := off; at < end; at += copyUnit {
-		n, err := preadFull(c.fd, have[:min(copyUnit, end-at)], at)
+	for at := off; at < min(end, c.was); at += copyUnit {
+		n, err := preadFull(c.fd, have[:min(copyUnit, end-at, c.was-at)], at)
 		if err != nil {
 			return fmt.Errorf("read what is there: %w", err)
 		}
@@ -248,8 +238,9 @@ func (c *copier) punch(off, end int64) error {
 	if c.r.opts.DryRun {
 		return nil
 	}
+	whole := (end + BlockSize - 1) / BlockSize * BlockSize // at the end of the file
 	err := retry(func() error {
-		return unix.Fallocate(c.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, end-off)
+		return unix.Fallocate(c.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, whole-off)
 	})
 	if !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
 		if err != nil {

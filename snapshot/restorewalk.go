@@ -30,15 +30,16 @@ func (r *restorer) walk(d *destDir, ino uint64, sel selection) {
 		if r.stopped() {
 			return
 		}
+		if err := checkName(e.Name); err != nil {
+			r.problem(RestoreProblem{Path: d.path("."), Err: unreadable(err)})
+			continue
+		}
 		r.problem(RestoreProblem{Path: d.path(e.Name), Err: r.entry(d, e, below)})
 	}
 }
 
 // entry restores a directory, or gives the job of restoring anything else to a worker.
 func (r *restorer) entry(d *destDir, e tree.Dirent, sel selection) error {
-	if err := checkName(e.Name); err != nil {
-		return unreadable(err)
-	}
 	in, err := r.from.Inode(r.ctx, e.Ino)
 	if err != nil {
 		return unreadable(err)
