@@ -229,7 +229,7 @@ func TestPruneBesideSeals(t *testing.T) {
 	g, ctx := errgroup.WithContext(t.Context())
 	g.Go(func() error {
 		defer stop()
-		return sealMany(ctx, r, h, &mu, 25)
+		return sealMany(ctx, r, h, &mu, 15)
 	})
 	g.Go(func() error {
 		rnd := rand.New(rand.NewPCG(seed, 32))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"graphvol/index"
 )
@@ -45,21 +46,41 @@ func (v *verifier) chain(ctx context.Context, snaps []index.Snapshot) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		m, sum, err := v.repo.Manifest(ctx, s.ID)
-		if err == nil && sum != s.ManifestSHA256 {
-			err = fmt.Errorf("its SHA-256 is %s, the catalogue has %s: %w", sum, s.ManifestSHA256, errManifestDiffers)
+		problem := v.manifest(ctx, &s, hashes)
+		if problem == nil {
+			continue
 		}
-		if err == nil {
-			err = v.compareManifest(&m, &s)
-		}
-		if err == nil && m.Parent != "" {
-			err = checkParent(&m, hashes)
-		}
+		gone, err := v.deletedMeanwhile(s.ID)
 		if err != nil {
-			v.report(Problem{Snapshot: s.Name, Err: fmt.Errorf("%w; the data isn't affected", err)})
+			return err
 		}
+		if gone {
+			continue
+		}
+		v.report(Problem{Snapshot: s.Name, Err: fmt.Errorf("%w; the data isn't affected", problem)})
 	}
 	return nil
+}
+
+// deletedMeanwhile tells whether a snapshot isn't in the catalogue any more: its data is pinned, its manifest isn't.
+func (v *verifier) deletedMeanwhile(id string) (bool, error) {
+	all, err := v.repo.Snapshots()
+	return !slices.ContainsFunc(all, func(s index.Snapshot) bool { return s.ID == id }), err
+}
+
+// manifest checks the manifest of one snapshot. hashes has those of all that may be a parent.
+func (v *verifier) manifest(ctx context.Context, s *index.Snapshot, hashes map[string]string) error {
+	m, sum, err := v.repo.Manifest(ctx, s.ID)
+	if err != nil {
+		return err
+	}
+	if sum != s.ManifestSHA256 {
+		return fmt.Errorf("its SHA-256 is %s, the catalogue has %s: %w", sum, s.ManifestSHA256, errManifestDiffers)
+	}
+	if err := v.compareManifest(&m, s); err != nil || m.Parent == "" {
+		return err
+	}
+	return checkParent(&m, hashes)
 }
 
 func (v *verifier) compareManifest(m *Manifest, s *index.Snapshot) error {
