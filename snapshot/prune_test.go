@@ -522,3 +522,36 @@ func TestPruneThatIsCancelled(t *testing.T) {
 	h.check(t, r)
 	checkNoStrayPacks(t, r)
 }
+
+// TestPruneKeepsWhatARunningSealFound prunes after a seal has found a chunk stored that no snapshot needs any more.
+func TestPruneKeepsWhatARunningSealFound(t *testing.T) {
+	r := newRepo(t)
+	h := sparseHistory(t, r)
+	if err := r.Delete(t.Context(), h.snaps[:1]); err != nil {
+		t.Fatal(err)
+	}
+	var old []byte
+	for b := range uint64(SegmentBlocks) {
+		old = append(old, h.models[h.snaps[0].ID].inos[h.vol.regular().Ino].blocks[b]...)
+	}
+	w := r.store.NewWriter(t.Context())
+	defer w.Close()
+	id, err := w.Put(old)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := prune(t, r)
+	if p, err := r.store.Get(t.Context(), id, nil); err != nil || chunkstore.Sum(p) != id {
+		t.Fatalf("the chunk is gone: %v", err)
+	}
+	written, err := w.Finish()
+	if err != nil || len(written.Chunks) != 0 || before.RemovedChunks == 0 {
+		t.Fatalf("stored %d chunks, %+v, %v", len(written.Chunks), before, err)
+	}
+	w.Close()
+	prune(t, r)
+	if _, err := r.store.Get(t.Context(), id, nil); !errors.Is(err, chunkstore.ErrNotFound) {
+		t.Errorf("the chunk is still there: %v", err)
+	}
+	h.check(t, r)
+}
