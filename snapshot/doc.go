@@ -33,9 +33,16 @@
 // checked before its bytes are served, and of live bytes when the segment is first read. Files that are read in order are
 // fetched and verified a little ahead.
 //
+// # Deleting, pruning, verifying
+//
+// Delete takes snapshots out of the catalogue, Prune removes what nothing needs any more, Verify says beforehand whether a
+// snapshot can be read; the order of their steps is at the functions. What a snapshot refers to stays while it is in the
+// catalogue, or pinned: by an open Reader, a Verify, or a seal that builds on it. So all of these may run at the same time.
+//
 // # Locks
 //
-// All are leaves, taken one at a time and held for memory operations only:
+// upkeep.pruning, which is held while Prune runs, comes first, then upkeep.deleting. Within the latter the index, the target and
+// the leaves are used. All others are leaves, taken one at a time and held for memory operations only:
 //
 //	sealQueue.mu, Repo.mu, sealer.mu, chunkCache.mu, verifiedSet.mu, fileCache.mu, readAhead.mu, tree.Nodes.mu
 package snapshot
