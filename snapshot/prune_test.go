@@ -9,13 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
 
 	"graphvol/chunkstore"
-	"graphvol/chunkstore/target"
 	"graphvol/index"
 	"graphvol/snapshot/tree"
 )
@@ -362,165 +360,6 @@ func TestPruneOfADamagedSnapshotRemovesNothing(t *testing.T) {
 	if p, m := storeBytes(t, r); p != 0 || m != 0 {
 		t.Errorf("%d bytes of packs and %d of manifests of no snapshot", p, m)
 	}
-}
-
-// cutTarget fails every operation from the n-th on, as if the process had died.
-type cutTarget struct {
-	target.Target
-	mu   sync.Mutex
-	left int
-}
-
-func (c *cutTarget) spend() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.left--; c.left < 0 {
-		return errPower
-	}
-	return nil
-}
-
-func (c *cutTarget) set(left int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.left = left
-}
-
-func (c *cutTarget) ended() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.left < 0
-}
-
-func (c *cutTarget) Create(ctx context.Context) (target.Upload, error) {
-	if err := c.spend(); err != nil {
-		return nil, err
-	}
-	u, err := c.Target.Create(ctx)
-	return &cutUpload{u, c}, err
-}
-
-func (c *cutTarget) Open(ctx context.Context, name string) (target.Object, error) {
-	if err := c.spend(); err != nil {
-		return nil, err
-	}
-	return c.Target.Open(ctx, name)
-}
-
-func (c *cutTarget) List(ctx context.Context, prefix string) ([]target.Info, error) {
-	if err := c.spend(); err != nil {
-		return nil, err
-	}
-	return c.Target.List(ctx, prefix)
-}
-
-func (c *cutTarget) Remove(ctx context.Context, name string) error {
-	if err := c.spend(); err != nil {
-		return err
-	}
-	return c.Target.Remove(ctx, name)
-}
-
-type cutUpload struct {
-	target.Upload
-	c *cutTarget
-}
-
-func (u *cutUpload) Write(p []byte) (int, error) {
-	if err := u.c.spend(); err != nil {
-		return 0, err
-	}
-	return u.Upload.Write(p)
-}
-
-func (u *cutUpload) Commit(ctx context.Context, name string) error {
-	if err := u.c.spend(); err != nil {
-		return errors.Join(err, u.Upload.Abort())
-	}
-	return u.Upload.Commit(ctx, name)
-}
-
-// TestCrashWhilePruningOrDeleting ends the target's work at each of its operations in turn.
-func TestCrashWhilePruningOrDeleting(t *testing.T) {
-	for n, ended := 0, true; ended; n++ {
-		state := t.TempDir()
-		r := openRepo(t, state)
-		h := sparseHistory(t, r)
-		h.vol.noise(h.vol.add(tree.ModeRegular|0o600), 0, 40)
-		h.seal(t, r, false)
-		closeRepo(t, r)
-
-		dir, err := target.OpenDir(filepath.Join(state, "store"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		cut := &cutTarget{Target: dir, left: 1000}
-		if r, err = Open(t.Context(), Config{State: state, Target: cut}); err != nil {
-			t.Fatal(err)
-		}
-		cut.set(n)
-		err = r.Delete(t.Context(), h.snaps[:1])
-		if err == nil {
-			_, err = r.Prune(t.Context(), PruneOptions{})
-		}
-		if ended = cut.ended(); !ended && err != nil {
-			t.Fatal(err)
-		}
-		closeRepo(t, r)
-
-		r = openRepo(t, state)
-		h.check(t, r)
-		if err := r.Delete(t.Context(), h.snaps[:1]); err != nil && !errors.Is(err, ErrNoSnapshot) {
-			t.Fatal(err)
-		}
-		prune(t, r)
-		h.check(t, r)
-		checkNoStrayPacks(t, r)
-		if packs, _ := storeBytes(t, r); packs > 1_600_000 {
-			t.Errorf("after %d operations: %d bytes are left", n, packs)
-		}
-		closeRepo(t, r)
-	}
-}
-
-// countdown is a context that ends at the n-th look at it.
-type countdown struct {
-	context.Context
-	left atomic.Int64
-}
-
-func (c *countdown) Err() error {
-	if c.left.Add(-1) < 0 {
-		return context.Canceled
-	}
-	return nil
-}
-
-// TestPruneThatIsCancelled stops it at many places, also between the chunks that the index forgets.
-func TestPruneThatIsCancelled(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	r := newRepo(t)
-	h := newHistory(t, r, seed, 1)
-	for n, stopped := int64(0), true; stopped; n += 1 + n/3 {
-		h.vol.noise(h.vol.add(tree.ModeRegular|0o600), 0, 40)
-		h.vol.step()
-		h.seal(t, r, false)
-		if err := r.Delete(t.Context(), h.snaps[len(h.snaps)-2:len(h.snaps)-1]); err != nil {
-			t.Fatal(err)
-		}
-		ctx := &countdown{Context: t.Context()}
-		ctx.left.Store(n)
-		p := &pruner{repo: r, marker: r.newMarker(), batch: 1 + int(n%3)}
-		err := p.run(ctx)
-		if stopped = err != nil; stopped && !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
-		h.check(t, r)
-	}
-	prune(t, r)
-	h.check(t, r)
-	checkNoStrayPacks(t, r)
 }
 
 // TestPruneKeepsWhatARunningSealFound prunes after a seal has found a chunk stored that no snapshot needs any more.
