@@ -12,8 +12,11 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	"graphvol/agent/api"
@@ -24,6 +27,8 @@ const (
 	// restartWait bounds how long a command waits for a mounted volume's server, which its holder may just be starting again.
 	restartWait = 15 * time.Second
 	dialPause   = 50 * time.Millisecond
+	// answerWait bounds one attempt: a server that lives answers at once, however busy it is.
+	answerWait = 5 * time.Second
 	// maxMessage bounds one message. Lists are streams; only the catalogue is one message.
 	maxMessage = 64 << 20
 )
@@ -35,6 +40,7 @@ type Client struct {
 	Place   Place
 	Offline bool // served in this process
 
+	conn    *grpc.ClientConn
 	closers []func() error // last first
 }
 
@@ -49,70 +55,114 @@ func (c *Client) Close() error {
 }
 
 // Connect connects to a volume's service. stderr gets the log of an offline service if its file can't be written.
+//
+// While a mount exists and is not stale its server is there, or about to be started again by its holder: Connect waits for it, for
+// some seconds. A request whose connection is lost later fails with Unavailable, and words for it; those that only ask are repeated.
 func Connect(ctx context.Context, p Place, stderr io.Writer) (*Client, error) {
-	conn, err := dialLive(ctx, p)
-	if err != nil {
+	wait, cancel := context.WithTimeout(ctx, restartWait)
+	defer cancel()
+	for {
+		c, err := connectLive(wait, p)
+		if c != nil || err != nil && ctx.Err() == nil && wait.Err() == nil {
+			return c, err
+		}
+		if err == nil && (!p.Mounted() || hold.Dead(wait, p.Mount.Point)) {
+			return connectOffline(ctx, p, stderr)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-wait.Done():
+			return nil, &Error{codes.Unavailable, fmt.Sprintf("the server of %s doesn't answer; see %s/log/agent.log, or unmount it (graphvol umount %s)", p.Mount.Point, p.State, p.Mount.Point), err}
+		case <-time.After(dialPause):
+		}
+	}
+}
+
+// connectLive connects to the agent's socket; nil, nil if nobody answers there at the moment.
+func connectLive(ctx context.Context, p Place) (*Client, error) {
+	conn, err := dial(ctx, p.State)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return nil, &Error{codes.PermissionDenied, fmt.Sprintf("%s may not be used by this user; run graphvol as the user who mounted the volume, or as root", SocketPath(p.State)), err}
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EAGAIN):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("connect to the volume's agent: %w", err)
+	}
+	conn.Close()
+	c := &Client{Place: p}
+	if err := c.attach(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, p.State) }); err != nil {
 		return nil, err
 	}
-	if conn == nil {
-		return connectOffline(ctx, p, stderr)
-	}
-	c := &Client{Place: p}
-	if err := c.attach(func(context.Context, string) (net.Conn, error) { return conn, nil }, func(ctx context.Context) (net.Conn, error) {
-		return dial(ctx, p.State)
-	}); err != nil {
-		return nil, errors.Join(err, conn.Close())
+	// A server that has just died accepts connections that nobody will ever answer.
+	if !c.ready(ctx) {
+		return nil, c.Close()
 	}
 	return c, nil
 }
 
-// attach makes the gRPC client: the connection that was tried already is used first, later ones are dialled anew.
-func (c *Client) attach(first func(context.Context, string) (net.Conn, error), again func(context.Context) (net.Conn, error)) error {
-	used := make(chan struct{}, 1)
+// ready waits until the other side has answered; false if this attempt to connect has failed.
+func (c *Client) ready(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	c.conn.Connect()
+	for state := c.conn.GetState(); state != connectivity.Ready; state = c.conn.GetState() {
+		if state == connectivity.TransientFailure || state == connectivity.Shutdown || !c.conn.WaitForStateChange(ctx, state) {
+			return false
+		}
+	}
+	return true
+}
+
+// retries repeats requests that change nothing if the connection is lost before the answer has begun.
+const retries = `{"methodConfig": [{
+	"name": [
+		{"service": "graphvol.v1.Volume", "method": "ListSnapshots"}, {"service": "graphvol.v1.Volume", "method": "GetSnapshot"},
+		{"service": "graphvol.v1.Volume", "method": "Dirty"}, {"service": "graphvol.v1.Volume", "method": "Diff"},
+		{"service": "graphvol.v1.Volume", "method": "Status"}
+	],
+	"retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.05s", "maxBackoff": "1s", "backoffMultiplier": 3, "retryableStatusCodes": ["UNAVAILABLE"]}
+}]}`
+
+// attach makes the gRPC client. Nothing is connected yet.
+func (c *Client) attach(dial func(ctx context.Context, addr string) (net.Conn, error)) error {
 	cc, err := grpc.NewClient("passthrough:///volume",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			select {
-			case used <- struct{}{}:
-				return first(ctx, addr)
-			default:
-				return again(ctx)
-			}
-		}),
+		grpc.WithContextDialer(dial),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: dialPause, Multiplier: 1.5, MaxDelay: time.Second}, MinConnectTimeout: answerWait}),
+		grpc.WithDefaultServiceConfig(retries),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return lost(invoke(ctx, method, req, reply, cc, opts...))
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			s, err := open(ctx, desc, cc, method, opts...)
+			return lostStream{s}, lost(err)
+		}),
 	)
 	if err != nil {
 		return fmt.Errorf("connect to the agent: %w", err)
 	}
+	c.conn = cc
 	c.VolumeClient = api.NewVolumeClient(cc)
 	c.closers = append(c.closers, cc.Close)
 	return nil
 }
 
-// dialLive connects to the agent's socket; nil, nil if the volume isn't mounted. While a mount exists and is not stale
-// its server is there or about to come back.
-func dialLive(ctx context.Context, p Place) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, restartWait)
-	defer cancel()
-	for {
-		conn, err := dial(ctx, p.State)
-		switch {
-		case err == nil:
-			return conn, nil
-		case errors.Is(err, os.ErrPermission):
-			return nil, &Error{codes.PermissionDenied, fmt.Sprintf("%s may not be used by this user; run graphvol as the user who mounted the volume, or as root", SocketPath(p.State)), err}
-		case !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ECONNREFUSED) && ctx.Err() == nil:
-			return nil, fmt.Errorf("connect to the volume's agent: %w", err)
-		case !p.Mounted() || hold.Dead(ctx, p.Mount.Point):
-			return nil, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, &Error{codes.Unavailable, fmt.Sprintf("the server of %s doesn't answer; see %s/log/agent.log, or unmount it (graphvol umount %s)", p.Mount.Point, p.State, p.Mount.Point), ctx.Err()}
-		case <-time.After(dialPause):
-		}
+// lost puts the loss of a connection into words. The service itself never answers Unavailable.
+func lost(err error) error {
+	if status.Code(err) != codes.Unavailable {
+		return err
 	}
+	return &Error{codes.Unavailable, "the volume's server ended while it worked on this, and is started again by itself: graphvol snapshots tells what is done; then try again", err}
 }
+
+// lostStream is a stream with such words.
+type lostStream struct{ grpc.ClientStream }
+
+func (s lostStream) SendMsg(m any) error { return lost(s.ClientStream.SendMsg(m)) }
+func (s lostStream) RecvMsg(m any) error { return lost(s.ClientStream.RecvMsg(m)) }
 
 // connectOffline opens the volume's repository in this process and serves it over a connection in memory.
 func connectOffline(ctx context.Context, p Place, stderr io.Writer) (*Client, error) {
@@ -143,8 +193,7 @@ func (c *Client) serveHere(svc api.VolumeServer) error {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	c.closers = append(c.closers, func() error { srv.Stop(); return <-done })
-	dialMem := func(ctx context.Context) (net.Conn, error) { return ln.DialContext(ctx) }
-	return c.attach(func(ctx context.Context, _ string) (net.Conn, error) { return dialMem(ctx) }, dialMem)
+	return c.attach(func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) })
 }
 
 func newServer(svc api.VolumeServer) *grpc.Server {

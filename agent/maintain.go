@@ -56,15 +56,9 @@ func (s *service) Prune(req *api.PruneRequest, stream api.Volume_PruneServer) er
 	if err != nil {
 		return statusOf(s.log, "pruning", err)
 	}
-	list, err := s.repo.Store().Packs(stream.Context())
-	if err != nil {
-		return statusOf(s.log, "listing the store", err)
-	}
-	res := &api.PruneResult{PacksRemoved: r.RemovedPacks, PacksRewritten: r.RewrittenPacks, FreedBytes: r.FreedBytes}
-	for _, p := range list {
-		res.StoreBytes += p.Size
-	}
-	return stream.Send(&api.PruneEvent{Result: res})
+	return stream.Send(&api.PruneEvent{Result: &api.PruneResult{
+		ChunksRemoved: r.RemovedChunks, PacksRemoved: r.RemovedPacks, PacksRewritten: r.RewrittenPacks, FreedBytes: r.FreedBytes, StoreBytes: r.StoreBytes,
+	}})
 }
 
 // Verify implements the API.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"graphvol/fs/hold"
 )
@@ -25,6 +26,9 @@ func Volumes() ([]Place, error) {
 	}
 	var out []Place
 	for _, m := range mounts {
+		if !filepath.IsAbs(m.Source) {
+			continue // not made by graphvol mount
+		}
 		out = append(out, Place{State: m.Source, Mount: m})
 	}
 	return out, nil

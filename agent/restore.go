@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 func (s *service) Restore(req *api.RestoreRequest, stream api.Volume_RestoreServer) error {
 	res, err := s.restore(req, stream)
 	if err != nil {
-		return statusOf(s.log, "the restore", err)
+		return statusOf(s.log, "the restore", restoreError(err))
 	}
 	return stream.Send(&api.RestoreEvent{Result: res})
 }
@@ -38,7 +39,7 @@ func (s *service) restore(req *api.RestoreRequest, stream api.Volume_RestoreServ
 	defer rd.Close()
 	begin := time.Now()
 	meter := newMeter(func(p *api.Progress) error { return stream.Send(&api.RestoreEvent{Progress: p}) })
-	r, err := snapshot.Restore(stream.Context(), rd, snapshot.RestoreOptions{
+	r, err := snapshot.Restore(stream.Context(), rd.Tree(), snapshot.RestoreOptions{
 		Dest: dest, Paths: paths, Delete: req.GetDeleteExtra(), DryRun: req.GetDryRun(), Protect: s.protected(),
 		Progress: func(p snapshot.RestoreProgress) {
 			meter.tell(&api.Progress{DoneBytes: p.Bytes, TotalBytes: p.TotalBytes, DoneFiles: p.Files, TotalFiles: p.TotalFiles})
@@ -66,12 +67,11 @@ func (s *service) destination(dest string) (string, error) {
 	if within(real, s.state) {
 		return "", refuse(codes.InvalidArgument, fmt.Sprintf("the destination %s lies in the volume's state directory: choose another", dest))
 	}
-	over := s.facts.Mount == s.facts.Backing
-	if s.live != nil && !over && within(real, s.facts.Backing) {
-		return "", refuse(codes.FailedPrecondition, fmt.Sprintf("the destination %s lies in the backing directory of a mounted volume, where changes are not seen: restore to the mount %s instead, or unmount first", dest, s.facts.Mount))
+	if s.live != nil && within(real, s.facts.Mount) {
+		return "", refuse(codes.FailedPrecondition, fmt.Sprintf("the destination %s lies in the volume's own mount, which only the command itself can restore: use graphvol restore of this version", dest))
 	}
-	if s.live != nil && within(real, filepath.Join(s.facts.Mount, s.facts.SnapDir)) {
-		return "", refuse(codes.InvalidArgument, fmt.Sprintf("the destination %s lies among the snapshots, which can't be written: choose another", dest))
+	if s.live != nil && within(real, s.facts.Backing) {
+		return "", refuse(codes.FailedPrecondition, fmt.Sprintf("the destination %s lies in the backing directory of a mounted volume, where changes are not seen: restore to the mount %s instead, or unmount first", dest, s.facts.Mount))
 	}
 	return real, nil
 }
@@ -102,4 +102,19 @@ func cleanPaths(paths [][]byte) ([]string, error) {
 		out = append(out, clean)
 	}
 	return out, nil
+}
+
+// restoreError translates what a restore refuses for people.
+func restoreError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, snapshot.ErrNoPath):
+		return &Error{codes.NotFound, err.Error() + "; look for it in MOUNT/.snapshots or with graphvol diff", err}
+	case errors.Is(err, snapshot.ErrInTheWay):
+		return &Error{codes.FailedPrecondition, err.Error(), err}
+	case errors.Is(err, snapshot.ErrProtected):
+		return &Error{codes.InvalidArgument, err.Error() + ": choose another destination", err}
+	}
+	return err
 }

@@ -128,6 +128,15 @@ func (s *service) ListSnapshots(context.Context, *api.ListSnapshotsRequest) (*ap
 	return res, nil
 }
 
+// GetSnapshot implements the API.
+func (s *service) GetSnapshot(_ context.Context, req *api.GetSnapshotRequest) (*api.SnapshotInfo, error) {
+	snap, err := s.repo.Resolve(req.GetSnapshot())
+	if err != nil {
+		return nil, statusOf(s.log, "finding the snapshot", err)
+	}
+	return infoOf(snap), nil
+}
+
 // Status implements the API.
 func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.VolumeStatus, error) {
 	list, err := s.repo.Snapshots()
@@ -139,7 +148,7 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 		return nil, statusOf(s.log, "listing the store", err)
 	}
 	res := &api.VolumeStatus{
-		Backing: s.facts.Backing, State: s.state, Cache: s.facts.Cache, Version: s.version, Started: timestamppb.New(s.started),
+		Backing: s.facts.Backing, State: s.state, Cache: s.facts.Cache, Snapdir: s.facts.SnapDir, Version: s.version, Started: timestamppb.New(s.started),
 	}
 	for _, p := range packs {
 		res.StoreBytes += p.Size

@@ -233,7 +233,7 @@ func TestUnmountWaitsOrDrops(t *testing.T) {
 	if ev := unmount(time.Millisecond); !ev.GetReady() || len(ev.GetDropped()) != 1 || ev.GetDropped()[0] != "a" {
 		t.Errorf("dropped: %v", ev)
 	}
-	if _, _, err := take(t, c, &api.SnapshotRequest{Name: "b"}); status.Code(err) != codes.Unavailable {
+	if _, _, err := take(t, c, &api.SnapshotRequest{Name: "b"}); status.Code(err) != codes.Aborted {
 		t.Errorf("while unmounting: %v", err)
 	}
 	if _, err := c.Resume(t.Context(), &api.ResumeRequest{}); err != nil {
@@ -285,9 +285,10 @@ func TestRestoreDestinations(t *testing.T) {
 	}{
 		{beside, dir, "restore to the mount"},
 		{beside, dir + "/sub", "restore to the mount"},
-		{beside, beside.facts.Mount, ""},
-		{beside, beside.facts.Mount + "/.snapshots/x", "among the snapshots"},
-		{over, dir, ""},
+		{beside, beside.facts.Mount, "own mount"},
+		{beside, beside.facts.Mount + "/.snapshots/x", "own mount"},
+		{over, dir, "own mount"},
+		{beside, beside.facts.Mount + "x/y/z", ""},
 		{offline, dir, ""},
 		{offline, "relative", "absolute"},
 		{over, state + "/x", "state directory"},

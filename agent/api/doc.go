@@ -13,7 +13,8 @@
 //	ResourceExhausted   too many snapshots are waiting to be sealed, or no space is left
 //	DeadlineExceeded    a bound passed: requests in flight did not end, or a seal made no progress
 //	DataLoss            stored data is damaged; the message says which and what to do
-//	Unavailable         the volume is being unmounted or its agent is starting
+//	Aborted             not now: the volume is being unmounted, another command has it, a snapshot was dropped by the unmount
+//	Unavailable         never from the service: the connection to it was lost, or nobody answers
 //	Internal            everything else; details are in STATE/log/agent.log, never in the message
 package api
 

@@ -496,6 +496,50 @@ func (x *ListSnapshotsResponse) GetSnapshots() []*SnapshotInfo {
 	return nil
 }
 
+type GetSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSnapshotRequest) Reset() {
+	*x = GetSnapshotRequest{}
+	mi := &file_agent_api_volume_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSnapshotRequest) ProtoMessage() {}
+
+func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetSnapshotRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
 // Range is a run of bytes in a file, in whole blocks of 4096 bytes except for the last one of the file.
 type Range struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -507,7 +551,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_agent_api_volume_proto_msgTypes[6]
+	mi := &file_agent_api_volume_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +563,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[6]
+	mi := &file_agent_api_volume_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +576,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{6}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Range) GetOffset() int64 {
@@ -558,7 +602,7 @@ type DirtyRequest struct {
 
 func (x *DirtyRequest) Reset() {
 	*x = DirtyRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[7]
+	mi := &file_agent_api_volume_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +614,7 @@ func (x *DirtyRequest) String() string {
 func (*DirtyRequest) ProtoMessage() {}
 
 func (x *DirtyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[7]
+	mi := &file_agent_api_volume_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +627,7 @@ func (x *DirtyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirtyRequest.ProtoReflect.Descriptor instead.
 func (*DirtyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{7}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DirtyRequest) GetRanges() bool {
@@ -605,7 +649,7 @@ type DirtyFile struct {
 
 func (x *DirtyFile) Reset() {
 	*x = DirtyFile{}
-	mi := &file_agent_api_volume_proto_msgTypes[8]
+	mi := &file_agent_api_volume_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -617,7 +661,7 @@ func (x *DirtyFile) String() string {
 func (*DirtyFile) ProtoMessage() {}
 
 func (x *DirtyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[8]
+	mi := &file_agent_api_volume_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -630,7 +674,7 @@ func (x *DirtyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirtyFile.ProtoReflect.Descriptor instead.
 func (*DirtyFile) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{8}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DirtyFile) GetPath() []byte {
@@ -672,7 +716,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[9]
+	mi := &file_agent_api_volume_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +728,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[9]
+	mi := &file_agent_api_volume_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +741,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{9}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DiffRequest) GetA() string {
@@ -737,7 +781,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_agent_api_volume_proto_msgTypes[10]
+	mi := &file_agent_api_volume_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +793,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[10]
+	mi := &file_agent_api_volume_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +806,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{10}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Change) GetPath() []byte {
@@ -834,7 +878,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[11]
+	mi := &file_agent_api_volume_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -846,7 +890,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[11]
+	mi := &file_agent_api_volume_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -859,7 +903,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{11}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RestoreRequest) GetSnapshot() string {
@@ -907,7 +951,7 @@ type RestoreEvent struct {
 
 func (x *RestoreEvent) Reset() {
 	*x = RestoreEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[12]
+	mi := &file_agent_api_volume_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +963,7 @@ func (x *RestoreEvent) String() string {
 func (*RestoreEvent) ProtoMessage() {}
 
 func (x *RestoreEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[12]
+	mi := &file_agent_api_volume_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +976,7 @@ func (x *RestoreEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreEvent.ProtoReflect.Descriptor instead.
 func (*RestoreEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{12}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RestoreEvent) GetProgress() *Progress {
@@ -962,7 +1006,7 @@ type RestoreResult struct {
 
 func (x *RestoreResult) Reset() {
 	*x = RestoreResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[13]
+	mi := &file_agent_api_volume_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1018,7 @@ func (x *RestoreResult) String() string {
 func (*RestoreResult) ProtoMessage() {}
 
 func (x *RestoreResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[13]
+	mi := &file_agent_api_volume_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1031,7 @@ func (x *RestoreResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResult.ProtoReflect.Descriptor instead.
 func (*RestoreResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{13}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RestoreResult) GetFiles() int64 {
@@ -1034,7 +1078,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[14]
+	mi := &file_agent_api_volume_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1090,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[14]
+	mi := &file_agent_api_volume_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1103,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{14}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeleteRequest) GetSnapshots() []string {
@@ -1078,7 +1122,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[15]
+	mi := &file_agent_api_volume_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1134,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[15]
+	mi := &file_agent_api_volume_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1147,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{15}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *DeleteResponse) GetDeleted() []*SnapshotInfo {
@@ -1122,7 +1166,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[16]
+	mi := &file_agent_api_volume_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1178,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[16]
+	mi := &file_agent_api_volume_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1191,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{16}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PruneRequest) GetDryRun() bool {
@@ -1167,7 +1211,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[17]
+	mi := &file_agent_api_volume_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1223,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[17]
+	mi := &file_agent_api_volume_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1236,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PruneEvent) GetProgress() *Progress {
@@ -1222,7 +1266,7 @@ type PruneResult struct {
 
 func (x *PruneResult) Reset() {
 	*x = PruneResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[18]
+	mi := &file_agent_api_volume_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1278,7 @@ func (x *PruneResult) String() string {
 func (*PruneResult) ProtoMessage() {}
 
 func (x *PruneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[18]
+	mi := &file_agent_api_volume_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1291,7 @@ func (x *PruneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResult.ProtoReflect.Descriptor instead.
 func (*PruneResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PruneResult) GetChunksRemoved() int64 {
@@ -1295,7 +1339,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[19]
+	mi := &file_agent_api_volume_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1307,7 +1351,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[19]
+	mi := &file_agent_api_volume_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1320,7 +1364,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{19}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VerifyRequest) GetSnapshots() []string {
@@ -1348,7 +1392,7 @@ type VerifyEvent struct {
 
 func (x *VerifyEvent) Reset() {
 	*x = VerifyEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[20]
+	mi := &file_agent_api_volume_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1404,7 @@ func (x *VerifyEvent) String() string {
 func (*VerifyEvent) ProtoMessage() {}
 
 func (x *VerifyEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[20]
+	mi := &file_agent_api_volume_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1417,7 @@ func (x *VerifyEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEvent.ProtoReflect.Descriptor instead.
 func (*VerifyEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{20}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *VerifyEvent) GetProgress() *Progress {
@@ -1399,7 +1443,7 @@ func (x *VerifyEvent) GetResult() *VerifyResult {
 
 type VerifyProblem struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // id; empty: not of one snapshot
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // name; empty: not of one snapshot
 	Path          []byte                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`         // may be empty
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1408,7 +1452,7 @@ type VerifyProblem struct {
 
 func (x *VerifyProblem) Reset() {
 	*x = VerifyProblem{}
-	mi := &file_agent_api_volume_proto_msgTypes[21]
+	mi := &file_agent_api_volume_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1464,7 @@ func (x *VerifyProblem) String() string {
 func (*VerifyProblem) ProtoMessage() {}
 
 func (x *VerifyProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[21]
+	mi := &file_agent_api_volume_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1477,7 @@ func (x *VerifyProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyProblem.ProtoReflect.Descriptor instead.
 func (*VerifyProblem) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{21}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VerifyProblem) GetSnapshot() string {
@@ -1469,7 +1513,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[22]
+	mi := &file_agent_api_volume_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1525,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[22]
+	mi := &file_agent_api_volume_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1538,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{22}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VerifyResult) GetSnapshots() int64 {
@@ -1533,7 +1577,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[23]
+	mi := &file_agent_api_volume_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1589,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[23]
+	mi := &file_agent_api_volume_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1602,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{23}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{24}
 }
 
 type VolumeStatus struct {
@@ -1576,6 +1620,7 @@ type VolumeStatus struct {
 	Cache         string                 `protobuf:"bytes,11,opt,name=cache,proto3" json:"cache,omitempty"` // "writeback" or "through"
 	Version       string                 `protobuf:"bytes,12,opt,name=version,proto3" json:"version,omitempty"`
 	Started       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=started,proto3" json:"started,omitempty"`
+	Snapdir       string                 `protobuf:"bytes,15,opt,name=snapdir,proto3" json:"snapdir,omitempty"`    // name of the directory of snapshots below the mount
 	Scanning      bool                   `protobuf:"varint,14,opt,name=scanning,proto3" json:"scanning,omitempty"` // the scan for changes made while unmounted still runs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1583,7 +1628,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_agent_api_volume_proto_msgTypes[24]
+	mi := &file_agent_api_volume_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +1640,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[24]
+	mi := &file_agent_api_volume_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +1653,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{24}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VolumeStatus) GetMount() string {
@@ -1702,6 +1747,13 @@ func (x *VolumeStatus) GetStarted() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *VolumeStatus) GetSnapdir() string {
+	if x != nil {
+		return x.Snapdir
+	}
+	return ""
+}
+
 func (x *VolumeStatus) GetScanning() bool {
 	if x != nil {
 		return x.Scanning
@@ -1718,7 +1770,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[25]
+	mi := &file_agent_api_volume_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1782,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[25]
+	mi := &file_agent_api_volume_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1795,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{25}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *UnmountRequest) GetTimeout() *durationpb.Duration {
@@ -1764,7 +1816,7 @@ type UnmountEvent struct {
 
 func (x *UnmountEvent) Reset() {
 	*x = UnmountEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1828,7 @@ func (x *UnmountEvent) String() string {
 func (*UnmountEvent) ProtoMessage() {}
 
 func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1841,7 @@ func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountEvent.ProtoReflect.Descriptor instead.
 func (*UnmountEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnmountEvent) GetPending() int64 {
@@ -1821,7 +1873,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1885,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1898,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
 }
 
 type ResumeResponse struct {
@@ -1857,7 +1909,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1869,7 +1921,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1882,7 +1934,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
 }
 
 var File_agent_api_volume_proto protoreflect.FileDescriptor
@@ -1932,7 +1984,9 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"totalFiles\"\x16\n" +
 	"\x14ListSnapshotsRequest\"P\n" +
 	"\x15ListSnapshotsResponse\x127\n" +
-	"\tsnapshots\x18\x01 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\tsnapshots\"7\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\tsnapshots\"0\n" +
+	"\x12GetSnapshotRequest\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\"7\n" +
 	"\x05Range\x12\x16\n" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06length\x18\x02 \x01(\x03R\x06length\"&\n" +
@@ -2008,7 +2062,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06chunks\x18\x02 \x01(\x03R\x06chunks\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1a\n" +
 	"\bproblems\x18\x04 \x01(\x03R\bproblems\"\x0f\n" +
-	"\rStatusRequest\"\xa4\x03\n" +
+	"\rStatusRequest\"\xbe\x03\n" +
 	"\fVolumeStatus\x12\x14\n" +
 	"\x05mount\x18\x01 \x01(\tR\x05mount\x12\x18\n" +
 	"\abacking\x18\x02 \x01(\tR\abacking\x12\x14\n" +
@@ -2027,7 +2081,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"storeBytes\x12\x14\n" +
 	"\x05cache\x18\v \x01(\tR\x05cache\x12\x18\n" +
 	"\aversion\x18\f \x01(\tR\aversion\x124\n" +
-	"\astarted\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x1a\n" +
+	"\astarted\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x18\n" +
+	"\asnapdir\x18\x0f \x01(\tR\asnapdir\x12\x1a\n" +
 	"\bscanning\x18\x0e \x01(\bR\bscanning\"E\n" +
 	"\x0eUnmountRequest\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"X\n" +
@@ -2036,10 +2091,11 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x18\n" +
 	"\adropped\x18\x03 \x03(\tR\adropped\"\x0f\n" +
 	"\rResumeRequest\"\x10\n" +
-	"\x0eResumeResponse2\xf1\x05\n" +
+	"\x0eResumeResponse2\xbc\x06\n" +
 	"\x06Volume\x12F\n" +
 	"\bSnapshot\x12\x1c.graphvol.v1.SnapshotRequest\x1a\x1a.graphvol.v1.SnapshotEvent0\x01\x12V\n" +
-	"\rListSnapshots\x12!.graphvol.v1.ListSnapshotsRequest\x1a\".graphvol.v1.ListSnapshotsResponse\x12<\n" +
+	"\rListSnapshots\x12!.graphvol.v1.ListSnapshotsRequest\x1a\".graphvol.v1.ListSnapshotsResponse\x12I\n" +
+	"\vGetSnapshot\x12\x1f.graphvol.v1.GetSnapshotRequest\x1a\x19.graphvol.v1.SnapshotInfo\x12<\n" +
 	"\x05Dirty\x12\x19.graphvol.v1.DirtyRequest\x1a\x16.graphvol.v1.DirtyFile0\x01\x127\n" +
 	"\x04Diff\x12\x18.graphvol.v1.DiffRequest\x1a\x13.graphvol.v1.Change0\x01\x12C\n" +
 	"\aRestore\x12\x1b.graphvol.v1.RestoreRequest\x1a\x19.graphvol.v1.RestoreEvent0\x01\x12A\n" +
@@ -2063,7 +2119,7 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
 	(*SnapshotInfo)(nil),          // 1: graphvol.v1.SnapshotInfo
@@ -2072,77 +2128,80 @@ var file_agent_api_volume_proto_goTypes = []any{
 	(*Progress)(nil),              // 4: graphvol.v1.Progress
 	(*ListSnapshotsRequest)(nil),  // 5: graphvol.v1.ListSnapshotsRequest
 	(*ListSnapshotsResponse)(nil), // 6: graphvol.v1.ListSnapshotsResponse
-	(*Range)(nil),                 // 7: graphvol.v1.Range
-	(*DirtyRequest)(nil),          // 8: graphvol.v1.DirtyRequest
-	(*DirtyFile)(nil),             // 9: graphvol.v1.DirtyFile
-	(*DiffRequest)(nil),           // 10: graphvol.v1.DiffRequest
-	(*Change)(nil),                // 11: graphvol.v1.Change
-	(*RestoreRequest)(nil),        // 12: graphvol.v1.RestoreRequest
-	(*RestoreEvent)(nil),          // 13: graphvol.v1.RestoreEvent
-	(*RestoreResult)(nil),         // 14: graphvol.v1.RestoreResult
-	(*DeleteRequest)(nil),         // 15: graphvol.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 16: graphvol.v1.DeleteResponse
-	(*PruneRequest)(nil),          // 17: graphvol.v1.PruneRequest
-	(*PruneEvent)(nil),            // 18: graphvol.v1.PruneEvent
-	(*PruneResult)(nil),           // 19: graphvol.v1.PruneResult
-	(*VerifyRequest)(nil),         // 20: graphvol.v1.VerifyRequest
-	(*VerifyEvent)(nil),           // 21: graphvol.v1.VerifyEvent
-	(*VerifyProblem)(nil),         // 22: graphvol.v1.VerifyProblem
-	(*VerifyResult)(nil),          // 23: graphvol.v1.VerifyResult
-	(*StatusRequest)(nil),         // 24: graphvol.v1.StatusRequest
-	(*VolumeStatus)(nil),          // 25: graphvol.v1.VolumeStatus
-	(*UnmountRequest)(nil),        // 26: graphvol.v1.UnmountRequest
-	(*UnmountEvent)(nil),          // 27: graphvol.v1.UnmountEvent
-	(*ResumeRequest)(nil),         // 28: graphvol.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 29: graphvol.v1.ResumeResponse
-	(*timestamppb.Timestamp)(nil), // 30: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 31: google.protobuf.Duration
+	(*GetSnapshotRequest)(nil),    // 7: graphvol.v1.GetSnapshotRequest
+	(*Range)(nil),                 // 8: graphvol.v1.Range
+	(*DirtyRequest)(nil),          // 9: graphvol.v1.DirtyRequest
+	(*DirtyFile)(nil),             // 10: graphvol.v1.DirtyFile
+	(*DiffRequest)(nil),           // 11: graphvol.v1.DiffRequest
+	(*Change)(nil),                // 12: graphvol.v1.Change
+	(*RestoreRequest)(nil),        // 13: graphvol.v1.RestoreRequest
+	(*RestoreEvent)(nil),          // 14: graphvol.v1.RestoreEvent
+	(*RestoreResult)(nil),         // 15: graphvol.v1.RestoreResult
+	(*DeleteRequest)(nil),         // 16: graphvol.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 17: graphvol.v1.DeleteResponse
+	(*PruneRequest)(nil),          // 18: graphvol.v1.PruneRequest
+	(*PruneEvent)(nil),            // 19: graphvol.v1.PruneEvent
+	(*PruneResult)(nil),           // 20: graphvol.v1.PruneResult
+	(*VerifyRequest)(nil),         // 21: graphvol.v1.VerifyRequest
+	(*VerifyEvent)(nil),           // 22: graphvol.v1.VerifyEvent
+	(*VerifyProblem)(nil),         // 23: graphvol.v1.VerifyProblem
+	(*VerifyResult)(nil),          // 24: graphvol.v1.VerifyResult
+	(*StatusRequest)(nil),         // 25: graphvol.v1.StatusRequest
+	(*VolumeStatus)(nil),          // 26: graphvol.v1.VolumeStatus
+	(*UnmountRequest)(nil),        // 27: graphvol.v1.UnmountRequest
+	(*UnmountEvent)(nil),          // 28: graphvol.v1.UnmountEvent
+	(*ResumeRequest)(nil),         // 29: graphvol.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 30: graphvol.v1.ResumeResponse
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	30, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	31, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	31, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	31, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	32, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	32, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
 	1,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	4,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
 	1,  // 6: graphvol.v1.ListSnapshotsResponse.snapshots:type_name -> graphvol.v1.SnapshotInfo
-	7,  // 7: graphvol.v1.DirtyFile.ranges:type_name -> graphvol.v1.Range
-	7,  // 8: graphvol.v1.Change.ranges:type_name -> graphvol.v1.Range
+	8,  // 7: graphvol.v1.DirtyFile.ranges:type_name -> graphvol.v1.Range
+	8,  // 8: graphvol.v1.Change.ranges:type_name -> graphvol.v1.Range
 	4,  // 9: graphvol.v1.RestoreEvent.progress:type_name -> graphvol.v1.Progress
-	14, // 10: graphvol.v1.RestoreEvent.result:type_name -> graphvol.v1.RestoreResult
+	15, // 10: graphvol.v1.RestoreEvent.result:type_name -> graphvol.v1.RestoreResult
 	1,  // 11: graphvol.v1.RestoreResult.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	1,  // 12: graphvol.v1.DeleteResponse.deleted:type_name -> graphvol.v1.SnapshotInfo
 	4,  // 13: graphvol.v1.PruneEvent.progress:type_name -> graphvol.v1.Progress
-	19, // 14: graphvol.v1.PruneEvent.result:type_name -> graphvol.v1.PruneResult
+	20, // 14: graphvol.v1.PruneEvent.result:type_name -> graphvol.v1.PruneResult
 	4,  // 15: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
-	22, // 16: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
-	23, // 17: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	30, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
-	31, // 19: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	23, // 16: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
+	24, // 17: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
+	31, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	32, // 19: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
 	2,  // 20: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
 	5,  // 21: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	8,  // 22: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	10, // 23: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	12, // 24: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	15, // 25: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	17, // 26: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	20, // 27: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	24, // 28: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	26, // 29: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	28, // 30: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	3,  // 31: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 32: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	9,  // 33: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	11, // 34: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	13, // 35: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	16, // 36: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	18, // 37: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	21, // 38: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	25, // 39: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	27, // 40: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	29, // 41: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	31, // [31:42] is the sub-list for method output_type
-	20, // [20:31] is the sub-list for method input_type
+	7,  // 22: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	9,  // 23: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	11, // 24: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	13, // 25: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	16, // 26: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	18, // 27: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	21, // 28: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	25, // 29: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	27, // 30: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	29, // 31: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	3,  // 32: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 33: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	1,  // 34: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	10, // 35: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	12, // 36: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	14, // 37: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	17, // 38: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	19, // 39: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	22, // 40: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	26, // 41: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	28, // 42: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	30, // 43: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	32, // [32:44] is the sub-list for method output_type
+	20, // [20:32] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
 	20, // [20:20] is the sub-list for extension extendee
 	0,  // [0:20] is the sub-list for field type_name
@@ -2159,7 +2218,7 @@ func file_agent_api_volume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   29,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

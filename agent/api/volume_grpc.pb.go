@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Volume_Snapshot_FullMethodName      = "/graphvol.v1.Volume/Snapshot"
 	Volume_ListSnapshots_FullMethodName = "/graphvol.v1.Volume/ListSnapshots"
+	Volume_GetSnapshot_FullMethodName   = "/graphvol.v1.Volume/GetSnapshot"
 	Volume_Dirty_FullMethodName         = "/graphvol.v1.Volume/Dirty"
 	Volume_Diff_FullMethodName          = "/graphvol.v1.Volume/Diff"
 	Volume_Restore_FullMethodName       = "/graphvol.v1.Volume/Restore"
@@ -48,12 +49,16 @@ type VolumeClient interface {
 	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotEvent], error)
 	// ListSnapshots tells all snapshots, oldest first: complete, pending and failed ones.
 	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
+	// GetSnapshot finds one snapshot.
+	GetSnapshot(ctx context.Context, in *GetSnapshotRequest, opts ...grpc.CallOption) (*SnapshotInfo, error)
 	// Dirty tells what has changed since the newest complete snapshot, file by file.
 	Dirty(ctx context.Context, in *DirtyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DirtyFile], error)
 	// Diff tells what differs between two snapshots, in path order, without reading any file's data.
 	Diff(ctx context.Context, in *DiffRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Change], error)
 	// Restore copies a snapshot, or some paths of it, to a directory of the agent's host. Every byte is verified before
-	// it is written. Where the destination has the files already, only what differs is written.
+	// it is written. Where the destination has the files already, only what differs is written. A destination in the volume's
+	// own mount is refused: the caller restores it from the mount's directory of snapshots, since an agent that is killed while it
+	// uses its own mount could not be replaced.
 	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreEvent], error)
 	// Delete removes snapshots from the catalogue: all or none of those named. Prune gives their space back.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
@@ -102,6 +107,16 @@ func (c *volumeClient) ListSnapshots(ctx context.Context, in *ListSnapshotsReque
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSnapshotsResponse)
 	err := c.cc.Invoke(ctx, Volume_ListSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *volumeClient) GetSnapshot(ctx context.Context, in *GetSnapshotRequest, opts ...grpc.CallOption) (*SnapshotInfo, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SnapshotInfo)
+	err := c.cc.Invoke(ctx, Volume_GetSnapshot_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -268,12 +283,16 @@ type VolumeServer interface {
 	Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotEvent]) error
 	// ListSnapshots tells all snapshots, oldest first: complete, pending and failed ones.
 	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
+	// GetSnapshot finds one snapshot.
+	GetSnapshot(context.Context, *GetSnapshotRequest) (*SnapshotInfo, error)
 	// Dirty tells what has changed since the newest complete snapshot, file by file.
 	Dirty(*DirtyRequest, grpc.ServerStreamingServer[DirtyFile]) error
 	// Diff tells what differs between two snapshots, in path order, without reading any file's data.
 	Diff(*DiffRequest, grpc.ServerStreamingServer[Change]) error
 	// Restore copies a snapshot, or some paths of it, to a directory of the agent's host. Every byte is verified before
-	// it is written. Where the destination has the files already, only what differs is written.
+	// it is written. Where the destination has the files already, only what differs is written. A destination in the volume's
+	// own mount is refused: the caller restores it from the mount's directory of snapshots, since an agent that is killed while it
+	// uses its own mount could not be replaced.
 	Restore(*RestoreRequest, grpc.ServerStreamingServer[RestoreEvent]) error
 	// Delete removes snapshots from the catalogue: all or none of those named. Prune gives their space back.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
@@ -304,6 +323,9 @@ func (UnimplementedVolumeServer) Snapshot(*SnapshotRequest, grpc.ServerStreaming
 }
 func (UnimplementedVolumeServer) ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSnapshots not implemented")
+}
+func (UnimplementedVolumeServer) GetSnapshot(context.Context, *GetSnapshotRequest) (*SnapshotInfo, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSnapshot not implemented")
 }
 func (UnimplementedVolumeServer) Dirty(*DirtyRequest, grpc.ServerStreamingServer[DirtyFile]) error {
 	return status.Error(codes.Unimplemented, "method Dirty not implemented")
@@ -378,6 +400,24 @@ func _Volume_ListSnapshots_Handler(srv interface{}, ctx context.Context, dec fun
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(VolumeServer).ListSnapshots(ctx, req.(*ListSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Volume_GetSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VolumeServer).GetSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Volume_GetSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VolumeServer).GetSnapshot(ctx, req.(*GetSnapshotRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -512,6 +552,10 @@ var Volume_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListSnapshots",
 			Handler:    _Volume_ListSnapshots_Handler,
+		},
+		{
+			MethodName: "GetSnapshot",
+			Handler:    _Volume_GetSnapshot_Handler,
 		},
 		{
 			MethodName: "Delete",

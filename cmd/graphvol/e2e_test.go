@@ -435,8 +435,30 @@ func (w *world) checkOffline(two map[string][]byte) {
 	w.sameTree(dest, two)
 	w.run("prune", w.state, "--dry-run")
 	w.refused("mount it first", "snapshot", w.backing)
-	w.refused("not a volume", "umount", w.mnt)
+	w.refused("no volume is mounted", "umount", w.mnt)
 	w.refused("is not mounted", "umount", w.backing)
+}
+
+// restoreInPlace sets a mounted volume back, by way of its own mount.
+func (w *world) restoreInPlace(mount string, extra []byte) {
+	w.t.Helper()
+	data := filepath.Join(mount, "data/nodes.db")
+	good, err := os.ReadFile(data)
+	if err == nil {
+		err = errors.Join(os.WriteFile(filepath.Join(mount, "extra"), []byte("spoilt"), 0o600), os.Truncate(data, 1<<20), os.Remove(filepath.Join(mount, "new")))
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var r restoreRow
+	w.json(&r, "restore", mount, "three", mount, "--delete")
+	if r.WrittenBytes < 7<<20 || r.WrittenBytes > 8<<20 {
+		w.t.Errorf("restore in place: %+v", r)
+	}
+	w.is(data, good)
+	w.is(filepath.Join(mount, "extra"), extra)
+	w.refused("among the snapshots", "restore", mount, "three", filepath.Join(mount, ".snapshots/x"))
+	w.refused("no such path", "restore", mount, "three", mount, "nonsense")
 }
 
 func (w *world) checkOverItself(two map[string][]byte) {
@@ -449,9 +471,15 @@ func (w *world) checkOverItself(two map[string][]byte) {
 	}
 	var s snapshotRow
 	w.json(&s, "snapshot", w.backing, "--name", "three")
-	if s.Kind != "incremental" {
+	// The newest one was deleted, so what changed since the one before is not known any more.
+	if s.Kind != "full" || s.StoredBytes > 1<<20 {
 		w.t.Errorf("snapshot over itself: %+v", s)
 	}
+	w.json(&s, "snapshot", w.backing, "--name", "four")
+	if s.Kind != "incremental" || s.DirtyBytes != 0 {
+		w.t.Errorf("second snapshot over itself: %+v", s)
+	}
+	w.restoreInPlace(w.backing, extra)
 	w.is(filepath.Join(w.backing, ".snapshots/three/extra"), extra)
 	w.isMissing(filepath.Join(w.backing, ".snapshots/two/extra"))
 	if st := w.status(w.state); st.Mount != w.backing {

@@ -297,7 +297,7 @@ func TestExitCodes(t *testing.T) {
 		{"mount a b --log-level loud", nil, exitUsage, "there is no log level \"loud\""},
 		{"mount a b --snapshot-timeout 5", nil, exitUsage, "invalid argument"},
 		{"mount /nonexistent /tmp", nil, exitFailed, "the backing directory /nonexistent does not exist: check the path, or make it with mkdir -p\n"},
-		{"umount /nonexistent", nil, exitFailed, "/nonexistent does not exist"},
+		{"umount /nonexistent", nil, exitFailed, "no volume is mounted at /nonexistent"},
 		{"serve nonsense", nil, exitUsage, "read mount options"},
 	} {
 		a, _, errOut := newApp(t, &fakeVolume{fail: c.fail})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -135,6 +136,9 @@ umount(8) works too. A mount whose server is dead is removed.`,
 		ValidArgsFunction: a.completeVolume,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := agent.Resolve(args[0])
+			if errors.Is(err, agent.ErrNoVolume) {
+				return fmt.Errorf("no volume is mounted at %s; graphvol status lists those that are", args[0])
+			}
 			if err != nil {
 				return err
 			}

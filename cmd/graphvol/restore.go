@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"graphvol/agent"
 	"graphvol/agent/api"
 )
 
@@ -67,20 +68,9 @@ func (a *app) restore(cmd *cobra.Command, volume string, asJSON bool, req *api.R
 		return err
 	}
 	defer c.Close()
-	stream, err := c.Restore(cmd.Context(), req)
-	if err != nil {
-		return err
-	}
 	bar := newProgress(a.err, "restoring")
 	defer bar.done()
-	var res *api.RestoreResult
-	err = each(stream, func(ev *api.RestoreEvent) error {
-		bar.update(ev.GetProgress())
-		if ev.GetResult() != nil {
-			res = ev.GetResult()
-		}
-		return nil
-	})
+	res, err := c.RestoreTo(cmd.Context(), req, bar.update, func(err error) { fmt.Fprintf(a.err, "graphvol: %s\n", agent.Message(err)) })
 	bar.done()
 	if err != nil {
 		return err
