@@ -27,7 +27,6 @@ type fileSeal struct {
 	prints *printPages
 	window []*segmentJob // handed out, in the file's order; those before are collected
 	sink   segmentSink
-	nodes  tree.Ref
 }
 
 // segmentSink takes changed segments, ascending.

@@ -153,7 +153,7 @@ func restoreAsUser(t *testing.T, dir string) {
 	root := v.inos[fakeRoot]
 	files["setuid"].Mode, files["setuid"].UID = tree.ModeRegular|0o4755, 3
 	files["mine"].Xattrs = []tree.Xattr{{Name: "trusted.t", Value: []byte("x")}, {Name: "user.u", Value: []byte("y")}}
-	closed := v.make(v.newIno(), tree.ModeDir|0)
+	closed := v.make(v.newIno(), tree.ModeDir)
 	closed.UID = uint32(os.Geteuid())
 	v.setName(root, "closed", closed.Ino)
 	files["mine"].Nlink = 2

@@ -29,16 +29,15 @@ func putNumber(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // recovery is what is found of earlier mounts.
 type recovery struct {
-	v        *Volume
-	clean    bool
-	trusted  bool // the epochs' files are what the process before wrote
-	full     bool
-	newest   uint64 // epoch of the newest complete snapshot
-	sealed   uint64
-	last     uint64 // greatest epoch number seen anywhere
-	parts    []*part
-	doubts   doubts
-	announce bool // intents were used
+	v       *Volume
+	clean   bool
+	trusted bool // the epochs' files are what the process before wrote
+	full    bool
+	newest  uint64 // epoch of the newest complete snapshot
+	sealed  uint64
+	last    uint64 // greatest epoch number seen anywhere
+	parts   []*part
+	doubts  doubts
 }
 
 // recover loads the dirty map and begins the running epoch.
