@@ -2,6 +2,7 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -53,6 +54,8 @@ func (m mount) snapshot(ctx context.Context, name string) error {
 	return err
 }
 func (m mount) ready(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	_, err := m.WaitComplete(ctx, name)
 	return err
 }
@@ -125,7 +128,7 @@ func runModel(t *testing.T, tgt target, usual time.Duration) {
 			t.Fatalf("seed %d, round %d: %v\n%s", seed, round, err, r.History())
 		}
 	}
-	t.Logf("%d rounds, %d snapshots", m.rounds, m.rounds)
+	t.Logf("%d rounds, each with a snapshot; %d failed since the server was killed", m.rounds, m.failed)
 }
 
 type modelRun struct {
@@ -134,6 +137,7 @@ type modelRun struct {
 	tgt    target
 	kept   []taken
 	rounds int
+	failed int // snapshots that were being sealed when the server was killed
 }
 
 const opsARound = 150
@@ -158,10 +162,15 @@ func (m *modelRun) round(ctx context.Context, n int) error {
 			return err
 		}
 	}
-	if err := m.change(ctx, n%4 == 2); err != nil {
+	disturbed := n%4 == 2
+	if err := m.change(ctx, disturbed); err != nil {
 		return fmt.Errorf("while %s is sealed: %w", name, err)
 	}
-	if err := m.tgt.ready(ctx, name); err != nil {
+	err = m.tgt.ready(ctx, name)
+	if disturbed && errors.Is(err, volume.ErrFailed) {
+		m.kept = m.kept[:len(m.kept)-1] // the server was killed while it sealed, and its successor says so
+		m.failed++
+	} else if err != nil {
 		return err
 	}
 	if err := m.compareAll("after more writes"); err != nil {
@@ -186,7 +195,7 @@ func (m *modelRun) change(ctx context.Context, disturb bool) error {
 	defer m.MayRepeat(false)
 	done := make(chan error, 1)
 	go func() {
-		time.Sleep(20 * time.Millisecond) // somewhere in the middle; no matter where
+		time.Sleep(time.Duration(m.rounds*7%40) * time.Millisecond) // somewhere in the middle; no matter where
 		done <- m.tgt.disturb(ctx)
 	}()
 	err := m.Round(opsARound)

@@ -74,6 +74,9 @@ func (e *ExitError) Error() string {
 	return fmt.Sprintf("graphvol %s: exit code %d: %s", strings.Join(e.Args, " "), e.Code, strings.TrimSpace(e.Stderr))
 }
 
+// ErrFailed says that a snapshot was taken but could not be stored, and that the volume says so.
+var ErrFailed = errors.New("snapshot failed")
+
 // New fills in the defaults and makes the directories. Nothing is mounted yet.
 func New(o Options) (*Volume, error) {
 	if o.Backing == "" {
@@ -209,7 +212,7 @@ func (v *Volume) Snapshots(ctx context.Context) ([]Snapshot, error) {
 	return doc.Snapshots, nil
 }
 
-// WaitComplete waits until the snapshot is complete, and fails when it is gone or failed.
+// WaitComplete waits until the snapshot is complete. The error is ErrFailed if the volume lists it as failed.
 func (v *Volume) WaitComplete(ctx context.Context, name string) (Snapshot, error) {
 	for tick := time.NewTicker(50 * time.Millisecond); ; {
 		all, err := v.Snapshots(ctx)
@@ -222,6 +225,8 @@ func (v *Volume) WaitComplete(ctx context.Context, name string) (Snapshot, error
 			return s, fmt.Errorf("snapshot %s is not listed", name)
 		case s.State == "complete":
 			return s, nil
+		case s.State == "failed":
+			return s, fmt.Errorf("%w: %s", ErrFailed, name)
 		case s.State != "pending":
 			return s, fmt.Errorf("snapshot %s is %s", name, s.State)
 		}
