@@ -166,7 +166,7 @@ func (db *DB) DropPending() (dropped []Snapshot, err error) {
 			if s.State != StatePending {
 				continue
 			}
-			s.State, s.Error = StateFailed, "dropped: the mount ended before the snapshot was complete"
+			s.State, s.Error = StateFailed, "dropped: the server ended before the snapshot was complete"
 			if err := writeSnapshot(tx, &s); err != nil {
 				return err
 			}

@@ -91,7 +91,8 @@ type base struct {
 	root tree.Root
 }
 
-// Open opens the snapshots of a state directory. No mount is needed. Errors of note: index.ErrInUse, index.ErrNewerFormat,
+// Open opens the snapshots of a state directory. No mount is needed. Snapshots that are pending, because their process has ended,
+// become failed ones. Errors of note: index.ErrInUse, index.ErrNewerFormat,
 // chunkstore.ErrNewerFormat.
 func Open(ctx context.Context, cfg Config) (*Repo, error) {
 	if err := cfg.setDefaults(); err != nil {
@@ -129,6 +130,9 @@ func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
 	r.proven = newVerifiedSet(verifiedLimit)
 	r.ahead = newReadAhead()
 	r.mu.pins = make(map[string]pin)
+	if err := r.dropPending(); err != nil {
+		return nil, err
+	}
 	gone, err := r.deleted()
 	r.sealedEpoch(gone.LastEpoch)
 	if err := errors.Join(err, r.loadBase(ctx)); err != nil {
@@ -136,6 +140,19 @@ func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
 		r.log.Error("the newest snapshot can't be opened; run verify", "error", err)
 	}
 	return r, nil
+}
+
+// dropPending fails the snapshots whose process has ended before they were sealed: nobody can do that any more. What changed in
+// them is part of the next one.
+func (r *Repo) dropPending() error {
+	dropped, err := r.db.DropPending()
+	if err != nil {
+		return fmt.Errorf("drop unfinished snapshots: %w", err)
+	}
+	for _, s := range dropped {
+		r.log.Warn("a snapshot was not complete when its server ended, and is dropped; what changed is part of the next one", "snapshot", s.Name, "id", s.ID)
+	}
+	return nil
 }
 
 func volumeID(db *index.DB) (string, error) {
