@@ -47,7 +47,7 @@ func (o *Options) setDefaults() {
 	}
 	o.PackSize = min(o.PackSize, maxPackSize)
 	if o.Workers <= 0 {
-		o.Workers = runtime.GOMAXPROCS(0)
+		o.Workers = runtime.NumCPU()
 	}
 	if o.Level == 0 {
 		o.Level = zstd.SpeedFastest

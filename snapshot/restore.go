@@ -106,7 +106,7 @@ type restorer struct {
 
 func newRestorer(ctx context.Context, from Tree, opts RestoreOptions) *restorer {
 	if opts.Workers <= 0 {
-		opts.Workers = 2 * runtime.GOMAXPROCS(0)
+		opts.Workers = 2 * runtime.NumCPU()
 	}
 	r := &restorer{
 		from: from, opts: opts, euid: os.Geteuid(), spare: make(chan struct{}, opts.Workers),
