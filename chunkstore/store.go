@@ -25,7 +25,7 @@ type Locator interface {
 type Options struct {
 	Log      *slog.Logger
 	PackSize int64             // bytes after which a pack is closed; default 32 MiB, at most 1 GiB
-	Workers  int               // compressing goroutines of a writer; default GOMAXPROCS
+	Workers  int               // compressing goroutines of a writer; default: one a core
 	Level    zstd.EncoderLevel // default zstd.SpeedFastest
 }
 

@@ -46,7 +46,7 @@ func (c *Config) setDefaults() error {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Workers <= 0 {
-		c.Workers = min(2*runtime.GOMAXPROCS(0), 8) // more than cores: some wait for the disk
+		c.Workers = min(2*runtime.NumCPU(), 8) // more than cores: some wait for the disk
 	}
 	if c.CacheBytes <= 0 {
 		c.CacheBytes = defaultCache
