@@ -122,7 +122,7 @@ func (s *Server) node(ino uint64) uint64 {
 func (s *Server) caller(h *fuse.InHeader, umask uint32) cow.Caller {
 	return cow.Caller{
 		Caller: backing.Caller{Uid: h.Uid, Gid: h.Gid, Pid: h.Pid, Umask: umask},
-		Resent: h.Unique&resentBit != 0,
+		Resent: h.Unique&resentBit != 0, Request: h.Unique &^ resentBit,
 	}
 }
 

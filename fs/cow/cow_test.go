@@ -238,19 +238,27 @@ func TestResent(t *testing.T) {
 	}
 
 	// What would do harm if done twice is remembered in a file.
-	v.journal.left = &entry{Op: opExchange, A: g, B: f, DirA: root, DirB: root, NameA: "f", NameB: "g"}
-	_, err := v.Rename(again, root, "f", root, "g", backing.RenameExchange)
-	w.must(err)
-	if a, err := v.Lookup(root, "f"); err != nil || a.Ino != f {
-		t.Error("exchange was done twice")
+	again.Request = 12
+	exchange := func(c Caller, left *entry, want uint64, what string) {
+		t.Helper()
+		v.journal.left = map[uint64]entry{}
+		if left != nil {
+			v.journal.left[left.Request] = *left
+		}
+		_, err := v.Rename(c, root, "f", root, "g", backing.RenameExchange)
+		w.must(err)
+		if a, err := v.Lookup(root, "f"); err != nil || a.Ino != want {
+			t.Error(what)
+		}
 	}
-	_, err = v.Rename(again, root, "f", root, "g", backing.RenameExchange)
-	w.must(err)
-	if a, err := v.Lookup(root, "f"); err != nil || a.Ino != g {
-		t.Error("exchange sent again but never done was not done")
-	}
+	exchange(again, &entry{Request: 12, Op: opExchange, A: g, B: f}, f, "died after the act: done twice")
+	exchange(again, &entry{Request: 12, Op: opExchange, A: f, B: g}, g, "died before the act: not done")
+	exchange(again, &entry{Request: 12, Op: opExchange, A: f, B: g, Done: true}, g, "died before the answer: done twice")
+	exchange(again, &entry{Request: 11, Op: opExchange, A: f, B: g, Done: true}, f, "taken for another request: not done")
+	exchange(Caller{Request: 12}, &entry{Request: 12, Op: opExchange, A: f, B: g, Done: true}, g, "not sent again: not done")
+	exchange(again, nil, f, "sent again but unknown: not done")
 	for _, size := range []int64{4 * blockSize, 3 * blockSize} {
-		v.journal.left = &entry{Op: opShift, A: f, Mode: unix.FALLOC_FL_COLLAPSE_RANGE, N: blockSize, Size: size}
+		v.journal.left = map[uint64]entry{12: {Request: 12, Op: opShift, A: f, Size: size}}
 		w.must(v.Fallocate(again, f, unix.FALLOC_FL_COLLAPSE_RANGE, 0, blockSize))
 		want := 3 * int64(blockSize)
 		if size == 3*blockSize {
@@ -264,20 +272,64 @@ func TestResent(t *testing.T) {
 
 func TestJournalSurvivesTheServer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
+	open := func(takeover bool) *journal {
+		t.Helper()
+		j, err := openJournal(path, takeover)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return j
+	}
+	never := func(e, old *entry) bool { e.Size = 11; return false }
+	j := open(false)
+	_, end := j.begin(Caller{Request: 1}, entry{Op: opShift, A: 7}, never)
+	end(true)
+	_, end = j.begin(Caller{Request: 2}, entry{Op: opShift, A: 8}, never)
+	end(false)
+	j.begin(Caller{Request: 3}, entry{Op: opShift, A: 9}, never)
+	j.file.WriteString("{torn")
+	for range 2 { // servers that die before they are asked for anything
+		j = open(true)
+		for req, done := range map[uint64]bool{1: true, 2: false, 3: false} {
+			e, ok := j.left[req]
+			if !ok || e.Done != done || e.A != req+6 || e.Size != 11 {
+				t.Errorf("request %d: %+v, %v", req, e, ok)
+			}
+		}
+	}
+	// Sent again to the third one, which dies too.
+	if done, _ := j.begin(Caller{Request: 1, Resent: true}, entry{Op: opShift, A: 7}, never); !done {
+		t.Error("request 1 would be done twice")
+	}
+	if _, end = j.begin(Caller{Request: 3, Resent: true}, entry{Op: opShift, A: 9}, never); end == nil {
+		t.Fatal("request 3 would not be done")
+	}
+	end(true)
+	if e := open(true).left[3]; !e.Done {
+		t.Errorf("request 3: %+v", e)
+	}
+	if n := len(open(false).left); n != 0 {
+		t.Errorf("%d entries of another mount", n)
+	}
+}
+
+// The journal's file stays small, and has the latest requests.
+func TestJournalIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
 	j, err := openJournal(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := entry{Op: opShift, A: 7, Mode: 8, Off: 9, N: 10}
-	j.begin(Caller{}, e, func(e, old *entry) bool { e.Size = 11; return false })
-	for _, takeover := range []bool{true, false} {
-		k, err := openJournal(path, takeover)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if found := k.left != nil && k.left.same(e) && k.left.Size == 11; found != takeover {
-			t.Errorf("takeover %v: entry found: %v", takeover, found)
-		}
+	const n = 30_000
+	for i := range uint64(n) {
+		_, end := j.begin(Caller{Request: i}, entry{Op: opExchange, A: 1 << 40, B: 1 << 41}, exchangeDone)
+		end(true)
+	}
+	if st, err := os.Stat(path); err != nil || st.Size() > journalMax+1000 {
+		t.Errorf("%d bytes, %v", st.Size(), err)
+	}
+	if j, err = openJournal(path, true); err != nil || !j.left[n-1].Done || !j.left[n-100].Done {
+		t.Errorf("the latest are missing: %v", err)
 	}
 }
 

@@ -1,85 +1,130 @@
 package cow
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"os"
 	"sync"
 )
 
-// journal remembers the one request in flight that would do harm if it ran twice: a shift of a file's content, or an
-// exchange of two names. Its file is written before the act and emptied after it, so that the server that takes over
-// can tell whether the act that the kernel sends again has been done. It need not survive more than the process.
+// journal remembers the latest requests that would do harm if they ran twice: shifts of a file's content, exchanges of
+// two names, and renames that leave a whiteout. A line of its file is written before the act and another after it; so the server
+// that takes over can tell whether what the kernel sends again has been done, be it that the one before died in the
+// act or before its answer had left. The file need not survive more than the process.
 type journal struct {
-	mu   sync.Mutex // held from begin to end: such requests run one at a time
-	file *os.File   // nil if it could not be made: then nothing is remembered
-	left *entry     // what the server before this one left
+	mu    sync.Mutex // held from begin to end: such requests run one at a time
+	file  *os.File   // nil if it could not be made: then nothing is remembered
+	size  int64
+	lines [][]byte         // the latest, for when the file is written anew
+	left  map[uint64]entry // what earlier servers of this mount left, by request
 }
+
+const (
+	// journalKeep is more than the kernel has requests in flight.
+	journalKeep = 1024
+	journalMax  = 1 << 20
+)
 
 type op string
 
 const (
 	opShift    op = "shift"
 	opExchange op = "exchange"
+	opWhiteout op = "whiteout"
 )
 
 // entry is one request, and what it found.
 type entry struct {
-	Op         op
-	A, B       uint64 // inodes
-	DirA, DirB uint64
-	NameA      string
-	NameB      string
-	Mode       uint32
-	Off, N     int64
-	Size       int64 // before
+	Request uint64 // the kernel's number of it
+	Op      op     `json:",omitempty"`
+	A, B    uint64 `json:",omitempty"` // inodes: of the file, or at the old and the new name
+	Size    int64  `json:",omitempty"` // of A
+	Done    bool   `json:",omitempty"` // the act is over; the other fields are in an earlier line
 }
 
-// same tells whether two entries are the same request.
-func (e entry) same(x entry) bool {
-	if e.Op == opExchange {
-		e.A, e.B, x.A, x.B = 0, 0, 0, 0
-	}
-	e.Size, x.Size = 0, 0
-	return e == x
-}
-
+// openJournal begins a journal, in a takeover with what the file holds.
 func openJournal(path string, takeover bool) (*journal, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return &journal{}, err
 	}
-	j := &journal{file: f}
-	var e entry
-	if takeover && json.NewDecoder(f).Decode(&e) == nil {
-		j.left = &e
+	j := &journal{file: f, left: map[uint64]entry{}}
+	if !takeover {
+		return j, f.Truncate(0)
 	}
-	return j, nil
+	sc := bufio.NewScanner(f)
+	for sc.Scan() {
+		var e entry
+		if json.Unmarshal(sc.Bytes(), &e) != nil {
+			continue // torn by the death of its writer: the act had not begun
+		}
+		j.keep(bytes.Clone(sc.Bytes()))
+		if old, ok := j.left[e.Request]; ok && e.Done {
+			old.Done = true
+			e = old
+		}
+		j.left[e.Request] = e
+	}
+	// A torn line must not spoil the next one.
+	return j, j.rewrite()
 }
 
 // begin waits for its turn and remembers e. done: the request was sent again and has been done before; else end is to be
-// called after the act. check completes e with what is there now, and tells whether the old entry's act was done.
-func (j *journal) begin(c Caller, e entry, check func(e *entry, old *entry) bool) (done bool, end func()) {
+// called after the act. check fills in what is there now, and tells whether what the old entry announced was done.
+func (j *journal) begin(c Caller, e entry, check func(e, old *entry) bool) (done bool, end func(acted bool)) {
 	j.mu.Lock()
+	e.Request = c.Request
 	var old *entry
-	if c.Resent && j.left != nil && j.left.same(e) {
-		old, j.left = j.left, nil
+	if x, ok := j.left[c.Request]; ok && c.Resent && x.Op == e.Op {
+		old = &x
 	}
-	if check(&e, old) {
+	if check(&e, old) || old != nil && old.Done {
 		j.mu.Unlock()
 		return true, nil
 	}
-	if j.file != nil {
-		if p, err := json.Marshal(e); err == nil {
-			j.file.Truncate(0)
-			j.file.WriteAt(p, 0)
-		}
-	}
-	return false, func() {
-		if j.file != nil {
-			j.file.Truncate(0)
+	j.write(e)
+	return false, func(acted bool) {
+		if acted {
+			j.write(entry{Request: e.Request, Done: true})
 		}
 		j.mu.Unlock()
 	}
+}
+
+// write adds a line. What can't be written is not remembered: that harms only if the server dies too.
+func (j *journal) write(e entry) {
+	p, err := json.Marshal(e)
+	if j.file == nil || err != nil {
+		return
+	}
+	p = append(p, '\n')
+	j.keep(p)
+	if j.size += int64(len(p)); j.size > journalMax {
+		j.rewrite()
+		return
+	}
+	j.file.Write(p)
+}
+
+func (j *journal) keep(line []byte) {
+	if j.lines = append(j.lines, line); len(j.lines) > 2*journalKeep {
+		j.lines = append([][]byte(nil), j.lines[journalKeep:]...)
+	}
+}
+
+// rewrite leaves the latest lines in the file.
+func (j *journal) rewrite() error {
+	var all []byte
+	for _, l := range j.lines[max(0, len(j.lines)-journalKeep):] {
+		all = append(append(all, bytes.TrimSuffix(l, []byte("\n"))...), '\n')
+	}
+	if err := j.file.Truncate(0); err != nil {
+		return err
+	}
+	j.size = int64(len(all))
+	_, err := j.file.Write(all)
+	return err
 }
 
 func (j *journal) close() {
@@ -99,6 +144,7 @@ func (v *Volume) shiftDone(e, old *entry) bool {
 }
 
 // exchangeDone: afterwards each name means the other's inode.
-func (v *Volume) exchangeDone(e, old *entry) bool {
-	return old != nil && old.A == e.B && old.B == e.A
-}
+func exchangeDone(e, old *entry) bool { return old != nil && old.A == e.B && old.B == e.A }
+
+// whiteoutDone: afterwards the new name means the inode that the old one meant.
+func whiteoutDone(e, old *entry) bool { return old != nil && old.A == e.B }

@@ -72,6 +72,7 @@ func (m *move) look() (moved backing.Moved, done bool, err error) {
 	}
 	m.srcA, err = m.v.tree.StatName(m.from.ino, m.on)
 	if err == syscall.ENOENT && m.c.Resent && derr == nil {
+		m.relearn()
 		return backing.Moved{Inode: dst}, true, nil
 	}
 	if err != nil {
@@ -83,26 +84,50 @@ func (m *move) look() (moved backing.Moved, done bool, err error) {
 
 // run marks, renames, and marks what came of it. All names involved are locked.
 func (m *move) run() (backing.Moved, error) {
-	v := m.v
 	undo, err := m.mark()
 	if err != nil {
 		return backing.Moved{}, err
 	}
-	if m.flags&backing.RenameExchange != 0 && m.dst != nil {
-		e := entry{Op: opExchange, A: m.src.ino, B: m.dst.ino, DirA: m.from.ino, DirB: m.to.ino, NameA: m.on, NameB: m.nn}
-		done, end := v.journal.begin(m.c, e, v.exchangeDone)
-		if done {
-			return backing.Moved{Inode: m.dstA, Exchanged: &m.srcA}, nil
-		}
-		defer end()
+	moved, done, err := m.once()
+	if done {
+		m.relearn()
+		return moved, nil
 	}
-	moved, err := v.tree.Rename(m.c.Caller, m.from.ino, m.on, m.to.ino, m.nn, m.flags)
 	if err != nil || moved.Same {
 		undo()
 		return moved, err
 	}
 	m.settle(moved)
 	return moved, nil
+}
+
+// once renames. What would do harm if it ran twice, when the kernel sends it again, is journalled. done: it has been done before.
+func (m *move) once() (moved backing.Moved, done bool, err error) {
+	act := func() (backing.Moved, error) {
+		return m.v.tree.Rename(m.c.Caller, m.from.ino, m.on, m.to.ino, m.nn, m.flags)
+	}
+	e, check := entry{A: m.src.ino}, exchangeDone
+	if m.dst != nil {
+		e.B = m.dst.ino
+	}
+	switch {
+	case m.flags&backing.RenameExchange != 0 && m.dst != nil:
+		e.Op = opExchange
+		moved = backing.Moved{Inode: m.dstA, Exchanged: &m.srcA}
+	case m.flags&backing.RenameWhiteout != 0:
+		e.Op, check = opWhiteout, whiteoutDone
+		moved = backing.Moved{Inode: m.dstA}
+	default:
+		moved, err = act()
+		return moved, false, err
+	}
+	done, end := m.v.journal.begin(m.c, e, check)
+	if done {
+		return moved, true, nil
+	}
+	moved, err = act()
+	end(err == nil)
+	return moved, false, err
 }
 
 func (m *move) mark() (undo func(), err error) {
@@ -124,6 +149,15 @@ func (m *move) mark() (undo func(), err error) {
 		return func() {}, err
 	}
 	return v.losing(r, m.dst)
+}
+
+// relearn lets the backing see what stands at the two names: the server that died after it had renamed may not have told.
+func (m *move) relearn() {
+	for _, p := range []place{{parent: m.from.ino, name: m.on}, {parent: m.to.ino, name: m.nn}} {
+		if a, err := m.v.tree.Lookup(p.parent, p.name); err == nil {
+			m.v.tree.Forget(a.Ino, 1)
+		}
+	}
 }
 
 func (m *move) settle(moved backing.Moved) {

@@ -25,6 +25,8 @@ type Caller struct {
 	// first ended before it answered. Where the backing then says EEXIST or ENOENT and
 	// what was asked for is already there, the request has succeeded.
 	Resent bool
+	// Request is the kernel's number of this request, the same when it is sent again.
+	Request uint64
 }
 
 // WriteFlags qualify one write.

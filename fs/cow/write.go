@@ -133,7 +133,7 @@ func (v *Volume) markAll(r *running, st *inodeState, off, end int64) error {
 }
 
 // Fallocate is fallocate(2) in all modes that the backing has.
-func (v *Volume) Fallocate(c Caller, ino uint64, mode uint32, off, n int64) error {
+func (v *Volume) Fallocate(c Caller, ino uint64, mode uint32, off, n int64) (err error) {
 	if off < 0 || n <= 0 || off+n < 0 {
 		return syscall.EINVAL
 	}
@@ -153,11 +153,11 @@ func (v *Volume) Fallocate(c Caller, ino uint64, mode uint32, off, n int64) erro
 	st := r.state(ino)
 	if mode&(unix.FALLOC_FL_COLLAPSE_RANGE|unix.FALLOC_FL_INSERT_RANGE) != 0 {
 		// These move what a second run would move again.
-		done, end := v.journal.begin(c, entry{Op: opShift, A: ino, Mode: mode, Off: off, N: n}, v.shiftDone)
+		done, end := v.journal.begin(c, entry{Op: opShift, A: ino}, v.shiftDone)
 		if done {
 			return nil
 		}
-		defer end()
+		defer func() { end(err == nil) }()
 	}
 	if err := v.markFallocate(r, st, mode, off, n); err != nil {
 		return err
