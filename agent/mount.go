@@ -75,6 +75,9 @@ func PrepareMount(ctx context.Context, o *MountOptions, notes io.Writer) error {
 	if err := checkNotMounted(*o); err != nil {
 		return err
 	}
+	if err := checkFuse(fuseDevice); err != nil {
+		return err
+	}
 	// A newer state is refused before anything in it is touched.
 	if _, err := ReadFacts(o.State); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
