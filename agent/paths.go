@@ -11,7 +11,7 @@ import (
 )
 
 // Canonical makes a path absolute and resolves its symbolic links. Elements at its end that don't exist, or that are a mount
-// whose server is dead, stay as they are.
+// whose server is dead or that its owner keeps others out of, root too, stay as they are.
 func Canonical(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -23,7 +23,7 @@ func Canonical(path string) (string, error) {
 		if err == nil {
 			return filepath.Join(real, rest), nil
 		}
-		if dir == "/" || !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, os.ErrNotExist) {
+		if dir == "/" || !errors.Is(err, unix.ENOTCONN) && !errors.Is(err, unix.EACCES) && !errors.Is(err, os.ErrNotExist) {
 			return "", err
 		}
 		rest = filepath.Join(filepath.Base(dir), rest)

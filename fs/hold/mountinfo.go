@@ -84,10 +84,11 @@ func mountAt(abs string) (found Mount, ok bool, err error) {
 	return found, ok, nil
 }
 
-// resolve frees an absolute path of symbolic links. The last component of a dead mount cannot be looked at, so then only what is above it is resolved.
+// resolve frees an absolute path of symbolic links. The last component of a dead mount, or of one that its owner keeps others out of (root
+// too), cannot be looked at, so then only what is above it is resolved.
 func resolve(abs string) (string, error) {
 	real, err := filepath.EvalSymlinks(abs)
-	if !errors.Is(err, syscall.ENOTCONN) {
+	if !errors.Is(err, syscall.ENOTCONN) && !errors.Is(err, syscall.EACCES) {
 		return real, err
 	}
 	dir, err := filepath.EvalSymlinks(filepath.Dir(abs))
