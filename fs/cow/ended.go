@@ -45,6 +45,8 @@ type Ended struct {
 		walked bool
 	}
 
+	searching sync.Mutex // held for a whole search; before places
+
 	once sync.Once // of Release
 }
 
@@ -276,11 +278,11 @@ func (e *Ended) Entries(ctx context.Context, dir uint64) ([]tree.Dirent, error) 
 	saved, gone := v.images.names(e.number, dir)
 	if !gone {
 		err := e.located(ctx, dir, func() (err error) { live, err = v.tree.ReadDir(dir); return err })
-		if err != nil && !errors.Is(notExist(err), fs.ErrNotExist) {
-			return nil, fmt.Errorf("directory %d: %w", dir, err)
-		}
+		// A directory that went since has all its names saved. One that can't be found though it didn't go must not look empty.
 		if saved, gone = v.images.names(e.number, dir); gone {
 			live = nil
+		} else if err != nil {
+			return nil, fmt.Errorf("directory %d: %w", dir, notExist(err))
 		}
 	}
 	var out []tree.Dirent

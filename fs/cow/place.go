@@ -126,20 +126,28 @@ func (e *Ended) placesOf(ino uint64) (ps []place) {
 // search walks the volume once and remembers where all changed inodes are. It is for hints that have become wrong, such as the
 // name of a hard link that went.
 func (e *Ended) search(ctx context.Context) error {
+	// Who comes while another one walks waits for what it finds.
+	e.searching.Lock()
+	defer e.searching.Unlock()
 	e.places.Lock()
 	walked := e.places.walked
-	e.places.walked = true
 	e.places.Unlock()
 	if walked {
 		return nil
 	}
 	e.v.log.Info("looking for changed files by walking the volume", "epoch", e.number)
-	return e.v.walk(ctx, e.v.tree.Root(), func(a Attr, p place) error {
+	err := e.v.walk(ctx, e.v.tree.Root(), func(a Attr, p place) error {
 		if isDir(a) || e.mentions(a.Ino) {
 			e.seen(a.Ino, p)
 		}
 		return nil
 	})
+	if err == nil {
+		e.places.Lock()
+		e.places.walked = true
+		e.places.Unlock()
+	}
+	return err
 }
 
 func (e *Ended) mentions(ino uint64) bool {
