@@ -121,7 +121,7 @@ func newReport(ctx context.Context, bin, dir string, s scale) (*report, error) {
 	}
 	r.Kernel = unix.ByteSliceToString(uts.Release[:])
 	r.CPU = cpuModel()
-	r.Filesystem, err = firstLine(ctx, "stat", "-f", "-c", "%T", dir)
+	r.Filesystem, err = firstLine(ctx, "findmnt", "-n", "-o", "FSTYPE", "-T", dir)
 	return r, err
 }
 
