@@ -2,10 +2,10 @@ package cow
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync/atomic"
 
-	"graphvol/fs/cow/epoch"
 	"graphvol/index"
 )
 
@@ -17,6 +17,13 @@ const maxSingleIntents = 64
 
 // maxRegions of one request: above, the whole file is announced.
 const maxRegions = 16
+
+// What has an intent that is no region of a file, in inodeState.announced beside the regions' numbers.
+const (
+	regionAttr  = math.MaxUint32 - iota // the inode's attributes
+	regionNames                         // the directory's names
+	regionAll                           // all regions of the file
+)
 
 // want is what a request is going to change. last < first: no blocks.
 type want struct {
@@ -92,9 +99,9 @@ func (st *inodeState) announcedLocked(w want) bool {
 	case wantAttr:
 		return len(st.mu.announced) > 0
 	case wantNames:
-		return has(epoch.RegionNames)
+		return has(regionNames)
 	}
-	if has(epoch.RegionAll) {
+	if has(regionAll) {
 		return true
 	}
 	for r := w.first; r <= w.last; r++ {
@@ -160,15 +167,15 @@ func (r *running) settle(w want, in []index.Intent) {
 		if has(index.IntentAllAttrs) {
 			r.intents.allAttrs.Store(true)
 		}
-		st.mu.announced[epoch.RegionAttr] = struct{}{}
+		st.mu.announced[regionAttr] = struct{}{}
 	case wantNames:
 		if has(index.IntentAllDirs) {
 			r.intents.allDirs.Store(true)
 		}
-		st.mu.announced[epoch.RegionNames] = struct{}{}
+		st.mu.announced[regionNames] = struct{}{}
 	default:
 		if w.last-w.first >= maxRegions {
-			st.mu.announced[epoch.RegionAll] = struct{}{}
+			st.mu.announced[regionAll] = struct{}{}
 			return
 		}
 		for i := w.first; i <= w.last; i++ {

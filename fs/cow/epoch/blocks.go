@@ -9,12 +9,6 @@ import (
 	"graphvol/index"
 )
 
-// marks are the flags and blocks of one inode, of one sort. Bits are set by atomic OR and never cleared.
-type marks struct {
-	rec   *inodeRec
-	table atomic.Pointer[table] // nil while no block beyond the first 64 is marked; replaced under Inode.mu
-}
-
 // table finds the bitmaps of an inode: open addressing by slot number, at most three quarters full. Lookups take no
 // lock: slots appear in it and never go. A larger table replaces a full one, and who still looks into the old one may miss
 // a new slot, so a miss is checked again under Inode.mu before a slot is made.
@@ -72,8 +66,8 @@ func (t *table) fullUntil(no uint64) uint64 {
 }
 
 // addSlotLocked makes a slot known, in a larger table if need be. Inode.mu is held.
-func (m *marks) addSlotLocked(s *slotRec) {
-	t := m.table.Load()
+func (i *Inode) addSlotLocked(s *slotRec) {
+	t := i.table.Load()
 	if t == nil || (t.used+1)*4 > len(t.slots)*3 {
 		bigger := &table{slots: make([]atomic.Pointer[slotRec], 2)}
 		if t != nil {
@@ -86,20 +80,20 @@ func (m *marks) addSlotLocked(s *slotRec) {
 			}
 		}
 		bigger.insert(s)
-		m.table.Store(bigger)
+		i.table.Store(bigger)
 		return
 	}
 	t.insert(s)
 }
 
 // addRunLocked makes a run known. Inode.mu is held.
-func (m *marks) addRunLocked(x run) {
+func (i *Inode) addRunLocked(x run) {
 	next := new(table)
-	if t := m.table.Load(); t != nil {
+	if t := i.table.Load(); t != nil {
 		*next = table{slots: t.slots, used: t.used, runs: t.runs}
 	}
 	next.runs = mergeRuns(append(slices.Clone(next.runs), x))
-	m.table.Store(next)
+	i.table.Store(next)
 }
 
 // mergeRuns sorts runs and joins those that overlap or touch, in place.
@@ -137,10 +131,10 @@ func maskOf(w, lo, hi uint64) uint64 {
 }
 
 // all tells whether blocks lo to hi are marked.
-func (m *marks) all(lo, hi uint64) bool {
+func (i *Inode) all(lo, hi uint64) bool {
 	if lo < 64 {
 		mask := maskOf(0, lo, hi)
-		if atomic.LoadUint64(&m.rec.bits)&mask != mask {
+		if atomic.LoadUint64(&i.rec.bits)&mask != mask {
 			return false
 		}
 		if hi < 64 {
@@ -148,7 +142,7 @@ func (m *marks) all(lo, hi uint64) bool {
 		}
 		lo = 64
 	}
-	t := m.table.Load()
+	t := i.table.Load()
 	for no := lo / slotBlocks; no <= hi/slotBlocks; no++ {
 		s := t.find(no)
 		if s != nil && s.all(max(lo, no*slotBlocks), min(hi, no*slotBlocks+slotBlocks-1)) {
@@ -185,9 +179,9 @@ func (s *slotRec) any(lo, hi uint64) bool {
 }
 
 // any tells whether one of the blocks lo to hi is marked.
-func (m *marks) any(lo, hi uint64) bool {
+func (i *Inode) any(lo, hi uint64) bool {
 	if lo < 64 {
-		if atomic.LoadUint64(&m.rec.bits)&maskOf(0, lo, hi) != 0 {
+		if atomic.LoadUint64(&i.rec.bits)&maskOf(0, lo, hi) != 0 {
 			return true
 		}
 		if hi < 64 {
@@ -195,7 +189,7 @@ func (m *marks) any(lo, hi uint64) bool {
 		}
 		lo = 64
 	}
-	t := m.table.Load()
+	t := i.table.Load()
 	if t == nil {
 		return false
 	}
@@ -238,33 +232,25 @@ func (s *slotRec) mark(lo, hi uint64) {
 	}
 }
 
-// slot returns a slot of m, and makes it if need be.
-func (i *Inode) slot(m *marks, no uint64) *slotRec {
-	if s := m.table.Load().find(no); s != nil {
+// slot returns a slot, and makes it if need be.
+func (i *Inode) slot(no uint64) *slotRec {
+	if s := i.table.Load().find(no); s != nil {
 		return s
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if s := m.table.Load().find(no); s != nil {
+	if s := i.table.Load().find(no); s != nil {
 		return s
 	}
-	s := i.e.newSlot(m.kind(kindSlot), i.Ino(), no)
-	m.addSlotLocked(s)
+	s := i.e.newSlot(i.Ino(), no)
+	i.addSlotLocked(s)
 	return s
 }
 
-// kind is k, or its counterpart if m are merged marks.
-func (m *marks) kind(k kind) kind {
-	if kind(m.rec.state) == kindMergedInode {
-		return k + merged
-	}
-	return k
-}
-
 // mark marks blocks lo to hi.
-func (i *Inode) mark(m *marks, lo, hi uint64) {
+func (i *Inode) mark(lo, hi uint64) {
 	if lo < 64 {
-		orWord(&m.rec.bits, maskOf(0, lo, hi))
+		orWord(&i.rec.bits, maskOf(0, lo, hi))
 		if hi < 64 {
 			return
 		}
@@ -277,39 +263,39 @@ func (i *Inode) mark(m *marks, lo, hi uint64) {
 	}
 	if end := (hi + 1) / slotBlocks; end >= whole.first+minRun {
 		whole.n = end - whole.first
-		i.markRun(m, whole)
+		i.markRun(whole)
 	}
 	for no := lo / slotBlocks; no <= hi/slotBlocks; no++ {
 		if whole.n > 0 && no == whole.first {
 			no = whole.end() - 1
 			continue
 		}
-		i.slot(m, no).mark(max(lo, no*slotBlocks), min(hi, no*slotBlocks+slotBlocks-1))
+		i.slot(no).mark(max(lo, no*slotBlocks), min(hi, no*slotBlocks+slotBlocks-1))
 	}
 }
 
 // markRun marks whole slots.
-func (i *Inode) markRun(m *marks, x run) {
+func (i *Inode) markRun(x run) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if m.table.Load().fullUntil(x.first) >= x.end() {
+	if i.table.Load().fullUntil(x.first) >= x.end() {
 		return
 	}
-	i.e.addRun(m.kind(kindRun), i.Ino(), x)
-	m.addRunLocked(x)
+	i.e.addRun(i.Ino(), x)
+	i.addRunLocked(x)
 }
 
 // Blocks tells whether MarkBlocks was called for all of n blocks of 4 KiB. It takes no lock.
 func (i *Inode) Blocks(first, n uint64) bool {
 	lo, hi, ok := clampRange(first, n)
-	return !ok || i.own.all(lo, hi)
+	return !ok || i.all(lo, hi)
 }
 
 // MarkBlocks marks n blocks of 4 KiB. It takes no lock where the bitmaps are there already. Blocks that no file can have
 // (numbers from 2^52 on) are ignored.
 func (i *Inode) MarkBlocks(first, n uint64) {
 	if lo, hi, ok := clampRange(first, n); ok {
-		i.mark(&i.own, lo, hi)
+		i.mark(lo, hi)
 	}
 }
 
@@ -319,18 +305,13 @@ func (i *Inode) Dirty(first, n uint64) bool {
 	if !ok {
 		return false
 	}
-	if i.Flags()&(index.DirtyContent|index.DirtyFresh) != 0 || i.own.any(lo, hi) {
-		return true
-	}
-	m := i.merged()
-	return m != nil && m.any(lo, hi)
+	return i.Flags()&(index.DirtyContent|index.DirtyFresh) != 0 || i.any(lo, hi)
 }
 
 // Count returns how many blocks are marked one by one; flags don't count.
 func (i *Inode) Count() uint64 {
-	m := i.merged()
-	if m == nil && i.own.table.Load() == nil {
-		return uint64(bits.OnesCount64(atomic.LoadUint64(&i.own.rec.bits)))
+	if i.table.Load() == nil {
+		return uint64(bits.OnesCount64(atomic.LoadUint64(&i.rec.bits)))
 	}
 	var total uint64
 	for _, n := range i.DirtyRuns {

@@ -1,9 +1,7 @@
 package epoch
 
 import (
-	"errors"
 	"iter"
-	"sync/atomic"
 
 	"github.com/RoaringBitmap/roaring/v2"
 
@@ -17,7 +15,7 @@ type Loader interface {
 
 var _ Loader = (*index.DB)(nil)
 
-// FromDirty returns an epoch in memory with the marks of seq as own marks.
+// FromDirty returns an epoch in memory with the marks of seq.
 func FromDirty(n uint64, seq iter.Seq[*index.Dirty]) (*Epoch, error) {
 	e := memory(n)
 	for d := range seq {
@@ -26,7 +24,7 @@ func FromDirty(n uint64, seq iter.Seq[*index.Dirty]) (*Epoch, error) {
 	return e, nil
 }
 
-// FromIndex returns an epoch in memory with the marks of the stored dirty map n as own marks.
+// FromIndex returns an epoch in memory with the marks of the stored dirty map n.
 func FromIndex(l Loader, n uint64) (*Epoch, error) {
 	e := memory(n)
 	err := l.LoadEpoch(n, func(d *index.Dirty) error {
@@ -95,51 +93,4 @@ func (i *Inode) encode() *index.Dirty {
 		d.Blocks.RunOptimize()
 	}
 	return d
-}
-
-// Merge makes everything that is dirty in older dirty here, as merged marks. Hints and idents are taken where there are none. older stays
-// as it is, and should not change meanwhile.
-func (e *Epoch) Merge(older *Epoch) error {
-	if e == older {
-		return errors.New("an epoch can't be merged into itself")
-	}
-	for o := range older.All {
-		e.merge(o)
-	}
-	return nil
-}
-
-func (e *Epoch) merge(o *Inode) {
-	flags, names := o.Flags(), o.Names()
-	marked := flags != 0 || len(names) > 0 || o.Count() > 0
-	parent, name := o.Hint()
-	hinted := parent != 0 || name != ""
-	if !marked && !hinted {
-		return
-	}
-	i := e.inode(o.Ino(), o.Gen())
-	if p, n := i.Hint(); hinted && p == 0 && n == "" {
-		i.SetHint(parent, name)
-	}
-	if !marked {
-		return
-	}
-	if og, g := o.Gen(), i.Gen(); og != g && og != 0 && g != 0 {
-		flags |= index.DirtyFresh // it was replaced in between
-	}
-	i.mu.Lock()
-	m := i.mergedLocked()
-	for _, name := range names {
-		i.markNameLocked(name, nameMerged)
-	}
-	i.mu.Unlock()
-	atomic.OrUint32(&m.rec.flags, uint32(flags))
-	for first, n := range o.DirtyRuns {
-		if lo, hi, ok := clampRange(first, n); ok {
-			i.mark(m, lo, hi)
-		}
-	}
-	if id := o.Ident(); id.Valid && !i.Ident().Valid && (i.Gen() == o.Gen() || i.Gen() == 0) {
-		i.SetIdent(id)
-	}
 }

@@ -4,12 +4,9 @@
 // store to memory, yet the marks survive the death of the process: the kernel has them. They don't survive a power cut
 // unless Sync was called; what protects against those are the intents of package index.
 //
-// # Own and merged marks
-//
-// An own mark says: the first change in this epoch was seen, and a preimage saved if anybody needed it. So a marked block can be
-// changed again without further ado, which Blocks tells. When the snapshot of an older epoch fails, its marks must be kept, for the
-// next snapshot has to store those blocks too. But nobody has saved a preimage for them, so Merge adds them as
-// merged marks: Dirty, DirtyRuns, Encode and whatever reads what is dirty see them, Blocks doesn't.
+// A mark says: the first change in this epoch was seen, and a preimage saved if anybody needed it. So a marked block can be
+// changed again without further ado, which Blocks tells. The marks of a snapshot that failed are therefore never copied into a later epoch:
+// whoever seals next looks at both epochs.
 //
 // # Format, version 1
 //
@@ -45,12 +42,12 @@
 //	  64  16  ident: ctime, btime, seconds       24   8  n, number of slots
 //	  80   8  ident: ctime, btime, nanoseconds
 //
-// Kinds 0x47560004 to 0x47560006 are the same for merged marks. Small files need nothing but the inode's record; a file's first block
+// Small files need nothing but the inode's record; a file's first block
 // beyond 256 KiB costs a slot for its 8 MiB, and a mark of 16 MiB or more at once costs one run.
 //
 // The names file is a sequence of records that begin at multiples of 8:
 //
-//	 0   2  length of the name                  2   2  kind: 0xa501 name, 0xa502 hint, 0xa503 merged name;
+//	 0   2  length of the name                  2   2  kind: 0xa501 name, 0xa502 hint;
 //	                                            0xa500 unfinished: stored before the rest
 //	 4   4  sum of all but this                 8   8  ino
 //	16   8  parent, of a hint                  24   n  the name

@@ -111,7 +111,7 @@ func (e *Epoch) Inode(ino, gen uint64) *Inode {
 		return i
 	}
 	for old := i.Gen(); old != gen; old = i.Gen() {
-		if atomic.CompareAndSwapUint64(&i.own.rec.gen, old, gen) && old != 0 {
+		if atomic.CompareAndSwapUint64(&i.rec.gen, old, gen) && old != 0 {
 			i.MarkFresh()
 			i.SetIdent(index.Ident{})
 		}
@@ -129,43 +129,42 @@ func (e *Epoch) inode(ino, gen uint64) *Inode {
 	defer s.mu.Unlock()
 	i := s.mu.inodes[ino]
 	if i == nil {
-		i = &Inode{e: e}
-		i.own.rec = e.newInodeRec(kindInode, ino, gen)
+		i = &Inode{e: e, rec: e.newInodeRec(ino, gen)}
 		s.mu.inodes[ino] = i
 	}
 	return i
 }
 
 // newInodeRec adds the record of an inode.
-func (e *Epoch) newInodeRec(k kind, ino, gen uint64) *inodeRec {
+func (e *Epoch) newInodeRec(ino, gen uint64) *inodeRec {
 	e.bits.mu.Lock()
 	defer e.bits.mu.Unlock()
 	p, _ := e.bits.allocLocked(cell)
 	r := (*inodeRec)(p)
-	r.ino, r.gen, r.sum = ino, gen, sum(uint64(k), ino)
-	atomic.StoreUint32(&r.state, uint32(k))
+	r.ino, r.gen, r.sum = ino, gen, sum(uint64(kindInode), ino)
+	atomic.StoreUint32(&r.state, uint32(kindInode))
 	return r
 }
 
 // newSlot adds a bitmap.
-func (e *Epoch) newSlot(k kind, ino, no uint64) *slotRec {
+func (e *Epoch) newSlot(ino, no uint64) *slotRec {
 	e.bits.mu.Lock()
 	defer e.bits.mu.Unlock()
 	p, _ := e.bits.allocLocked(slotCells * cell)
 	r := (*slotRec)(p)
-	r.ino, r.slot, r.sum = ino, no, sum(uint64(k), ino, no)
-	atomic.StoreUint32(&r.state, uint32(k))
+	r.ino, r.slot, r.sum = ino, no, sum(uint64(kindSlot), ino, no)
+	atomic.StoreUint32(&r.state, uint32(kindSlot))
 	return r
 }
 
 // addRun adds the record of a run of full slots.
-func (e *Epoch) addRun(k kind, ino uint64, x run) {
+func (e *Epoch) addRun(ino uint64, x run) {
 	e.bits.mu.Lock()
 	defer e.bits.mu.Unlock()
 	p, _ := e.bits.allocLocked(cell)
 	r := (*runRec)(p)
-	r.ino, r.first, r.n, r.sum = ino, x.first, x.n, sum(uint64(k), ino, x.first, x.n)
-	atomic.StoreUint32(&r.state, uint32(k))
+	r.ino, r.first, r.n, r.sum = ino, x.first, x.n, sum(uint64(kindRun), ino, x.first, x.n)
+	atomic.StoreUint32(&r.state, uint32(kindRun))
 }
 
 // addName adds a record to the names and returns its offset.

@@ -25,23 +25,18 @@ import (
 type model map[uint64]*modelInode
 
 type modelInode struct {
-	gen         uint64
-	own, merged map[uint64]bool // blocks
-	ownFlags    index.DirtyFlags
-	mergedFlags index.DirtyFlags
-	ownNames    map[string]bool
-	mergedNames map[string]bool
-	parent      uint64
-	name        string
-	ident       index.Ident
+	gen    uint64
+	blocks map[uint64]bool
+	flags  index.DirtyFlags
+	names  map[string]bool
+	parent uint64
+	name   string
+	ident  index.Ident
 }
 
 func (m model) inode(ino uint64) *modelInode {
 	if m[ino] == nil {
-		m[ino] = &modelInode{
-			gen: ino * 7, own: map[uint64]bool{}, merged: map[uint64]bool{},
-			ownNames: map[string]bool{}, mergedNames: map[string]bool{},
-		}
+		m[ino] = &modelInode{gen: ino * 7, blocks: map[uint64]bool{}, names: map[string]bool{}}
 	}
 	return m[ino]
 }
@@ -68,19 +63,19 @@ func step(r *rand.Rand, e *Epoch, m model) {
 	switch r.IntN(12) {
 	case 0:
 		i.MarkAttr()
-		mi.ownFlags |= index.DirtyAttr
+		mi.flags |= index.DirtyAttr
 	case 1:
 		f := []index.DirtyFlags{index.DirtyContent, index.DirtyFresh, index.DirtyRemoved, index.DirtyNames}[r.IntN(4)]
 		if r.IntN(8) == 0 {
 			i.set(f)
-			mi.ownFlags |= f
+			mi.flags |= f
 		}
 	case 2, 3:
 		name := fmt.Sprintf("name-%d", r.IntN(40))
-		if i.MarkName(name) == mi.ownNames[name] {
+		if i.MarkName(name) == mi.names[name] {
 			panic("MarkName doesn't tell the first time")
 		}
-		mi.ownNames[name] = true
+		mi.names[name] = true
 	case 4:
 		mi.parent, mi.name = r.Uint64N(3), fmt.Sprintf("hint-%d", r.IntN(3))
 		i.SetHint(mi.parent, mi.name)
@@ -97,18 +92,12 @@ func step(r *rand.Rand, e *Epoch, m model) {
 		first, n := randomRange(r)
 		i.MarkBlocks(first, n)
 		for b := first; b < first+n; b++ {
-			mi.own[b] = true
+			mi.blocks[b] = true
 		}
 	}
 }
 
-func sortedKeys[K string | uint64](ms ...map[K]bool) []K {
-	all := map[K]bool{}
-	for _, m := range ms {
-		maps.Copy(all, m)
-	}
-	return slices.Sorted(maps.Keys(all))
-}
+func sortedKeys[K string | uint64](m map[K]bool) []K { return slices.Sorted(maps.Keys(m)) }
 
 // check compares an epoch with its model.
 func check(t *testing.T, what string, r *rand.Rand, e *Epoch, m model) {
@@ -116,12 +105,12 @@ func check(t *testing.T, what string, r *rand.Rand, e *Epoch, m model) {
 	for ino, mi := range m {
 		i := e.Find(ino)
 		if i == nil {
-			if len(mi.own)+len(mi.merged)+len(mi.ownNames)+len(mi.mergedNames) > 0 || mi.ownFlags|mi.mergedFlags != 0 {
+			if len(mi.blocks)+len(mi.names) > 0 || mi.flags != 0 {
 				t.Fatalf("%s: inode %d is missing", what, ino)
 			}
 			continue
 		}
-		want := sortedKeys(mi.own, mi.merged)
+		want := sortedKeys(mi.blocks)
 		var got []uint64
 		last := uint64(0)
 		for first, n := range i.DirtyRuns {
@@ -136,10 +125,10 @@ func check(t *testing.T, what string, r *rand.Rand, e *Epoch, m model) {
 		if !slices.Equal(got, want) || i.Count() != uint64(len(want)) {
 			t.Fatalf("%s: inode %d: %d blocks (Count %d), want %d", what, ino, len(got), i.Count(), len(want))
 		}
-		if i.Flags() != mi.ownFlags|mi.mergedFlags || i.HasAttr() != (mi.ownFlags&index.DirtyAttr != 0) {
-			t.Fatalf("%s: inode %d: flags %b, want %b", what, ino, i.Flags(), mi.ownFlags|mi.mergedFlags)
+		if i.Flags() != mi.flags || i.HasContent() != (mi.flags&index.DirtyContent != 0) {
+			t.Fatalf("%s: inode %d: flags %b, want %b", what, ino, i.Flags(), mi.flags)
 		}
-		if names := sortedKeys(mi.ownNames, mi.mergedNames); !slices.Equal(i.Names(), names) {
+		if names := sortedKeys(mi.names); !slices.Equal(i.Names(), names) {
 			t.Fatalf("%s: inode %d: names %q, want %q", what, ino, i.Names(), names)
 		}
 		if p, n := i.Hint(); p != mi.parent || n != mi.name {
@@ -150,10 +139,10 @@ func check(t *testing.T, what string, r *rand.Rand, e *Epoch, m model) {
 		}
 		for range 200 {
 			first, n := randomRange(r)
-			all, any := true, mi.ownFlags&(index.DirtyContent|index.DirtyFresh) != 0 || mi.mergedFlags&(index.DirtyContent|index.DirtyFresh) != 0
+			all, any := true, mi.flags&(index.DirtyContent|index.DirtyFresh) != 0
 			for b := first; b < first+n; b++ {
-				all = all && mi.own[b]
-				any = any || mi.own[b] || mi.merged[b]
+				all = all && mi.blocks[b]
+				any = any || mi.blocks[b]
 			}
 			if i.Blocks(first, n) != all || i.Dirty(first, n) != any {
 				t.Fatalf("%s: inode %d: blocks %d+%d: Blocks %v, want %v; Dirty %v, want %v",
@@ -163,48 +152,19 @@ func check(t *testing.T, what string, r *rand.Rand, e *Epoch, m model) {
 	}
 }
 
-// flat is the model of an epoch in which merged and own marks can't be told apart any more.
-func (m model) flat() model {
-	out := model{}
-	for ino, mi := range m {
-		o := out.inode(ino)
-		maps.Copy(o.own, mi.own)
-		maps.Copy(o.own, mi.merged)
-		maps.Copy(o.ownNames, mi.ownNames)
-		maps.Copy(o.ownNames, mi.mergedNames)
-		o.ownFlags = mi.ownFlags | mi.mergedFlags
-		o.parent, o.name, o.ident = mi.parent, mi.name, mi.ident
-	}
-	return out
-}
-
-// merge is what Merge should do.
-func (m model) merge(older model) {
-	for ino, o := range older {
-		mi := m.inode(ino)
-		if mi.parent == 0 && mi.name == "" {
-			mi.parent, mi.name = o.parent, o.name
-		}
-		if len(o.own)+len(o.ownNames) == 0 && o.ownFlags == 0 {
-			continue
-		}
-		maps.Copy(mi.merged, o.own)
-		maps.Copy(mi.mergedNames, o.ownNames)
-		mi.mergedFlags |= o.ownFlags
-		if !mi.ident.Valid {
-			mi.ident = o.ident
-		}
-	}
-}
-
 // encoded is the model of what Encode has room for.
 func (m model) encoded() model {
-	out := m.flat()
+	out := model{}
+	for ino, mi := range m {
+		c := *mi
+		c.blocks = maps.Clone(mi.blocks)
+		out[ino] = &c
+	}
 	for _, mi := range out {
-		for b := range mi.own {
+		for b := range mi.blocks {
 			if b >= 1<<32 {
-				delete(mi.own, b)
-				mi.ownFlags |= index.DirtyContent
+				delete(mi.blocks, b)
+				mi.flags |= index.DirtyContent
 			}
 		}
 	}
@@ -226,20 +186,6 @@ func TestModel(t *testing.T) {
 			step(r, e, m)
 		}
 		check(t, "marked", r, e, m)
-
-		older, om := memory(6), model{}
-		for range 60 {
-			step(r, older, om)
-		}
-		if err := e.Merge(older); err != nil {
-			t.Fatal(err)
-		}
-		m.merge(om)
-		check(t, "merged", r, e, m)
-		for range 30 {
-			step(r, e, m)
-		}
-		check(t, "marked after merging", r, e, m)
 
 		for range 2 { // the second time on what the first went on writing
 			if e, err = Load(dir, 7); err != nil || e.Damaged() != 0 || !e.Durable() {
@@ -340,27 +286,6 @@ func TestReusedNumber(t *testing.T) {
 	e.Inode(5, 0)
 	if e.Inode(5, 78) != i || !i.HasFresh() || i.Gen() != 78 || i.Ident().Valid {
 		t.Fatal("another gen is another file")
-	}
-	older := memory(0)
-	older.Inode(5, 70).MarkAttr()
-	if err := e.Merge(older); err != nil || i.Gen() != 78 || i.HasAttr() {
-		t.Fatal("merging changed the gen, or made an own mark")
-	}
-}
-
-func TestIntents(t *testing.T) {
-	i := memory(1).Inode(1, 1)
-	regions := []uint32{0, 1, 15, 16, 17, 100_000, RegionAll, RegionAttr, RegionNames}
-	for k, region := range regions {
-		for _, done := range regions[:k] {
-			if i.IntentNeeded(done) {
-				t.Fatalf("%d is forgotten", done)
-			}
-		}
-		if !i.IntentNeeded(region) {
-			t.Fatalf("%d is known too early", region)
-		}
-		i.IntentDone(region)
 	}
 }
 

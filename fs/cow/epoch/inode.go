@@ -2,7 +2,6 @@ package epoch
 
 import (
 	"maps"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,76 +10,24 @@ import (
 	"graphvol/index"
 )
 
-// Pseudo regions for IntentNeeded and IntentDone. Others are numbers of 64 MiB pieces of a file.
-const (
-	RegionAttr  uint32 = math.MaxUint32     // the inode's attributes
-	RegionNames uint32 = math.MaxUint32 - 1 // the directory's names
-	RegionAll   uint32 = math.MaxUint32 - 2 // all pieces of the file
-)
-
 // Inode is what changed of one inode. All methods may be called concurrently.
-//
-// Marks are of two sorts. Own marks are made by the Mark methods: their first change went through the caller's
-// slow path. Merged ones came by Epoch.Merge, without that. The Has methods and Blocks see own marks
-// only; Dirty, DirtyName, Flags, Names, DirtyRuns and Count see both.
 type Inode struct {
-	e       *Epoch
-	own     marks
-	more    atomic.Pointer[more]
-	mu      sync.Mutex    // guards what grows: names, hint, ident, regions, slots; Inode comes before arena
-	intents atomic.Uint32 // bits: see intentBit
-}
-
-// more is what most inodes don't need.
-type more struct {
-	merged  atomic.Pointer[marks]
-	names   map[string]nameSort // guarded by Inode.mu
-	regions map[uint32]struct{} // guarded by Inode.mu
-}
-
-type nameSort uint8
-
-const (
-	nameOwn nameSort = 1 << iota
-	nameMerged
-)
-
-// moreLocked returns what most inodes don't need.
-func (i *Inode) moreLocked() *more {
-	m := i.more.Load()
-	if m == nil {
-		m = new(more)
-		i.more.Store(m)
-	}
-	return m
-}
-
-// merged returns the merged marks, nil if there are none.
-func (i *Inode) merged() *marks {
-	if m := i.more.Load(); m != nil {
-		return m.merged.Load()
-	}
-	return nil
-}
-
-// mergedLocked is merged, and makes them.
-func (i *Inode) mergedLocked() *marks {
-	m := i.moreLocked()
-	if m.merged.Load() == nil {
-		m.merged.Store(&marks{rec: i.e.newInodeRec(kindMergedInode, i.Ino(), i.Gen())})
-	}
-	return m.merged.Load()
+	e     *Epoch
+	rec   *inodeRec
+	table atomic.Pointer[table] // nil while no block beyond the first 64 is marked; replaced under mu
+	mu    sync.Mutex            // guards what grows: names, hint, ident, slots; Inode comes before arena
+	names map[string]struct{}   // guarded by mu
 }
 
 // Ino returns the inode's number.
-func (i *Inode) Ino() uint64 { return i.own.rec.ino }
+func (i *Inode) Ino() uint64 { return i.rec.ino }
 
 // Gen returns what tells the inode from others of its number, 0 if that is unknown.
-func (i *Inode) Gen() uint64 { return atomic.LoadUint64(&i.own.rec.gen) }
+func (i *Inode) Gen() uint64 { return atomic.LoadUint64(&i.rec.gen) }
 
-// set sets own flags and tells whether one of them is new.
+// set sets flags and tells whether one of them is new.
 func (i *Inode) set(f index.DirtyFlags) bool {
-	p := &i.own.rec.flags
+	p := &i.rec.flags
 	if atomic.LoadUint32(p)&uint32(f) == uint32(f) {
 		return false
 	}
@@ -88,7 +35,7 @@ func (i *Inode) set(f index.DirtyFlags) bool {
 }
 
 func (i *Inode) has(f index.DirtyFlags) bool {
-	return atomic.LoadUint32(&i.own.rec.flags)&uint32(f) != 0
+	return atomic.LoadUint32(&i.rec.flags)&uint32(f) != 0
 }
 
 // MarkAttr marks attributes and xattrs. It returns true the first time.
@@ -106,9 +53,6 @@ func (i *Inode) MarkRemoved() (first bool) { return i.set(index.DirtyRemoved) }
 // MarkAllNames marks every name of a directory, without making HasName true. It returns true the first time.
 func (i *Inode) MarkAllNames() (first bool) { return i.set(index.DirtyNames) }
 
-// HasAttr tells whether MarkAttr was called.
-func (i *Inode) HasAttr() bool { return i.has(index.DirtyAttr) }
-
 // HasContent tells whether MarkContent was called.
 func (i *Inode) HasContent() bool { return i.has(index.DirtyContent) }
 
@@ -121,77 +65,53 @@ func (i *Inode) HasRemoved() bool { return i.has(index.DirtyRemoved) }
 // HasAllNames tells whether MarkAllNames was called.
 func (i *Inode) HasAllNames() bool { return i.has(index.DirtyNames) }
 
-// Flags returns all flags, own and merged.
-func (i *Inode) Flags() index.DirtyFlags {
-	f := atomic.LoadUint32(&i.own.rec.flags)
-	if m := i.merged(); m != nil {
-		f |= atomic.LoadUint32(&m.rec.flags)
-	}
-	return index.DirtyFlags(f)
-}
+// Flags returns all flags.
+func (i *Inode) Flags() index.DirtyFlags { return index.DirtyFlags(atomic.LoadUint32(&i.rec.flags)) }
 
 // MarkName marks a name of a directory. It returns true the first time.
 func (i *Inode) MarkName(name string) (first bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.markNameLocked(name, nameOwn)
-}
-
-func (i *Inode) markNameLocked(name string, sort nameSort) (first bool) {
-	m := i.moreLocked()
-	if m.names[name]&sort != 0 {
+	if _, ok := i.names[name]; ok {
 		return false
 	}
-	if m.names == nil {
-		m.names = make(map[string]nameSort)
-	}
-	k := kindName
-	if sort == nameMerged {
-		k = kindMergedName
-	}
-	switch {
-	case len(name) <= maxNameLen:
-		i.e.addName(k, i.Ino(), 0, name)
-	case sort == nameOwn:
+	if len(name) <= maxNameLen {
+		i.e.addName(kindName, i.Ino(), 0, name)
+	} else {
 		i.set(index.DirtyNames) // no filesystem has such names; be right all the same
-	default:
-		atomic.OrUint32(&i.mergedLocked().rec.flags, uint32(index.DirtyNames))
 	}
-	m.names[name] |= sort
+	i.addNameLocked(name)
 	return true
 }
 
-// nameSort tells how a name is marked.
-func (i *Inode) nameSort(name string) nameSort {
-	m := i.more.Load()
-	if m == nil {
-		return 0
+func (i *Inode) addNameLocked(name string) {
+	if i.names == nil {
+		i.names = make(map[string]struct{})
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return m.names[name]
+	i.names[name] = struct{}{}
 }
 
 // HasName tells whether MarkName was called for that name.
-func (i *Inode) HasName(name string) bool { return i.nameSort(name)&nameOwn != 0 }
+func (i *Inode) HasName(name string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, ok := i.names[name]
+	return ok
+}
 
 // DirtyName tells whether a name may have changed: it is marked, or all are.
 func (i *Inode) DirtyName(name string) bool {
-	return i.Flags()&(index.DirtyNames|index.DirtyFresh) != 0 || i.nameSort(name) != 0
+	return i.Flags()&(index.DirtyNames|index.DirtyFresh) != 0 || i.HasName(name)
 }
 
 // Names returns the marked names in ascending order.
 func (i *Inode) Names() []string {
-	m := i.more.Load()
-	if m == nil {
-		return nil
-	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if len(m.names) == 0 {
+	if len(i.names) == 0 {
 		return nil
 	}
-	return slices.Sorted(maps.Keys(m.names))
+	return slices.Sorted(maps.Keys(i.names))
 }
 
 // SetHint notes where the inode was seen last: a directory and a name there. It is cheap if that is known.
@@ -204,7 +124,7 @@ func (i *Inode) SetHint(parent uint64, name string) {
 	if p, n := i.hintLocked(); p == parent && n == name {
 		return
 	}
-	i.own.rec.hint = i.e.addName(kindHint, i.Ino(), parent, name)
+	i.rec.hint = i.e.addName(kindHint, i.Ino(), parent, name)
 }
 
 // Hint returns what SetHint noted; 0 and "" if nothing.
@@ -216,7 +136,7 @@ func (i *Inode) Hint() (parent uint64, name string) {
 
 // hintLocked returns a name that is valid only until the epoch is removed if it isn't copied.
 func (i *Inode) hintLocked() (parent uint64, name string) {
-	off := i.own.rec.hint
+	off := i.rec.hint
 	if off == 0 {
 		return 0, ""
 	}
@@ -232,7 +152,7 @@ func (i *Inode) hintLocked() (parent uint64, name string) {
 func (i *Inode) SetIdent(id index.Ident) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	r := i.own.rec
+	r := i.rec
 	atomic.StoreUint32(&r.identSum, 0)
 	if !id.Valid {
 		return
@@ -246,7 +166,7 @@ func (i *Inode) SetIdent(id index.Ident) {
 func (i *Inode) Ident() index.Ident {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	r := i.own.rec
+	r := i.rec
 	if r.identSum == 0 {
 		return index.Ident{}
 	}
@@ -254,46 +174,4 @@ func (i *Inode) Ident() index.Ident {
 		Valid: true, Gen: r.identGen, Size: r.size,
 		CtimeSec: r.ctime, CtimeNsec: r.ctimeNS, BtimeSec: r.btime, BtimeNsec: r.btimeNS,
 	}
-}
-
-// intentBit gives the usual regions a bit in Inode.intents.
-func intentBit(region uint32) (bit uint32, ok bool) {
-	switch {
-	case region < 16:
-		return 1 << region, true
-	case region >= RegionAll:
-		return 1 << 16 << (region - RegionAll), true
-	}
-	return 0, false
-}
-
-// IntentNeeded tells whether the intent of changing a region is still to be recorded. What was recorded is known to this
-// object alone: after Load nothing is.
-func (i *Inode) IntentNeeded(region uint32) bool {
-	if bit, ok := intentBit(region); ok {
-		return i.intents.Load()&bit == 0
-	}
-	m := i.more.Load()
-	if m == nil {
-		return true
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	_, ok := m.regions[region]
-	return !ok
-}
-
-// IntentDone notes that the intent of changing a region is durable.
-func (i *Inode) IntentDone(region uint32) {
-	if bit, ok := intentBit(region); ok {
-		i.intents.Or(bit)
-		return
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	m := i.moreLocked()
-	if m.regions == nil {
-		m.regions = make(map[uint32]struct{})
-	}
-	m.regions[region] = struct{}{}
 }

@@ -166,7 +166,7 @@ func verifyAcked(t *testing.T, e *Epoch, line string) {
 	case f[0] == "name":
 		ok = i.HasName(f[2])
 	case f[0] == "attr":
-		ok = i.HasAttr()
+		ok = i.Flags()&index.DirtyAttr != 0
 	default:
 		var b, n uint64
 		if _, err := fmt.Sscanf(f[2], "%d+%d", &b, &n); err != nil {

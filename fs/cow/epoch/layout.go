@@ -44,18 +44,12 @@ const (
 	kindInode kind = 0x47560001 + iota
 	kindSlot
 	kindRun
-	kindMergedInode
-	kindMergedSlot
-	kindMergedRun
-
-	merged = kindMergedInode - kindInode
 )
 
 // Kinds of records in the names file; above the 16 bits of the length.
 const (
 	kindName kind = 0xa501 + iota
 	kindHint
-	kindMergedName
 
 	kindUnfinished kind = 0xa500 // the process died while it wrote the record
 )

@@ -70,23 +70,21 @@ func (e *Epoch) loadBits() {
 	}
 	for _, s := range all.slots {
 		i := e.loaded(s.ino)
-		m := i.marksOf(kind(s.state) >= kindMergedInode)
 		i.mu.Lock()
-		if old := m.table.Load().find(s.slot); old != nil { // never written twice, so damaged; lose nothing
+		if old := i.table.Load().find(s.slot); old != nil { // never written twice, so damaged; lose nothing
 			for w := range s.bits {
 				orWord(&old.bits[w], s.bits[w])
 			}
 			e.damaged++
 		} else {
-			m.addSlotLocked(s)
+			i.addSlotLocked(s)
 		}
 		i.mu.Unlock()
 	}
 	for _, r := range all.runs {
 		i := e.loaded(r.ino)
-		m := i.marksOf(kind(r.state) >= kindMergedInode)
 		i.mu.Lock()
-		m.addRunLocked(run{r.first, r.n})
+		i.addRunLocked(run{r.first, r.n})
 		i.mu.Unlock()
 	}
 }
@@ -111,12 +109,12 @@ func (e *Epoch) scanBits(k int, all *found) {
 // scanRecord looks at one record, with left bytes from there on. It returns its length, 0 for a free cell.
 func (e *Epoch) scanRecord(p unsafe.Pointer, left int, all *found) int {
 	switch k := kind(*(*uint32)(p)); k {
-	case kindInode, kindMergedInode:
+	case kindInode:
 		if r := (*inodeRec)(p); r.sum == r.wantSum() {
 			all.inodes = append(all.inodes, r)
 			return cell
 		}
-	case kindSlot, kindMergedSlot:
+	case kindSlot:
 		if left < slotCells*cell {
 			break
 		}
@@ -124,7 +122,7 @@ func (e *Epoch) scanRecord(p unsafe.Pointer, left int, all *found) int {
 			all.slots = append(all.slots, r)
 			return slotCells * cell
 		}
-	case kindRun, kindMergedRun:
+	case kindRun:
 		if r := (*runRec)(p); r.sum == r.wantSum() && r.n > 0 && r.first < maxSlots && r.n <= maxSlots-r.first {
 			all.runs = append(all.runs, r)
 			return cell
@@ -151,7 +149,7 @@ func isZero(p []byte) bool {
 	return true
 }
 
-// loadInode enters an inode, or its merged marks.
+// loadInode enters an inode.
 func (e *Epoch) loadInode(r *inodeRec) {
 	if r.identSum != 0 && r.identSum != r.wantIdentSum() {
 		r.identSum = 0
@@ -159,31 +157,18 @@ func (e *Epoch) loadInode(r *inodeRec) {
 	r.hint = 0 // found again in the names
 	s := e.shard(r.ino)
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	i := s.mu.inodes[r.ino]
-	if i == nil && kind(r.state) == kindInode {
-		i = &Inode{e: e}
-		i.own.rec = r
-		s.mu.inodes[r.ino] = i
-		s.mu.Unlock()
-		return
-	}
-	s.mu.Unlock()
 	if i == nil {
-		i = e.loaded(r.ino)
-	}
-	if kind(r.state) == kindMergedInode && i.merged() == nil {
-		i.mu.Lock()
-		i.moreLocked().merged.Store(&marks{rec: r})
-		i.mu.Unlock()
+		s.mu.inodes[r.ino] = &Inode{e: e, rec: r}
 		return
 	}
 	e.damaged++ // never written twice; lose nothing
-	m := i.marksOf(kind(r.state) == kindMergedInode)
-	orWord(&m.rec.bits, r.bits)
-	atomic.OrUint32(&m.rec.flags, r.flags)
+	orWord(&i.rec.bits, r.bits)
+	atomic.OrUint32(&i.rec.flags, r.flags)
 }
 
-// loaded returns the inode of a record. Its own record comes first, so if that isn't there, it is damaged.
+// loaded returns the inode of a record. Its record comes first, so if that isn't there, it is damaged.
 func (e *Epoch) loaded(ino uint64) *Inode {
 	i := e.Find(ino)
 	if i == nil {
@@ -191,16 +176,6 @@ func (e *Epoch) loaded(ino uint64) *Inode {
 		i = e.inode(ino, 0)
 	}
 	return i
-}
-
-// marksOf returns the own or the merged marks, and makes them if need be.
-func (i *Inode) marksOf(merged bool) *marks {
-	if !merged {
-		return &i.own
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.mergedLocked()
 }
 
 func (e *Epoch) loadNames() {
@@ -236,30 +211,18 @@ func (e *Epoch) loadName(p []byte, off uint64) int {
 	if k == kindUnfinished && n <= len(p) {
 		return n
 	}
-	if k < kindName || k > kindMergedName || n > len(p) ||
+	if k < kindName || k > kindHint || n > len(p) ||
 		sumBytes(*(*uint32)(head), ino, parent, p[nameHead:nameHead+length]) != *(*uint32)(unsafe.Add(head, 4)) {
 		e.damaged++
 		return nameAlign
 	}
-	name := string(p[nameHead : nameHead+length])
-	if k == kindHint {
-		i := e.loaded(ino)
-		i.mu.Lock()
-		i.own.rec.hint = off
-		i.mu.Unlock()
-		return n
-	}
 	i := e.loaded(ino)
-	sort := nameOwn
-	if k == kindMergedName {
-		sort = nameMerged
-	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	m := i.moreLocked()
-	if m.names == nil {
-		m.names = make(map[string]nameSort)
+	if k == kindHint {
+		i.rec.hint = off
+	} else {
+		i.addNameLocked(string(p[nameHead : nameHead+length]))
 	}
-	m.names[name] |= sort
 	return n
 }

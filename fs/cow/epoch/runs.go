@@ -7,19 +7,11 @@ import (
 	"sync/atomic"
 )
 
-// DirtyRuns yields the blocks that are marked one by one, own and merged, as ascending runs that don't touch.
+// DirtyRuns yields the blocks that are marked one by one as ascending runs that don't touch.
 func (i *Inode) DirtyRuns(yield func(first, n uint64) bool) {
-	all := []*marks{&i.own}
-	if m := i.merged(); m != nil {
-		all = append(all, m)
-	}
 	c := coalescer{yield: yield}
-	var word uint64
-	for _, m := range all {
-		word |= atomic.LoadUint64(&m.rec.bits)
-	}
-	c.word(0, word)
-	runs, slots := collect(all)
+	c.word(0, atomic.LoadUint64(&i.rec.bits))
+	runs, slots := i.table.Load().sorted()
 	for len(runs) > 0 || len(slots) > 0 {
 		if len(slots) == 0 || len(runs) > 0 && runs[0].first <= slots[0].slot {
 			lo := max(64, runs[0].first*slotBlocks)
@@ -29,7 +21,8 @@ func (i *Inode) DirtyRuns(yield func(first, n uint64) bool) {
 			}
 			runs = runs[1:]
 		} else {
-			slots = c.slot(slots)
+			c.slot(slots[0])
+			slots = slots[1:]
 		}
 		if c.stopped {
 			return
@@ -38,22 +31,18 @@ func (i *Inode) DirtyRuns(yield func(first, n uint64) bool) {
 	c.flush()
 }
 
-// collect returns the runs and the bitmaps of several marks in ascending order.
-func collect(all []*marks) (runs []run, slots []*slotRec) {
-	for _, m := range all {
-		t := m.table.Load()
-		if t == nil {
-			continue
-		}
-		runs = append(runs, t.runs...)
-		for k := range t.slots {
-			if s := t.slots[k].Load(); s != nil {
-				slots = append(slots, s)
-			}
+// sorted returns the runs and the bitmaps in ascending order.
+func (t *table) sorted() (runs []run, slots []*slotRec) {
+	if t == nil {
+		return nil, nil
+	}
+	for k := range t.slots {
+		if s := t.slots[k].Load(); s != nil {
+			slots = append(slots, s)
 		}
 	}
 	slices.SortFunc(slots, func(a, b *slotRec) int { return cmp.Compare(a.slot, b.slot) })
-	return mergeRuns(runs), slots
+	return t.runs, slots
 }
 
 // coalescer joins runs that touch.
@@ -94,18 +83,9 @@ func (c *coalescer) word(base, w uint64) {
 	}
 }
 
-// slot adds the blocks of the first slot's bitmaps, of which there may be two, and returns the other slots.
-func (c *coalescer) slot(slots []*slotRec) []*slotRec {
-	n := 1
-	if len(slots) > 1 && slots[1].slot == slots[0].slot {
-		n = 2
+// slot adds the blocks of a bitmap.
+func (c *coalescer) slot(s *slotRec) {
+	for k := range s.bits {
+		c.word(s.slot*slotBlocks+uint64(k)*64, atomic.LoadUint64(&s.bits[k]))
 	}
-	for k := range slots[0].bits {
-		var w uint64
-		for _, s := range slots[:n] {
-			w |= atomic.LoadUint64(&s.bits[k])
-		}
-		c.word(slots[0].slot*slotBlocks+uint64(k)*64, w)
-	}
-	return slots[n:]
 }
