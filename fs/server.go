@@ -12,13 +12,13 @@ import (
 
 	"graphvol/fs/cow"
 	"graphvol/fs/cow/backing"
+	"graphvol/fs/hold"
 )
 
 // Node ids that mean something by themselves.
 const (
 	rootID     = 1
 	browseBit  = 1 << 63
-	resentBit  = 1 << 63 // of a request's unique: sent before, to a server that died
 	longTime   = 24 * time.Hour
 	writerTime = time.Second // of the attributes of a file that is open for writing
 )
@@ -122,7 +122,7 @@ func (s *Server) node(ino uint64) uint64 {
 func (s *Server) caller(h *fuse.InHeader, umask uint32) cow.Caller {
 	return cow.Caller{
 		Caller: backing.Caller{Uid: h.Uid, Gid: h.Gid, Pid: h.Pid, Umask: umask},
-		Resent: h.Unique&resentBit != 0, Request: h.Unique &^ resentBit,
+		Resent: hold.Resent(h), Request: hold.RequestID(h),
 	}
 }
 

@@ -159,3 +159,6 @@ const resendBit = 1 << 63
 // Resent reports whether the kernel has sent this request before, to a server that died without answering it. It may have been carried out, in whole or
 // in part; requests that can't be repeated (create, mkdir, link, unlink, rename…) must recognise their own earlier success.
 func Resent(h *fuse.InHeader) bool { return h.Unique&resendBit != 0 }
+
+// RequestID is the kernel's number of a request, the same when it is sent again.
+func RequestID(h *fuse.InHeader) uint64 { return h.Unique &^ resendBit }
