@@ -12,12 +12,14 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
+
+	"graphvol/fs"
 )
 
 // Cache modes of a mount.
 const (
-	CacheWriteback = "writeback"
-	CacheThrough   = "through"
+	CacheWriteback = string(fs.WriteBack)
+	CacheThrough   = string(fs.WriteThrough)
 )
 
 // Defaults of MountOptions.
@@ -86,7 +88,7 @@ func ParseMountOptions(s string) (MountOptions, error) {
 // CheckFlags says whether the options that are no paths can be right; its errors are of usage.
 func (o *MountOptions) CheckFlags() error {
 	switch {
-	case o.Cache != "" && o.Cache != CacheWriteback && o.Cache != CacheThrough:
+	case o.Cache != "" && !fs.Cache(o.Cache).Known():
 		return refuse(codes.InvalidArgument, fmt.Sprintf("there is no cache mode %q: choose %s or %s", o.Cache, CacheWriteback, CacheThrough))
 	case o.SnapDir == "." || o.SnapDir == ".." || strings.ContainsAny(o.SnapDir, "/\x00") || len(o.SnapDir) > 255:
 		return refuse(codes.InvalidArgument, fmt.Sprintf("%q can't be the name of the snapshots' directory: give --snapdir a plain file name", o.SnapDir))

@@ -1,7 +1,6 @@
 package fs
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -17,14 +16,8 @@ const (
 	WriteThrough Cache = "through"
 )
 
-// ParseCache checks a --cache argument.
-func ParseCache(s string) (Cache, error) {
-	switch c := Cache(s); c {
-	case WriteBack, WriteThrough:
-		return c, nil
-	}
-	return "", fmt.Errorf("cache mode %q is unknown: use %s or %s", s, WriteBack, WriteThrough)
-}
+// Known tells whether there is such a mode.
+func (c Cache) Known() bool { return c == WriteBack || c == WriteThrough }
 
 // Options of a mount.
 type Options struct {
