@@ -110,44 +110,6 @@ func full(p []byte, io func(done int, p []byte) (int, error)) (int, error) {
 	return done, nil
 }
 
-// WritevAt is WriteAt of several buffers, one after the other.
-func (t *Tree) WritevAt(ino uint64, p [][]byte, off int64) (int, error) {
-	if len(p) == 1 {
-		return t.WriteAt(ino, p[0], off)
-	}
-	h, err := t.acquire(ino, kindWrite)
-	if err != nil {
-		return 0, err
-	}
-	defer h.release()
-	total := 0
-	for _, b := range p {
-		total += len(b)
-	}
-	n := 0
-	err = eintr(func() (err error) {
-		n, err = unix.Pwritev(h.fd, p, off)
-		return err
-	})
-	if err != nil || n == total {
-		return n, err
-	}
-	// Short: the rest one by one, to learn why.
-	done := n
-	for _, b := range p {
-		if n >= len(b) {
-			n -= len(b)
-			continue
-		}
-		m, err := t.WriteAt(ino, b[n:], off+int64(done))
-		done, n = done+m, 0
-		if err != nil || m == 0 {
-			break
-		}
-	}
-	return done, nil
-}
-
 // Truncate makes the file size bytes long. The times change even if the size doesn't.
 func (t *Tree) Truncate(ino uint64, size int64) error {
 	h, err := t.acquire(ino, kindWrite)

@@ -3,7 +3,6 @@ package backing
 import (
 	"log/slog"
 	"os"
-	"time"
 )
 
 // Caller is who a modifying request acts for. Umask is applied at create where the parent directory has no default ACL.
@@ -14,9 +13,6 @@ type Time struct {
 	Sec  int64
 	Nsec uint32
 }
-
-// Std converts t for people's use.
-func (t Time) Std() time.Time { return time.Unix(t.Sec, int64(t.Nsec)) }
 
 // Attr is everything stat tells about an inode, and its generation.
 type Attr struct {
