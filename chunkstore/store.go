@@ -65,6 +65,7 @@ type Store struct {
 	bufs   bufferPool
 	nonce  func() [nonceLen]byte
 	bad    distrust
+	hashed *VerifiedSet[recordAt]
 
 	gc sync.RWMutex // see the package documentation, Collecting garbage
 	mu struct {
@@ -94,6 +95,7 @@ func Open(ctx context.Context, t target.Target, loc Locator, opts Options) (*Sto
 		return nil, fmt.Errorf("open chunk store: %w", err)
 	}
 	s := &Store{target: t, loc: loc, opts: opts, enc: enc, dec: dec, nonce: randomNonce}
+	s.hashed = NewVerifiedSet[recordAt](hashedLimit)
 	s.packs = newPackCache(t, openPacks)
 	s.mu.writers = make(map[*Writer]struct{})
 	return s, nil
@@ -112,12 +114,23 @@ func (noLocator) Locate(ID) (Location, bool, error) { return Location{}, false, 
 // Get returns the chunk's bytes, verified against id, in buf if its capacity suffices. The error is ErrNotFound if
 // the index doesn't know the chunk, and a *CorruptError if it can't be had as it was stored.
 func (s *Store) Get(ctx context.Context, id ID, buf []byte) ([]byte, error) {
+	return s.get(ctx, id, buf, false)
+}
+
+// Reread is Get for those who read the same chunks again and again: a record that was hashed since the store was opened
+// isn't hashed again. Its CRC-32C is checked every time.
+func (s *Store) Reread(ctx context.Context, id ID, buf []byte) ([]byte, error) {
+	return s.get(ctx, id, buf, true)
+}
+
+func (s *Store) get(ctx context.Context, id ID, buf []byte, again bool) ([]byte, error) {
 	loc, err := s.locate(id)
 	if err != nil {
 		return nil, err
 	}
 	for {
-		p, err := s.GetAt(ctx, Located{id, loc}, buf)
+		l := Located{id, loc}
+		p, err := s.checked(ctx, &l, buf, again && s.hashed.Has(l.record()))
 		if err == nil || !errors.Is(err, fs.ErrNotExist) {
 			return p, err
 		}
@@ -156,7 +169,12 @@ func (s *Store) locate(id ID) (Location, error) {
 
 // GetAt is Get for a chunk whose place the caller knows.
 func (s *Store) GetAt(ctx context.Context, l Located, buf []byte) ([]byte, error) {
-	p, err := s.getAt(ctx, l, buf)
+	return s.checked(ctx, &l, buf, false)
+}
+
+// checked reads a chunk and remembers what came of it; hashed: the record was hashed before.
+func (s *Store) checked(ctx context.Context, l *Located, buf []byte, hashed bool) ([]byte, error) {
+	p, err := s.getAt(ctx, l, buf, hashed)
 	switch {
 	case err == nil && s.bad.has(l.ID):
 		s.bad.remove(l.ID) // stored anew, or the medium can be read again
@@ -166,7 +184,7 @@ func (s *Store) GetAt(ctx context.Context, l Located, buf []byte) ([]byte, error
 	return p, err
 }
 
-func (s *Store) getAt(ctx context.Context, l Located, buf []byte) ([]byte, error) {
+func (s *Store) getAt(ctx context.Context, l *Located, buf []byte, hashed bool) ([]byte, error) {
 	if !l.plausible() {
 		return nil, l.corrupt(fmt.Sprintf("impossible location: %d bytes at %d for a chunk of %d", l.Length, l.Offset, l.RawLen), nil)
 	}
@@ -181,12 +199,13 @@ func (s *Store) getAt(ctx context.Context, l Located, buf []byte) ([]byte, error
 	if cap(buf) < int(l.RawLen) {
 		buf = make([]byte, l.RawLen)
 	}
-	if buf, err = s.readChunk(h.obj, &l, buf[:l.RawLen]); err != nil {
-		return nil, err
+	if buf, err = s.readChunk(h.obj, l, buf[:l.RawLen]); err != nil || hashed {
+		return buf, err
 	}
 	if Sum(buf) != l.ID {
 		return nil, l.corrupt("the bytes are not those of the chunk", nil)
 	}
+	s.hashed.Add(l.record())
 	return buf, nil
 }
 

@@ -57,7 +57,7 @@ func (c *chunkCache) get(ctx context.Context, id chunkstore.ID) ([]byte, error) 
 		if c.has(id) {
 			continue
 		}
-		return c.store.Get(ctx, id, nil)
+		return c.store.Reread(ctx, id, nil)
 	}
 }
 
@@ -81,7 +81,7 @@ func (c *chunkCache) entry(id chunkstore.ID) (e *cachedChunk, mine bool) {
 }
 
 func (c *chunkCache) fill(ctx context.Context, e *cachedChunk) ([]byte, error) {
-	e.data, e.err = c.store.Get(ctx, e.id, nil)
+	e.data, e.err = c.store.Reread(ctx, e.id, nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	close(e.ready)
@@ -142,20 +142,18 @@ type livePart struct {
 	chunk         chunkstore.ID
 }
 
-// verifiedSet remembers what was verified lately: between limit/2 and limit parts once it is full.
+// verifiedSet are the parts that were verified lately, and those that are just being.
 type verifiedSet struct {
-	limit int
+	*chunkstore.VerifiedSet[livePart]
 
 	mu struct {
-		sync.RWMutex
-		young, old map[livePart]struct{}
-		running    map[livePart]chan struct{} // being verified; closed and removed at the end
+		sync.Mutex
+		running map[livePart]chan struct{} // being verified; closed and removed at the end
 	}
 }
 
 func newVerifiedSet(limit int) *verifiedSet {
-	v := &verifiedSet{limit: limit}
-	v.mu.young = make(map[livePart]struct{})
+	v := &verifiedSet{VerifiedSet: chunkstore.NewVerifiedSet[livePart](limit)}
 	v.mu.running = make(map[livePart]chan struct{})
 	return v
 }
@@ -181,29 +179,10 @@ func (v *verifiedSet) begin(ctx context.Context, p livePart) (mine bool, err err
 // end tells how the verifying went.
 func (v *verifiedSet) end(p livePart, ok bool) {
 	if ok {
-		v.add(p)
+		v.Add(p)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	close(v.mu.running[p])
 	delete(v.mu.running, p)
-}
-
-func (v *verifiedSet) has(p livePart) bool {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	if _, ok := v.mu.young[p]; ok {
-		return true
-	}
-	_, ok := v.mu.old[p]
-	return ok
-}
-
-func (v *verifiedSet) add(p livePart) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.mu.young) >= v.limit/2 {
-		v.mu.old, v.mu.young = v.mu.young, make(map[livePart]struct{})
-	}
-	v.mu.young[p] = struct{}{}
 }

@@ -29,9 +29,10 @@
 // # Reading
 //
 // A segment that is one chunk, and that the newest complete snapshot has too, is read from the live volume if that
-// proves it unchanged; all else from the store, through a cache of decompressed chunks. The SHA-256 of every chunk is
-// checked before its bytes are served, and of live bytes when the segment is first read. Files that are read in order are
-// fetched and verified a little ahead.
+// proves it unchanged; all else from the store: whole segments past the cache of decompressed chunks, parts of them through it. The SHA-256
+// of a chunk is checked before its bytes are served, and of live bytes when the segment is first read; what was hashed a
+// short while ago isn't hashed again (a record of the store keeps its CRC-32C, a live segment its marks). Files that are read in
+// order, less than a segment at a time, are fetched and verified a little ahead.
 //
 // # Deleting, pruning, verifying
 //

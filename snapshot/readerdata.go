@@ -39,7 +39,9 @@ func (rd *Reader) ReadAt(ctx context.Context, ino uint64, p []byte, off int64) (
 		seg := uint64(off+int64(done)) / SegmentSize
 		at := int(uint64(off+int64(done)) % SegmentSize)
 		n := min(len(p)-done, SegmentSize-at)
-		rd.readAhead(ctx, rec, seg)
+		if len(p) < SegmentSize {
+			rd.readAhead(ctx, rec, seg) // who reads more at a time is the kernel, and has its own requests under way
+		}
 		if err := rd.readSegment(ctx, rec, seg, p[done:done+n], at); err != nil {
 			return done, rd.inodeError(ino, err)
 		}
@@ -74,6 +76,10 @@ func (rd *Reader) readSegment(ctx context.Context, rec *tree.Record, seg uint64,
 }
 
 func (rd *Reader) readStored(ctx context.Context, s *tree.Segment, p []byte, at int) error {
+	placed, err := rd.readPlaced(ctx, s, p)
+	if err != nil {
+		return err
+	}
 	end := at // everything before is filled
 	for i := range s.Extents {
 		e := &s.Extents[i]
@@ -81,20 +87,52 @@ func (rd *Reader) readStored(ctx context.Context, s *tree.Segment, p []byte, at 
 		if from >= to {
 			continue
 		}
-		data, err := rd.repo.chunks.get(ctx, e.Chunk)
-		if err != nil {
-			return err
-		}
-		shift := (int(e.ChunkFirst) - int(e.First)) * BlockSize
-		if to+shift > len(data) {
-			return &chunkstore.CorruptError{Chunk: e.Chunk, Reason: "shorter than a segment that refers to it"}
+		if e.Chunk != placed {
+			if err := rd.copyExtent(ctx, e, p[from-at:to-at], from); err != nil {
+				return err
+			}
 		}
 		clear(p[end-at : from-at])
-		copy(p[from-at:], data[from+shift:to+shift])
 		end = to
 	}
 	clear(p[end-at:])
 	return nil
+}
+
+// copyExtent fills p with an extent's bytes from byte from of its segment on.
+func (rd *Reader) copyExtent(ctx context.Context, e *tree.Extent, p []byte, from int) error {
+	data, err := rd.repo.chunks.get(ctx, e.Chunk)
+	if err != nil {
+		return err
+	}
+	from += (int(e.ChunkFirst) - int(e.First)) * BlockSize
+	if from+len(p) > len(data) {
+		return &chunkstore.CorruptError{Chunk: e.Chunk, Reason: "shorter than a segment that refers to it"}
+	}
+	copy(p, data[from:])
+	return nil
+}
+
+// readPlaced reads the chunk that has most of a segment right into p, if p is the whole segment and the chunk's blocks are in the
+// same places. It goes past the cache: a file that is read from end to end would drive out what is read at random. It gives
+// the chunk whose bytes are where they belong then; the zero ID if there is none.
+func (rd *Reader) readPlaced(ctx context.Context, s *tree.Segment, p []byte) (placed chunkstore.ID, err error) {
+	if len(p) < SegmentSize {
+		return placed, nil
+	}
+	id, end := s.Placed()
+	if end < SegmentBlocks/2 || rd.repo.chunks.has(id) {
+		return placed, nil
+	}
+	data, err := rd.repo.store.Reread(ctx, id, p)
+	if err != nil {
+		return placed, err
+	}
+	if len(data) < end*BlockSize {
+		return placed, &chunkstore.CorruptError{Chunk: id, Reason: "shorter than a segment that refers to it"}
+	}
+	copy(p, data) // data is p's own, unless the chunk is longer than a segment
+	return id, nil
 }
 
 // liveSegment is a segment that is nothing but the first blocks of one chunk.
@@ -116,7 +154,7 @@ func (rd *Reader) readLive(ctx context.Context, rec *tree.Record, s liveSegment,
 	}
 	start := int64(s.seg) * SegmentSize
 	part := livePart{rec.Ino, rec.Gen, s.seg, s.chunk}
-	if !rd.repo.proven.has(part) {
+	if !rd.repo.proven.Has(part) {
 		mine, err := rd.repo.proven.begin(ctx, part)
 		if err != nil {
 			return false, err
@@ -126,7 +164,7 @@ func (rd *Reader) readLive(ctx context.Context, rec *tree.Record, s liveSegment,
 			rd.repo.proven.end(part, ok)
 			return ok, nil
 		}
-		if !rd.repo.proven.has(part) {
+		if !rd.repo.proven.Has(part) {
 			return false, nil
 		}
 	}

@@ -95,6 +95,25 @@ func (s *Segment) Whole() (id chunkstore.ID, blocks int, ok bool) {
 	return s.Extents[0].Chunk, int(s.Extents[0].Blocks), true
 }
 
+// Placed gives the chunk that most of those blocks come from whose place in the segment is that in their chunk, as in the chunk that
+// the segment was first stored as; end is behind the last one. end is 0 if there is none.
+func (s *Segment) Placed() (id chunkstore.ID, end int) {
+	most := 0
+	for _, of := range s.Chunks() {
+		blocks, last, placed := 0, 0, true
+		for _, e := range s.Extents {
+			if e.Chunk == of {
+				blocks, last = blocks+int(e.Blocks), int(e.First+e.Blocks)
+				placed = placed && e.ChunkFirst == e.First
+			}
+		}
+		if placed && blocks > most {
+			id, end, most = of, last, blocks
+		}
+	}
+	return id, end
+}
+
 // Encode gives the segment's record, nil for a segment without data. It has at most MaxSegmentChunks chunks.
 func (s *Segment) Encode() []byte {
 	if len(s.Extents) == 0 {
