@@ -212,13 +212,16 @@ func (c *comparer) content(path string, n *node) {
 		c.differ(path, "SEEK_DATA: %v", err)
 		return
 	}
-	pos := int64(0)
+	pos, before := int64(0), len(c.diffs)
 	for _, s := range segs {
 		c.hole(path, f, n.content, pos, s[0])
 		c.data(path, f, n.content, s[0], s[1])
 		pos = s[1]
 	}
 	c.hole(path, f, n.content, pos, n.content.size)
+	if len(c.diffs) > before && len(n.content.log) > 0 {
+		c.differ(path, "size %d; last operations on it:\n        %s", n.content.size, strings.Join(n.content.log, "\n        "))
+	}
 }
 
 // dataSegments lists the file's data ranges below size.

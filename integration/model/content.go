@@ -15,11 +15,14 @@ type content struct {
 	// blocks maps block numbers to bytes that are never changed in place, so that copies share them. A nil block
 	// reads as zeros and may be a hole or not. Blocks past the end stand for preallocated space.
 	blocks map[int64]*block
+	log    []string // the last operations, never changed in place
 }
 
 func newContent() *content { return &content{blocks: map[int64]*block{}} }
 
-func (c *content) clone() *content { return &content{size: c.size, blocks: maps.Clone(c.blocks)} }
+func (c *content) clone() *content {
+	return &content{size: c.size, blocks: maps.Clone(c.blocks), log: c.log}
+}
 
 // write puts p at off and extends the file when needed.
 func (c *content) write(off int64, p []byte) {

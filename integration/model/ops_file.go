@@ -92,7 +92,7 @@ func (w *worker) writeAt(f *os.File, n *node, off int64, p []byte) error {
 func (w *worker) pwrite() error {
 	return w.withFile(func(f *os.File, n *node) error {
 		off, p := w.offset(n), w.bytes(w.length())
-		w.note("pwrite %q at %d, %d bytes", f.Name(), off, len(p))
+		w.noteFile(n, "pwrite %q at %d, %d bytes", f.Name(), off, len(p))
 		return w.writeAt(f, n, off, p)
 	})
 }
@@ -107,7 +107,7 @@ func (w *worker) append() error {
 		return err
 	}
 	data := w.bytes(w.length())
-	w.note("append %q, %d bytes at %d", p.full(), len(data), p.node.content.size)
+	w.noteFile(p.node, "append %q, %d bytes at %d", p.full(), len(data), p.node.content.size)
 	if _, err = f.Write(data); err == nil {
 		p.node.content.write(p.node.content.size, data)
 		p.node.touch()
@@ -129,7 +129,7 @@ func (w *worker) direct() error {
 	}
 	off := w.rng.Int64N(usualSize) &^ (blockSize - 1)
 	data := w.bytes(blockSize * (1 + w.rng.IntN(4)))
-	w.note("direct %q at %d, %d bytes", p.full(), off, len(data))
+	w.noteFile(p.node, "direct %q at %d, %d bytes", p.full(), off, len(data))
 	buf := aligned(len(data))
 	copy(buf, data)
 	return errors.Join(w.writeAt(f, p.node, off, buf), f.Close())
@@ -150,7 +150,7 @@ func (w *worker) mmap() error {
 		}
 		off := w.rng.Int64N(size)
 		data := w.bytes(int(min(int64(w.length()), size-off)))
-		w.note("mmap %q at %d, %d bytes", f.Name(), off, len(data))
+		w.noteFile(n, "mmap %q at %d, %d bytes", f.Name(), off, len(data))
 		start := off &^ (blockSize - 1)
 		m, err := unix.Mmap(int(f.Fd()), start, int(off-start)+len(data), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		if err != nil {
@@ -173,7 +173,7 @@ func (w *worker) truncate() error {
 		if w.rng.IntN(3) == 0 {
 			size = w.rng.Int64N(n.content.size + 1)
 		}
-		w.note("truncate %q from %d to %d", f.Name(), n.content.size, size)
+		w.noteFile(n, "truncate %q from %d to %d", f.Name(), n.content.size, size)
 		if err := f.Truncate(size); err != nil {
 			return err
 		}
@@ -198,7 +198,7 @@ func (w *worker) fallocate() error {
 				return nil
 			}
 		}
-		w.note("fallocate %q mode %#x at %d, %d bytes", f.Name(), mode, off, length)
+		w.noteFile(n, "fallocate %q mode %#x at %d, %d bytes", f.Name(), mode, off, length)
 		err := unix.Fallocate(int(f.Fd()), mode, off, length)
 		if errors.Is(err, unix.EOPNOTSUPP) && mode&^unix.FALLOC_FL_KEEP_SIZE != 0 {
 			return nil // what a filesystem can't do, it must leave undone
@@ -254,7 +254,7 @@ func (w *worker) copyRange() error {
 		from, to = from&^(blockSize-1), to&^(blockSize-1)
 	}
 	n := int(min(int64(w.length()), src.node.content.size-from))
-	w.note("copy %d bytes of %q at %d to %q at %d", n, src.full(), from, dst.full(), to)
+	w.noteFile(dst.node, "copy %d bytes of %q at %d to %q at %d", n, src.full(), from, dst.full(), to)
 	for n > 0 {
 		a, b := from, to
 		k, err := unix.CopyFileRange(int(in.Fd()), &a, int(out.Fd()), &b, n, 0)
@@ -290,7 +290,7 @@ func (w *worker) read() error {
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		w.note("read %q at %d, %d bytes", f.Name(), off, len(p))
+		w.noteFile(n, "read %q at %d, %d bytes", f.Name(), off, len(p))
 		if want := n.content.read(off, len(p)); !bytes.Equal(p[:k], want) {
 			at := mismatch(p[:k], want)
 			return fmt.Errorf("%q at %d: read %d bytes, want %d, different from %d on: %x, want %x",
@@ -301,8 +301,8 @@ func (w *worker) read() error {
 }
 
 func (w *worker) fsync() error {
-	return w.withFile(func(f *os.File, _ *node) error {
-		w.note("fsync %q", f.Name())
+	return w.withFile(func(f *os.File, n *node) error {
+		w.noteFile(n, "fsync %q", f.Name())
 		return f.Sync()
 	})
 }

@@ -15,6 +15,8 @@ const (
 	maxDirs    = 12
 	maxOpen    = 6
 	historyLen = 60
+
+	fileHistoryLen = 24
 )
 
 // worker owns a subtree.
@@ -112,6 +114,13 @@ func (w *worker) note(format string, args ...any) {
 	if len(w.log) > 2*historyLen {
 		w.log = append(w.log[:0], w.log[historyLen:]...)
 	}
+}
+
+// noteFile is note for an operation on a file's content.
+func (w *worker) noteFile(n *node, format string, args ...any) {
+	w.note(format, args...)
+	c := n.content
+	c.log = append(c.log[max(0, len(c.log)-fileHistoryLen+1):len(c.log):len(c.log)], w.log[len(w.log)-1])
 }
 
 func (w *worker) history() []string { return w.log[max(0, len(w.log)-historyLen):] }
