@@ -5,6 +5,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,8 +81,22 @@ var built = sync.OnceValues(func() (string, error) {
 	if *serverRace {
 		args = append(args, "-race")
 	}
+	if err := touchSources(".."); err != nil {
+		return "", err
+	}
 	return volume.Build(context.Background(), dir, args...)
 })
+
+// touchSources looks at the module's Go files: go test remembers results, and knows of a test's dependencies only what the test
+// imports or looks at.
+func touchSources(root string) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && filepath.Ext(path) == ".go" {
+			_, err = os.Stat(path)
+		}
+		return err
+	})
+}
 
 // newVolume makes a volume below t.TempDir(), not mounted yet; it is unmounted when the test ends, and its log is
 // shown when the test failed.
