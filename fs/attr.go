@@ -107,7 +107,11 @@ func (s *Server) SetAttr(c <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 			set.Valid |= f.vol
 		}
 	}
-	a, err := s.vol.Setattr(s.caller(&in.InHeader, 0), s.ino(in.NodeId), set)
+	act := s.vol.Setattr
+	if set.Valid&backing.SetSize != 0 {
+		act = s.truncate
+	}
+	a, err := act(s.caller(&in.InHeader, 0), s.ino(in.NodeId), set)
 	if err != nil {
 		return s.status(err)
 	}

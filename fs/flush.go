@@ -140,7 +140,7 @@ func (f *Flusher) thread(fn func(root int) error) error {
 // flush opens a file through the mount and calls sync on it; false if it may not be opened, so that only an invalidation makes the
 // kernel hand over its pages.
 func (f *Flusher) flush(root int, t target, sync func(fd int) error) (opened bool, err error) {
-	fd, err := f.open(root, t)
+	fd, err := f.open(root, t, unix.O_RDONLY|unix.O_NONBLOCK)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ESTALE):
 		return true, nil
@@ -158,8 +158,8 @@ func (f *Flusher) flush(root int, t target, sync func(fd int) error) (opened boo
 
 // open opens a file of the mount by its inode number, through the kernel's own table of inodes: it works for files that are renamed
 // or have lost their names. It takes CAP_DAC_READ_SEARCH; without, the path must do.
-func (f *Flusher) open(root int, t target) (int, error) {
-	const flags = unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK
+func (f *Flusher) open(root int, t target, flags int) (int, error) {
+	flags |= unix.O_CLOEXEC
 	fd, err := unix.OpenByHandleAt(root, nodeHandle(f.s.node(t.ino), t.gen), flags)
 	if !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fd, err

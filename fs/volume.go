@@ -37,6 +37,7 @@ type Volume interface {
 	Fallocate(c cow.Caller, ino uint64, mode uint32, off, n int64) error
 	CopyRange(src uint64, soff int64, dst uint64, doff int64, n int) (int, error)
 	Seek(ino uint64, off int64, whence int) (int64, error)
+	Allocated(ino uint64, off int64) (bool, error)
 	Fsync(ino uint64, datasync bool) error
 	FsyncDir(ino uint64, datasync bool) error
 

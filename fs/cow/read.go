@@ -41,6 +41,9 @@ func (v *Volume) Seek(ino uint64, off int64, whence int) (int64, error) {
 	return v.tree.Seek(ino, off, whence)
 }
 
+// Allocated tells whether blocks that begin at or after off are allocated, beyond the end of the file too.
+func (v *Volume) Allocated(ino uint64, off int64) (bool, error) { return v.tree.Allocated(ino, off) }
+
 // Getxattr is getxattr(2): with an empty dst it returns the value's size.
 func (v *Volume) Getxattr(ino uint64, name string, dst []byte) (int, error) {
 	return v.tree.Getxattr(ino, name, dst)

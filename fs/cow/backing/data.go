@@ -160,6 +160,21 @@ func (t *Tree) Seek(ino uint64, off int64, whence int) (int64, error) {
 	return unix.Seek(h.fd, off, whence)
 }
 
+// Allocated tells whether blocks that begin at or after off are allocated, beyond the end of the file too, where Seek doesn't look; true
+// where the filesystem doesn't tell.
+func (t *Tree) Allocated(ino uint64, off int64) (bool, error) {
+	h, err := t.reading(ino)
+	if err != nil {
+		return false, err
+	}
+	defer h.release()
+	n, err := extents(h.fd, (off+4095)&^4095)
+	if err == syscall.EOPNOTSUPP || err == syscall.ENOTTY {
+		return true, nil
+	}
+	return n > 0, err
+}
+
 // Fsync makes the file's data, and its attributes unless datasync is set, durable.
 func (t *Tree) Fsync(ino uint64, datasync bool) error {
 	h, err := t.reading(ino)
