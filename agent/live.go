@@ -24,7 +24,7 @@ type live interface {
 	Barrier(ctx context.Context) (ended, time.Duration, error)
 	// WaitScan returns when changes made while the volume was unmounted are known.
 	WaitScan(ctx context.Context) error
-	Dirty(ctx context.Context, yield func(cow.DirtyFile) bool) error
+	changes
 	DirtyBytes() int64
 	Epoch() uint64
 }

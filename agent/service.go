@@ -13,7 +13,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"graphvol/agent/api"
-	"graphvol/fs/cow"
 	"graphvol/fs/hold"
 	"graphvol/index"
 	"graphvol/snapshot"
@@ -174,34 +173,6 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 	res.Scanning = !s.mu.scanned
 	s.mu.Unlock()
 	return res, nil
-}
-
-// Dirty implements the API.
-func (s *service) Dirty(req *api.DirtyRequest, stream api.Volume_DirtyServer) error {
-	send := func(f cow.DirtyFile) error {
-		m := &api.DirtyFile{Path: []byte(f.Path), DirtyBytes: f.Bytes, Ino: f.Ino}
-		if req.GetRanges() {
-			for _, r := range f.Ranges {
-				m.Ranges = append(m.Ranges, &api.Range{Offset: r.Off, Length: r.Len})
-			}
-		}
-		return stream.Send(m)
-	}
-	var sendErr error
-	yield := func(f cow.DirtyFile) bool {
-		sendErr = send(f)
-		return sendErr == nil
-	}
-	var err error
-	if s.live != nil {
-		err = s.live.Dirty(stream.Context(), yield)
-	} else {
-		err = s.dirtyOffline(stream.Context(), yield)
-	}
-	if sendErr != nil {
-		return sendErr
-	}
-	return statusOf(s.log, "listing what has changed", err)
 }
 
 // infoOf is a row of the catalogue as the API tells it.

@@ -87,8 +87,9 @@ func (l *fakeLive) Dirty(_ context.Context, yield func(cow.DirtyFile) bool) erro
 	yield(cow.DirtyFile{Path: "a\xff", Bytes: 4096, Ranges: []cow.DirtyRange{{Off: 0, Len: 4096}}})
 	return nil
 }
-func (l *fakeLive) DirtyBytes() int64 { return 4096 }
-func (l *fakeLive) Epoch() uint64     { return l.epoch.Load() + 1 }
+func (l *fakeLive) Where(uint64) (uint64, string, bool) { return 0, "", false }
+func (l *fakeLive) DirtyBytes() int64                   { return 4096 }
+func (l *fakeLive) Epoch() uint64                       { return l.epoch.Load() + 1 }
 
 // serveFake gives a client of a service over a new repository and a fake volume; nil: not mounted.
 func serveFake(t *testing.T, l *fakeLive, change func(*serviceConfig)) *Client {

@@ -639,10 +639,11 @@ func (x *DirtyRequest) GetRanges() bool {
 
 type DirtyFile struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Path          []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // "." is the root; empty: it has no name any more
+	Path          []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"` // "." is the root; of what is removed, its path in the newest complete snapshot; empty: unknown
 	DirtyBytes    int64                  `protobuf:"varint,2,opt,name=dirty_bytes,json=dirtyBytes,proto3" json:"dirty_bytes,omitempty"`
 	Ranges        []*Range               `protobuf:"bytes,3,rep,name=ranges,proto3" json:"ranges,omitempty"`
 	Ino           uint64                 `protobuf:"varint,4,opt,name=ino,proto3" json:"ino,omitempty"`
+	Removed       bool                   `protobuf:"varint,5,opt,name=removed,proto3" json:"removed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -703,6 +704,13 @@ func (x *DirtyFile) GetIno() uint64 {
 		return x.Ino
 	}
 	return 0
+}
+
+func (x *DirtyFile) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
 }
 
 type DiffRequest struct {
@@ -1991,13 +1999,14 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06offset\x18\x01 \x01(\x03R\x06offset\x12\x16\n" +
 	"\x06length\x18\x02 \x01(\x03R\x06length\"&\n" +
 	"\fDirtyRequest\x12\x16\n" +
-	"\x06ranges\x18\x01 \x01(\bR\x06ranges\"~\n" +
+	"\x06ranges\x18\x01 \x01(\bR\x06ranges\"\x98\x01\n" +
 	"\tDirtyFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x1f\n" +
 	"\vdirty_bytes\x18\x02 \x01(\x03R\n" +
 	"dirtyBytes\x12*\n" +
 	"\x06ranges\x18\x03 \x03(\v2\x12.graphvol.v1.RangeR\x06ranges\x12\x10\n" +
-	"\x03ino\x18\x04 \x01(\x04R\x03ino\"A\n" +
+	"\x03ino\x18\x04 \x01(\x04R\x03ino\x12\x18\n" +
+	"\aremoved\x18\x05 \x01(\bR\aremoved\"A\n" +
 	"\vDiffRequest\x12\f\n" +
 	"\x01a\x18\x01 \x01(\tR\x01a\x12\f\n" +
 	"\x01b\x18\x02 \x01(\tR\x01b\x12\x16\n" +

@@ -15,6 +15,7 @@ import (
 type dirtyRow struct {
 	Path       string     `json:"path"`
 	DirtyBytes int64      `json:"dirty_bytes"`
+	Removed    bool       `json:"removed,omitempty"`
 	Ranges     []rangeRow `json:"ranges,omitempty"`
 }
 
@@ -25,7 +26,8 @@ func (a *app) dirtyCmd() *cobra.Command {
 		Short: "Show what has changed since the last snapshot, per file",
 		Long: `Shows what has changed since the newest complete snapshot, file by file: what the
 next snapshot will have to read. Bytes are counted in blocks of 4 KiB. A file of
-0 bytes has changed in its attributes or its names only.
+0 bytes has changed in its attributes or its names only. Files that the snapshot has
+and the volume has no more come last, with their paths in the snapshot.
 
 Pages that the kernel holds back and has not written yet are not counted.`,
 		Example: `  graphvol dirty /mnt/graph
@@ -75,7 +77,11 @@ func dirtyText(w io.Writer, stream grpc.ServerStreamingClient[api.DirtyFile]) er
 	err := each(stream, func(f *api.DirtyFile) error {
 		files++
 		bytes += f.GetDirtyBytes()
-		fmt.Fprintf(w, "%10s  %s\n", size(f.GetDirtyBytes()), shown(f.GetPath()))
+		what := shown(f.GetPath())
+		if f.GetRemoved() {
+			what += " (removed)"
+		}
+		fmt.Fprintf(w, "%10s  %s\n", size(f.GetDirtyBytes()), what)
 		printRanges(w, f.GetRanges())
 		return nil
 	})
@@ -98,7 +104,7 @@ func dirtyJSON(w io.Writer, stream grpc.ServerStreamingClient[api.DirtyFile]) er
 	list := newJSONList(w, "files")
 	err := each(stream, func(f *api.DirtyFile) error {
 		bytes += f.GetDirtyBytes()
-		return list.add(dirtyRow{name(f.GetPath()), f.GetDirtyBytes(), rangesOf(f.GetRanges())})
+		return list.add(dirtyRow{name(f.GetPath()), f.GetDirtyBytes(), f.GetRemoved(), rangesOf(f.GetRanges())})
 	})
 	if err != nil {
 		return err

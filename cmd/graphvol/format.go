@@ -65,10 +65,10 @@ func plural(n int64, one string) string {
 	return fmt.Sprintf("%d %ss", n, one)
 }
 
-// name gives a path of a volume for JSON. Something removed has none.
+// name gives a path of a volume for JSON. It may have none while it moves.
 func name(path []byte) string {
 	if len(path) == 0 {
-		return "(removed)"
+		return "(no known name)"
 	}
 	return string(path)
 }

@@ -81,6 +81,7 @@ func (f *fakeVolume) Dirty(req *api.DirtyRequest, s api.Volume_DirtyServer) erro
 	}
 	s.Send(file)
 	s.Send(&api.DirtyFile{Path: []byte("new\nline \xff")})
+	s.Send(&api.DirtyFile{Path: []byte("wal/1"), Removed: true})
 	return f.fail
 }
 

@@ -2,10 +2,6 @@ package cow
 
 import (
 	"context"
-	"strings"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"graphvol/fs/cow/epoch"
 )
@@ -70,77 +66,6 @@ func (v *Volume) clean(ino uint64, off int64, n int) bool {
 		}
 	}
 	return true
-}
-
-// Dirty lists what has changed since the newest complete snapshot, ascending by inode number.
-func (v *Volume) Dirty(ctx context.Context, yield func(DirtyFile) bool) error {
-	seen := map[*epoch.Epoch]bool{}
-	var eps []*epoch.Epoch
-	for _, ep := range v.since() {
-		if !seen[ep] {
-			seen[ep] = true
-			eps = append(eps, ep)
-		}
-	}
-	for ins := range dirtyInodes(eps) {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !yield(v.dirtyFile(ins)) {
-			return nil
-		}
-	}
-	return nil
-}
-
-func (v *Volume) dirtyFile(ins []*epoch.Inode) DirtyFile {
-	f := DirtyFile{Ino: ins[0].Ino()}
-	for _, in := range ins {
-		f.Whole = f.Whole || in.HasContent() || in.HasFresh()
-	}
-	path, _ := v.tree.Path(f.Ino)
-	if f.Path = strings.TrimPrefix(path, "/"); path == "/" {
-		f.Path = "."
-	}
-	a, err := v.tree.Stat(f.Ino)
-	if err != nil || a.Mode&syscall.S_IFMT != syscall.S_IFREG || a.Nlink == 0 {
-		f.Whole = false
-		return f
-	}
-	if f.Whole {
-		v.addData(&f, a.Size)
-		return f
-	}
-	for first, n := range runsOf(ins) {
-		off := int64(first) << blockShift
-		end := min(off+int64(n)<<blockShift, a.Size)
-		if end > off {
-			f.Ranges = append(f.Ranges, DirtyRange{off, end - off})
-			f.Bytes += end - off
-		}
-	}
-	return f
-}
-
-// addData adds what of a file is data: holes cost a snapshot nothing.
-func (v *Volume) addData(f *DirtyFile, size int64) {
-	for off := int64(0); off < size; {
-		start, err := v.tree.Seek(f.Ino, off, unix.SEEK_DATA)
-		if err != nil {
-			return // no data from off on, or the file has gone
-		}
-		end, err := v.tree.Seek(f.Ino, start, unix.SEEK_HOLE)
-		if err != nil {
-			end = size
-		}
-		end = min(end, size)
-		if end <= start {
-			return
-		}
-		f.Ranges = append(f.Ranges, DirtyRange{start, end - start})
-		f.Bytes += end - start
-		off = end
-	}
 }
 
 // DirtyBytes is about how much has changed since the newest complete snapshot: the dirty blocks of all epochs since, counted

@@ -43,7 +43,7 @@ func (e *Ended) located(ctx context.Context, ino uint64, act func() error) error
 	if !errors.Is(err, syscall.ESTALE) {
 		return err
 	}
-	if lerr := e.locate(ino, 0); lerr == nil {
+	if lerr := e.v.locate(ino, e.placesOf, 0); lerr == nil {
 		return act()
 	}
 	if e.removed(ino) {
@@ -52,7 +52,7 @@ func (e *Ended) located(ctx context.Context, ino uint64, act func() error) error
 	if werr := e.search(ctx); werr != nil {
 		return werr
 	}
-	if lerr := e.locate(ino, 0); lerr != nil {
+	if lerr := e.v.locate(ino, e.placesOf, 0); lerr != nil {
 		return syscall.ENOENT
 	}
 	return act()
@@ -60,7 +60,12 @@ func (e *Ended) located(ctx context.Context, ino uint64, act func() error) error
 
 // removed tells whether the inode's last name went in this epoch or later, and its number isn't in use again.
 func (e *Ended) removed(ino uint64) bool {
-	for _, ep := range e.epochsDown() {
+	return removedIn(e.epochsDown(), ino)
+}
+
+// removedIn tells whether the newest of these epochs that knows the inode saw its last name go. eps are descending.
+func removedIn(eps []*epoch.Epoch, ino uint64) bool {
+	for _, ep := range eps {
 		if in := ep.Find(ino); marked(in) {
 			return in.HasRemoved()
 		}
@@ -81,17 +86,16 @@ func (e *Ended) epochsDown() (eps []*epoch.Epoch) {
 	return eps
 }
 
-// locate makes the backing know ino again.
-func (e *Ended) locate(ino uint64, depth int) error {
-	v := e.v
+// locate makes the backing know ino again. places lists where an inode may be.
+func (v *Volume) locate(ino uint64, places func(ino uint64) []place, depth int) error {
 	if _, err := v.tree.Stat(ino); err == nil {
 		return nil
 	}
 	if depth > maxDepth {
 		return errNotFound
 	}
-	for _, p := range e.placesOf(ino) {
-		if e.locate(p.parent, depth+1) != nil {
+	for _, p := range places(ino) {
+		if v.locate(p.parent, places, depth+1) != nil {
 			continue
 		}
 		a, err := v.tree.Lookup(p.parent, p.name)
@@ -108,17 +112,23 @@ func (e *Ended) locate(ino uint64, depth int) error {
 
 // placesOf lists where an inode may be, the newest knowledge first.
 func (e *Ended) placesOf(ino uint64) (ps []place) {
-	for _, ep := range e.epochsDown() {
+	ps = hintsIn(e.epochsDown(), ino)
+	e.places.Lock()
+	defer e.places.Unlock()
+	if p, ok := e.places.m[ino]; ok {
+		ps = append(ps, p)
+	}
+	return ps
+}
+
+// hintsIn lists where epochs saw an inode last.
+func hintsIn(eps []*epoch.Epoch, ino uint64) (ps []place) {
+	for _, ep := range eps {
 		if in := ep.Find(ino); in != nil {
 			if parent, name := in.Hint(); parent != 0 {
 				ps = append(ps, place{parent: parent, name: name})
 			}
 		}
-	}
-	e.places.Lock()
-	defer e.places.Unlock()
-	if p, ok := e.places.m[ino]; ok {
-		ps = append(ps, p)
 	}
 	return ps
 }

@@ -78,10 +78,16 @@ type Config struct {
 // DirtyFile is what has changed of one inode since the newest complete snapshot.
 type DirtyFile struct {
 	Ino    uint64
+	Gen    uint64 // tells it from others of its number; 0: unknown
 	Path   string // of the live volume, relative to its root, which is "."; "" if the inode has no known name
 	Bytes  int64  // of dirty blocks within the file's size; all of its data, but no holes, if its whole content counts as dirty
 	Whole  bool   // the whole content counts as dirty
 	Ranges []DirtyRange
+
+	Removed  bool     // it has no name any more
+	Fresh    bool     // it is new: another inode may have had its number before
+	Names    []string // of a directory: names that may mean something else now
+	AllNames bool     // any of its names may
 }
 
 // DirtyRange is a range of bytes, block aligned except at the file's end.
