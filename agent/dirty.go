@@ -16,6 +16,15 @@ type changes interface {
 	Where(dir uint64) (parent uint64, name string, ok bool)
 }
 
+// dirtyBytes adds up what Dirty lists.
+func dirtyBytes(ctx context.Context, list changes) (n int64, err error) {
+	err = list.Dirty(ctx, func(f cow.DirtyFile) bool {
+		n += f.Bytes
+		return true
+	})
+	return n, err
+}
+
 // Dirty implements the API.
 func (s *service) Dirty(req *api.DirtyRequest, stream api.Volume_DirtyServer) error {
 	err := s.eachDirty(stream.Context(), func(f cow.DirtyFile) error {

@@ -25,7 +25,6 @@ type live interface {
 	// WaitScan returns when changes made while the volume was unmounted are known.
 	WaitScan(ctx context.Context) error
 	changes
-	DirtyBytes() int64
 	Epoch() uint64
 }
 

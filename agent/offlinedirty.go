@@ -10,6 +10,7 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
 	"graphvol/fs/cow"
@@ -79,10 +80,24 @@ func (c *leftChanges) found(f *cow.DirtyFile, path string, st *syscall.Stat_t) {
 	case syscall.S_IFDIR:
 		c.dirs[st.Ino] = path
 	case syscall.S_IFREG:
-		if f.Whole && st.Size > 0 {
-			f.Bytes, f.Ranges = st.Size, []cow.DirtyRange{{Off: 0, Len: st.Size}}
+		if f.Whole {
+			f.Ranges, f.Bytes = c.data(path, st.Size)
 		}
 	}
+}
+
+// data lists what of a file is data, as far as that can be found out.
+func (c *leftChanges) data(path string, size int64) ([]cow.DirtyRange, int64) {
+	fd, err := unix.Open(filepath.Join(c.facts.Backing, path), unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	}
+	return cow.DataRanges(size, func(off int64, whence int) (int64, error) {
+		if err != nil {
+			return 0, unix.EINVAL // nobody can tell
+		}
+		return unix.Seek(fd, off, whence)
+	})
 }
 
 // Where implements changes.

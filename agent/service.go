@@ -168,7 +168,10 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 	if info, err := hold.ReadInfo(filepath.Join(s.state, hold.InfoFile)); err == nil {
 		res.HolderPid = int64(info.Holder.PID)
 	}
-	res.Epoch, res.DirtyBytes = s.live.Epoch(), s.live.DirtyBytes()
+	res.Epoch = s.live.Epoch()
+	if res.DirtyBytes, err = dirtyBytes(ctx, s.live); err != nil {
+		return nil, statusOf(s.log, "listing what has changed", err)
+	}
 	s.mu.Lock()
 	res.Scanning = !s.mu.scanned
 	s.mu.Unlock()

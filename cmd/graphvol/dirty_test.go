@@ -93,3 +93,42 @@ func TestDirtyTellsWhatWent(t *testing.T) {
 	}
 	w.run("umount", w.mnt)
 }
+
+// A file of gigabytes that holds three blocks is three blocks of work for the next snapshot, and every command says so.
+func TestDirtyBytesLeaveHolesOut(t *testing.T) {
+	w := newWorld(t)
+	w.run("mount", w.backing, w.mnt, "--cache", "through")
+	w.snapshot("one")
+	w.write("dense", noise(1, 10_000))
+	f, err := os.Create(w.at("sparse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = f.Truncate(57 << 30)
+	for _, off := range []int64{0, 1 << 30, 56 << 30} {
+		_, werr := f.WriteAt(noise(2, 4096), off)
+		err = errors.Join(err, werr)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	count := func(volume string) (n int64) {
+		t.Helper()
+		var d struct {
+			DirtyBytes int64 `json:"dirty_bytes"`
+		}
+		w.json(&d, "dirty", volume)
+		return d.DirtyBytes
+	}
+	n := count(w.mnt)
+	if n < 10_000+3*4096 || n > 1<<20 { // a filesystem may allocate more than a block
+		t.Errorf("dirty says %d", n)
+	}
+	if st := w.status(w.mnt); st.DirtyBytes != n {
+		t.Errorf("status says %d, dirty %d", st.DirtyBytes, n)
+	}
+	w.run("umount", w.mnt)
+	if off := count(w.backing); off != n {
+		t.Errorf("%d while mounted, %d afterwards", n, off)
+	}
+}

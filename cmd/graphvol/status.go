@@ -120,8 +120,11 @@ func printStatus(w io.Writer, rows []statusRow) {
 		if r.Error != "" {
 			continue
 		}
-		fmt.Fprintf(w, "  %s, %d of them pending; %s stored; %s changed since the last one\n",
-			plural(r.Snapshots, "snapshot"), r.Pending, size(r.StoreBytes), size(r.DirtyBytes))
+		fmt.Fprintf(w, "  %s, %d of them pending; %s stored", plural(r.Snapshots, "snapshot"), r.Pending, size(r.StoreBytes))
+		if r.Mount != "" {
+			fmt.Fprintf(w, "; %s changed since the last one", size(r.DirtyBytes))
+		}
+		fmt.Fprintln(w)
 		if r.Scanning {
 			fmt.Fprintln(w, "  looking for changes made while it was not mounted")
 		}

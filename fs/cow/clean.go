@@ -68,15 +68,6 @@ func (v *Volume) clean(ino uint64, off int64, n int) bool {
 	return true
 }
 
-// DirtyBytes is about how much has changed since the newest complete snapshot: the dirty blocks of all epochs since, counted
-// once an epoch, files that are dirty as a whole at their size as last seen.
-func (v *Volume) DirtyBytes() (n int64) {
-	for _, ep := range v.since() {
-		n += ep.DirtyBytes()
-	}
-	return n
-}
-
 // Epoch is the number of the running epoch.
 func (v *Volume) Epoch() uint64 { return v.run.Load().number }
 

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"graphvol/fs/cow/epoch"
+	"graphvol/snapshot"
 )
 
 // Dirty lists what has changed since the newest complete snapshot, ascending by inode number. What was made and
@@ -58,7 +57,7 @@ func (v *Volume) dirtyFile(ins []*epoch.Inode, eps []*epoch.Epoch) DirtyFile {
 		return f
 	}
 	if f.Whole {
-		v.addData(&f, a.Size)
+		f.Ranges, f.Bytes = v.data(a)
 		return f
 	}
 	for first, n := range runsOf(ins) {
@@ -100,23 +99,27 @@ func (v *Volume) Where(dir uint64) (parent uint64, name string, ok bool) {
 	return 0, "", false
 }
 
-// addData adds what of a file is data: holes cost a snapshot nothing.
-func (v *Volume) addData(f *DirtyFile, size int64) {
+// data lists what of a file is data: holes cost a snapshot nothing. A small file that takes the space of its size has none: most
+// new files are such, and are not opened to be looked at.
+func (v *Volume) data(a Attr) ([]DirtyRange, int64) {
+	const small = snapshot.SegmentSize
+	if a.Size <= small && a.Blocks<<9 >= a.Size {
+		return DataRanges(a.Size, func(int64, int) (int64, error) { return 0, syscall.EINVAL })
+	}
+	return DataRanges(a.Size, func(off int64, whence int) (int64, error) { return v.tree.Seek(a.Ino, off, whence) })
+}
+
+// DataRanges lists what of a file of this size is data, and how much it is. seek is lseek(2) for SEEK_DATA and SEEK_HOLE; where it
+// can't tell, all is.
+func DataRanges(size int64, seek func(off int64, whence int) (int64, error)) (list []DirtyRange, bytes int64) {
 	for off := int64(0); off < size; {
-		start, err := v.tree.Seek(f.Ino, off, unix.SEEK_DATA)
+		start, end, err := nextData(seek, off, size)
 		if err != nil {
-			return // no data from off on, or the file has gone
+			break // no data from off on, or the file has gone
 		}
-		end, err := v.tree.Seek(f.Ino, start, unix.SEEK_HOLE)
-		if err != nil {
-			end = size
-		}
-		end = min(end, size)
-		if end <= start {
-			return
-		}
-		f.Ranges = append(f.Ranges, DirtyRange{start, end - start})
-		f.Bytes += end - start
+		list = append(list, DirtyRange{start, end - start})
+		bytes += end - start
 		off = end
 	}
+	return list, bytes
 }

@@ -211,19 +211,6 @@ func (e *Epoch) All(yield func(*Inode) bool) {
 	}
 }
 
-// DirtyBytes returns the size of all dirty blocks in bytes; of a file that is dirty as a whole, its size as last seen.
-func (e *Epoch) DirtyBytes() int64 {
-	var total int64
-	for i := range e.All {
-		n := int64(i.Count()) * BlockSize
-		if id := i.Ident(); id.Valid && i.Flags()&(index.DirtyContent|index.DirtyFresh) != 0 {
-			n = max(n, id.Size)
-		}
-		total += n
-	}
-	return total
-}
-
 // Sync makes the files durable. The epoch doesn't need it to survive the process.
 func (e *Epoch) Sync() error {
 	if e.dir == "" {

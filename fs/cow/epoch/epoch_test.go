@@ -313,7 +313,6 @@ func TestConcurrent(t *testing.T) {
 				if r.IntN(500) == 0 {
 					for range e.Encode() {
 					}
-					e.DirtyBytes()
 				}
 			}
 		})

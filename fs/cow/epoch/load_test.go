@@ -65,7 +65,6 @@ func use(e *Epoch) {
 	}
 	for range e.Encode() {
 	}
-	e.DirtyBytes()
 	for ino := range uint64(20) {
 		i := e.Inode(ino, 1)
 		i.MarkBlocks(0, 3*slotBlocks)
