@@ -180,9 +180,17 @@ func (db *DB) DropPending() (dropped []Snapshot, err error) {
 	return dropped, nil
 }
 
-// Remove takes snapshots out of the catalogue, all or (ErrNotFound) none. Chunks and fingerprints stay.
+// Remove takes snapshots out of the catalogue, all or (ErrNotFound) none. Chunks and fingerprints stay, and so does what
+// SealedEpoch says.
 func (db *DB) Remove(ids ...string) error {
 	return db.update("snapshots", func(tx *bbolt.Tx) error {
+		sealed, err := sealedEpoch(tx)
+		if err != nil {
+			return err
+		}
+		if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(metaSealed), key64(sealed)); err != nil {
+			return err
+		}
 		for _, id := range ids {
 			s, err := findSnapshot(tx, id)
 			if err != nil {
@@ -194,4 +202,33 @@ func (db *DB) Remove(ids ...string) error {
 		}
 		return nil
 	})
+}
+
+// metaSealed is the key in bucket meta for what SealedEpoch said when a snapshot was removed.
+const metaSealed = "index.sealed"
+
+// SealedEpoch returns the greatest epoch that a complete snapshot has ended, also one that was removed; 0 if there was none. The
+// dirty maps are relative to that snapshot: with an older one alone it isn't known what has changed.
+func (db *DB) SealedEpoch() (n uint64, err error) {
+	err = db.view("snapshots", func(tx *bbolt.Tx) error {
+		n, err = sealedEpoch(tx)
+		return err
+	})
+	return n, err
+}
+
+func sealedEpoch(tx *bbolt.Tx) (n uint64, err error) {
+	if v := tx.Bucket([]byte(bucketMeta)).Get([]byte(metaSealed)); v != nil {
+		if len(v) != 8 {
+			return 0, corrupt("meta", fmt.Sprintf("%s is %x", metaSealed, v), nil)
+		}
+		n = binary.BigEndian.Uint64(v)
+	}
+	all, err := readSnapshots(tx)
+	for _, s := range all {
+		if s.State == StateComplete {
+			n = max(n, s.Epoch)
+		}
+	}
+	return n, err
 }

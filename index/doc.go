@@ -19,7 +19,8 @@
 // numbers in values are little endian unless noted; uvarint and varint are those of encoding/binary.
 //
 //	format        "version" → version, 4 bytes, big endian
-//	meta          any key → any value
+//	meta          any key → any value. "index.sealed" → epoch (8): the greatest that a complete snapshot had ended when one was
+//	              removed from the catalogue
 //	snapshots     seq (8) → record of JSON. The bucket's sequence is the last seq that was given.
 //	epochs        epoch (8) → bucket: ino (8) → record of a Dirty
 //	packs         number (4) → pack id (16), number of its chunks in this index (8, big endian). The bucket's sequence is the

@@ -21,9 +21,6 @@ const metaDeleted = "snapshot/deleted"
 
 // deletions is what must be known of snapshots that were deleted.
 type deletions struct {
-	// LastEpoch is the greatest epoch that any complete snapshot ended when one was deleted. Dirty maps are relative to
-	// that snapshot, so an incremental seal must not take an older one for its parent.
-	LastEpoch uint64 `json:"last_epoch"`
 	// Manifests: id → SHA-256 of the manifest, empty if there was none.
 	Manifests map[string]string `json:"manifests"`
 }
@@ -64,9 +61,6 @@ func (r *Repo) Delete(ctx context.Context, snaps []index.Snapshot) error {
 	for _, s := range gone {
 		ids = append(ids, s.ID)
 		list.Manifests[s.ID] = s.ManifestSHA256
-	}
-	if last, ok := newest(all); ok {
-		list.LastEpoch = max(list.LastEpoch, last.Epoch)
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -270,10 +270,11 @@ func sealMany(ctx context.Context, r *Repo, h *history, mu *sync.Mutex, n int) e
 		if err != nil {
 			return err
 		}
-		r.mu.Lock()
-		full := !ok || newest.Epoch < r.mu.lastEpoch
-		r.mu.Unlock()
-		src := h.vol.barrier(full)
+		sealed, err := r.Index().SealedEpoch()
+		if err != nil {
+			return err
+		}
+		src := h.vol.barrier(!ok || newest.Epoch < sealed)
 		snap, err := r.Begin("", BeginOptions{})
 		if err != nil {
 			return err

@@ -78,10 +78,9 @@ type Repo struct {
 
 	mu struct {
 		sync.Mutex
-		live      Live
-		newest    *base          // the newest complete snapshot; nil if none, or not loaded yet
-		lastEpoch uint64         // the last one that a snapshot was completed for, as far as this process knows
-		pins      map[string]pin // snapshots that a reader or a seal needs, by id
+		live   Live
+		newest *base          // the newest complete snapshot; nil if none, or not loaded yet
+		pins   map[string]pin // snapshots that a reader or a seal needs, by id
 	}
 }
 
@@ -133,9 +132,7 @@ func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
 	if err := r.dropPending(); err != nil {
 		return nil, err
 	}
-	gone, err := r.deleted()
-	r.sealedEpoch(gone.LastEpoch)
-	if err := errors.Join(err, r.loadBase(ctx)); err != nil {
+	if err := r.loadBase(ctx); err != nil {
 		// Reading what is intact must stay possible; the error comes back where it matters.
 		r.log.Error("the newest snapshot can't be opened; run verify", "error", err)
 	}
@@ -217,7 +214,6 @@ func (r *Repo) loadBase(ctx context.Context) error {
 		b = &base{id: snap.ID}
 		b.root, err = r.readRoot(ctx, snap)
 	}
-	r.sealedEpoch(snap.Epoch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -225,12 +221,6 @@ func (r *Repo) loadBase(ctx context.Context) error {
 	}
 	r.mu.newest = b
 	return err
-}
-
-func (r *Repo) sealedEpoch(n uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.mu.lastEpoch = max(r.mu.lastEpoch, n)
 }
 
 func (r *Repo) readRoot(ctx context.Context, snap index.Snapshot) (tree.Root, error) {

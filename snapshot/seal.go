@@ -97,16 +97,15 @@ var errParentGone = errors.New("the snapshot before was deleted while this one w
 
 // parent gives the newest complete snapshot.
 func (r *Repo) parent(src Source) (snap index.Snapshot, ok bool, err error) {
-	snap, ok, err = r.Newest()
+	sealed, err := r.db.SealedEpoch()
 	if err != nil {
-		return snap, ok, err
+		return snap, false, err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !src.Full() && snap.Epoch < r.mu.lastEpoch {
-		return snap, ok, errParentGone
+	snap, ok, err = r.Newest()
+	if err == nil && !src.Full() && snap.Epoch < sealed {
+		err = errParentGone
 	}
-	return snap, ok, nil
+	return snap, ok, err
 }
 
 // seal is Seal, when it is the snapshot's turn.
@@ -177,7 +176,6 @@ func (r *Repo) commit(ctx context.Context, snap, parent index.Snapshot, s *seale
 		return snap, err
 	}
 	snap.State = index.StateComplete
-	r.sealedEpoch(snap.Epoch)
 	r.log.Info("snapshot complete", "snapshot", snap.Name, "id", snap.ID, "kind", snap.Kind, "dirty_bytes", snap.DirtyBytes,
 		"stored_bytes", snap.StoredBytes, "seal", time.Since(start))
 	return snap, nil

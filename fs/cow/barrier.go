@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"graphvol/fs/cow/epoch"
@@ -129,30 +130,25 @@ func (v *Volume) discard(r *running) {
 	v.marker(r.number).remove()
 }
 
-// checkParent makes the next snapshot a full one if the newest complete snapshot was deleted: what has changed since an older
-// one isn't known.
+// checkParent makes the next snapshot a full one if the newest complete snapshot was deleted.
 func (v *Volume) checkParent() error {
-	newest, err := v.newestComplete()
+	known, _, err := v.parentKnown()
 	if err != nil {
 		return fmt.Errorf("catalogue: %w", err)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if newest == nil || newest.Epoch < v.mu.sealed {
-		v.mu.full = true
-	}
+	v.mu.full = v.mu.full || !known
 	return nil
 }
 
-func (v *Volume) newestComplete() (newest *index.Snapshot, err error) {
+// parentKnown tells whether the snapshot is there that the dirty maps are relative to, and the epoch that it ended: without it, or with
+// an older one, it isn't known what has changed.
+func (v *Volume) parentKnown() (known bool, sealed uint64, err error) {
+	if sealed, err = v.db.SealedEpoch(); err != nil {
+		return false, 0, err
+	}
 	all, err := v.db.Snapshots()
-	if err != nil {
-		return nil, err
-	}
-	for i := range all {
-		if all[i].State == index.StateComplete && (newest == nil || all[i].Epoch > newest.Epoch) {
-			newest = &all[i]
-		}
-	}
-	return newest, nil
+	known = slices.ContainsFunc(all, func(s index.Snapshot) bool { return s.State == index.StateComplete && s.Epoch >= sealed })
+	return known, sealed, err
 }

@@ -102,7 +102,6 @@ func (v *Volume) release(e *Ended, sealed bool) {
 	e.fail(ErrReleased)
 	v.mu.Lock()
 	if sealed {
-		v.mu.sealed = max(v.mu.sealed, e.number)
 		v.base.Store(e.id.Load())
 	} else {
 		v.passOnLocked(e)
@@ -156,9 +155,6 @@ func (v *Volume) forget(e *Ended) {
 		if err != nil {
 			v.log.Warn("leftovers of a sealed epoch", "epoch", n, "err", err)
 		}
-	}
-	if err := v.db.PutMeta(metaSealed, putNumber(e.number)); err != nil {
-		v.log.Warn("sealed epoch not recorded", "epoch", e.number, "err", err)
 	}
 	if e.Full() && v.db.PutMeta(metaFull, nil) != nil {
 		v.log.Warn("after the next mount the first snapshot may be a full one")

@@ -42,7 +42,6 @@ type Volume struct {
 		sync.Mutex
 		carried []*part // what the atomic pointer has
 		full    bool    // anything may differ from the newest complete snapshot
-		sealed  uint64  // greatest epoch that a complete snapshot ended
 	}
 
 	ctx  context.Context // of the background work; ends with Close

@@ -1,7 +1,6 @@
 package cow
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,11 +20,8 @@ const (
 	metaClean   = "cow.clean"   // "1": unmounted cleanly
 	metaToken   = "cow.token"   // of the boot and mount in which epochs' files were last written
 	metaScanned = "cow.scanned" // token of the mount whose scan is complete
-	metaSealed  = "cow.sealed"  // greatest epoch that a complete snapshot ended
 	metaFull    = "cow.full"    // "1": the next snapshot must be a full one
 )
-
-func putNumber(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
 // recovery is what is found of earlier mounts.
 type recovery struct {
@@ -33,8 +29,7 @@ type recovery struct {
 	clean   bool
 	trusted bool // the epochs' files are what the process before wrote
 	full    bool
-	newest  uint64 // epoch of the newest complete snapshot
-	sealed  uint64
+	sealed  uint64 // greatest epoch that a complete snapshot has ended
 	last    uint64 // greatest epoch number seen anywhere
 	parts   []*part
 	doubts  doubts
@@ -49,13 +44,12 @@ func (v *Volume) recover(state string, takeover bool) error {
 	rc.trusted = takeover || v.token != "" && meta(metaToken) == v.token
 	rc.full = meta(metaFull) == "1"
 	scanned := takeover && v.token != "" && meta(metaScanned) == v.token
-	if err := rc.load(meta(metaSealed)); err != nil {
+	if err := rc.load(); err != nil {
 		return err
 	}
 	if !rc.trusted {
 		rc.persist()
 	}
-	v.mu.sealed = rc.sealed
 	v.mu.full = rc.full
 	v.setCarriedLocked(rc.parts)
 	if err := v.beginFirst(rc.last + 1); err != nil {
@@ -96,21 +90,13 @@ func (v *Volume) beginFirst(n uint64) error {
 }
 
 // load reads dirty maps from the index and from epochs' files.
-func (rc *recovery) load(sealed string) error {
-	v := rc.v
-	newest, err := v.newestComplete()
+func (rc *recovery) load() error {
+	known, sealed, err := rc.v.parentKnown()
 	if err != nil {
 		return err
 	}
-	if len(sealed) == 8 {
-		rc.sealed = binary.BigEndian.Uint64([]byte(sealed))
-	}
-	if newest != nil {
-		rc.newest = newest.Epoch
-	}
-	// Without the newest snapshot's tree, or with an older one, it isn't known what changed.
-	rc.full = rc.full || newest == nil || newest.Epoch < rc.sealed
-	rc.sealed = max(rc.sealed, rc.newest)
+	rc.full = rc.full || !known
+	rc.sealed = sealed
 	rc.last = rc.sealed
 	indexed, err := rc.loadIndexed()
 	if err != nil {
