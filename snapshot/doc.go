@@ -6,7 +6,8 @@
 // # Sealing
 //
 // Repo.Begin makes a snapshot pending; Repo.Seal makes it complete. Seals run one after another in the order of Begin, and
-// a source is released before the next seal starts, so that the marks of a failed seal are part of the next.
+// a source is released before the next seal starts, so that the marks of a failed seal are part of the next. The caller has to see
+// to that; what comes out of turn is refused.
 // The order in which things become durable is the order of this list, and nothing refers to what is below it:
 //
 //  1. packs: data chunks and tree nodes
@@ -43,7 +44,8 @@
 // # Locks
 //
 // upkeep.pruning, which is held while Prune runs, comes first, then upkeep.deleting. Within the latter the index, the target and
-// the leaves are used. All others are leaves, taken one at a time and held for memory operations only:
+// the leaves are used. turns.sealing is held while a seal runs, and by Close. All others are leaves, taken one at a time and held
+// for memory operations only:
 //
-//	sealQueue.mu, Repo.mu, sealer.mu, chunkCache.mu, verifiedSet.mu, fileCache.mu, readAhead.mu, tree.Nodes.mu
+//	turns.mu, Repo.mu, sealer.mu, chunkCache.mu, verifiedSet.mu, fileCache.mu, readAhead.mu, tree.Nodes.mu
 package snapshot

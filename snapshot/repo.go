@@ -73,7 +73,7 @@ type Repo struct {
 	proven *verifiedSet
 	ahead  *readAhead
 	volume string
-	seals  sealQueue
+	turns  turns
 	upkeep upkeep
 
 	mu struct {
@@ -169,9 +169,10 @@ func volumeID(db *index.DB) (string, error) {
 	return s, nil
 }
 
-// Close waits for running seals, and closes index and store. No read may be running.
+// Close waits for a running seal, and closes index and store. No read may be running.
 func (r *Repo) Close() error {
-	r.seals.drain()
+	r.turns.sealing.Lock()
+	defer r.turns.sealing.Unlock()
 	r.ahead.running.Wait()
 	return errors.Join(r.store.Close(), r.db.Close())
 }

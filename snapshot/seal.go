@@ -20,7 +20,7 @@ type BeginOptions struct {
 }
 
 // Begin enters a pending snapshot into the catalogue. An empty name is replaced by the time. The order of Begin must be that
-// of the barriers. Seal or Abandon must follow, or later seals wait for ever. Errors: ErrBadName, index.ErrExists,
+// of the barriers. Seal or Abandon must follow, or later seals are refused. Errors: ErrBadName, index.ErrExists,
 // index.ErrTooMany.
 func (r *Repo) Begin(name string, opts BeginOptions) (index.Snapshot, error) {
 	if name != "" {
@@ -35,7 +35,7 @@ func (r *Repo) Begin(name string, opts BeginOptions) (index.Snapshot, error) {
 		}
 		err := r.db.AddPending(&snap)
 		if err == nil {
-			r.seals.add(snap.Seq)
+			r.turns.add(snap.Seq)
 			return snap, nil
 		}
 		if name != "" || !errors.Is(err, index.ErrExists) || n > 1000 {
@@ -46,7 +46,7 @@ func (r *Repo) Begin(name string, opts BeginOptions) (index.Snapshot, error) {
 
 // Abandon makes a snapshot that was begun and won't be sealed a failed one.
 func (r *Repo) Abandon(snap index.Snapshot, cause error) error {
-	defer r.seals.done(snap.Seq)
+	r.turns.drop(snap.Seq)
 	return r.db.Fail(snap.ID, cause.Error())
 }
 
@@ -60,19 +60,19 @@ type Progress struct {
 // progressEvery is how often Seal reports.
 const progressEvery = 100 * time.Millisecond
 
-// Seal stores a pending snapshot that Begin gave, until it is complete or failed, after those begun earlier. It calls
-// src.Release in any case. snap.PauseNS is recorded as it is passed here. progress may be nil; it is called
-// from another goroutine, and not after Seal has returned. After an error the snapshot is failed, and the changes are
-// part of the next one.
+// Seal stores a pending snapshot that Begin gave, until it is complete or failed. Seals must run one at a time, in the
+// order of Begin; one that comes out of turn fails. It calls src.Release in any case. snap.PauseNS is recorded as it is passed
+// here. progress may be nil; it is called from another goroutine, and not after Seal has returned. After an error the
+// snapshot is failed, and the changes are part of the next one.
 func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progress func(Progress)) (index.Snapshot, error) {
-	err := r.seals.wait(ctx, snap.Seq)
+	err := r.turns.take(snap.Seq)
+	if err == nil {
+		defer r.turns.end()
+		snap, err = r.seal(ctx, snap, src, progress)
+	}
 	if errors.Is(err, errNotBegun) {
 		src.Release(false)
 		return snap, err
-	}
-	defer r.seals.done(snap.Seq)
-	if err == nil {
-		snap, err = r.seal(ctx, snap, src, progress)
 	}
 	if err != nil {
 		err = fmt.Errorf("seal snapshot %s: %w", snap.Name, err)

@@ -9,9 +9,8 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
-
-	"golang.org/x/sync/errgroup"
 
 	"graphvol/chunkstore"
 	"graphvol/index"
@@ -379,7 +378,8 @@ func checkNoStrayPacks(t *testing.T, r *Repo) {
 	}
 }
 
-func TestSealsRunInOrder(t *testing.T) {
+// A seal that comes before an older one would miss what changed in that one's epoch.
+func TestSealsOutOfTurnAreRefused(t *testing.T) {
 	r := newRepo(t)
 	v := newFakeVolume(rand.New(rand.NewPCG(9, 9)))
 	var snaps []index.Snapshot
@@ -393,56 +393,70 @@ func TestSealsRunInOrder(t *testing.T) {
 		}
 		snaps = append(snaps, snap)
 	}
-	var g errgroup.Group
-	for i := range slices.Backward(snaps) {
-		if i == 4 {
-			continue
+	seal := func(i int) error {
+		snap, err := r.Seal(t.Context(), snaps[i], srcs[i], nil)
+		if err == nil {
+			err = compareSnapshot(t.Context(), r, snap, srcs[i])
 		}
-		g.Go(func() error {
-			snap, err := r.Seal(t.Context(), snaps[i], srcs[i], nil)
-			if err == nil {
-				err = compareSnapshot(t.Context(), r, snap, srcs[i])
-			}
-			return err
-		})
+		return err
 	}
-	if err := r.Abandon(snaps[4], io.ErrUnexpectedEOF); err != nil {
+	if err := seal(4); !errors.Is(err, errNotItsTurn) || !slices.Equal(srcs[4].releases, []bool{false}) {
+		t.Errorf("before older ones: %v, released %v", err, srcs[4].releases)
+	}
+	if err := r.Abandon(snaps[3], io.ErrUnexpectedEOF); err != nil {
 		t.Fatal(err)
 	}
-	if err := g.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	list, err := r.Snapshots()
-	if err != nil || len(list) != 5 || list[4].State != index.StateFailed {
-		t.Fatalf("catalogue: %v %v", list, err)
-	}
-	for i := 1; i < 4; i++ {
-		if list[i].State != index.StateComplete || list[i].Parent != list[i-1].ID {
-			t.Errorf("snapshot %d is %s, with parent %s", i, list[i].State, list[i].Parent)
+	for i := range 3 {
+		if err := seal(i); err != nil {
+			t.Errorf("snapshot %d: %v", i, err)
 		}
 	}
 	if _, err := r.Seal(t.Context(), snaps[1], srcs[1], nil); !errors.Is(err, errNotBegun) {
 		t.Errorf("sealing twice: %v", err)
 	}
+	var states []string
+	list, err := r.Snapshots()
+	for _, s := range list {
+		states = append(states, s.State)
+	}
+	want := []string{index.StateComplete, index.StateComplete, index.StateComplete, index.StateFailed, index.StateFailed}
+	if err != nil || !slices.Equal(states, want) || list[2].Parent != list[1].ID {
+		t.Errorf("catalogue: %v %v", list, err)
+	}
 }
 
-func TestSealThatIsCancelledWhileWaiting(t *testing.T) {
+func TestSealBesideAnotherIsRefused(t *testing.T) {
 	r := newRepo(t)
 	v := newFakeVolume(rand.New(rand.NewPCG(9, 10)))
-	if _, err := r.Begin("never sealed", BeginOptions{}); err != nil {
-		t.Fatal(err)
-	}
-	src := v.barrier(true)
-	snap, err := r.Begin("", BeginOptions{})
+	v.write(v.add(tree.ModeRegular|0o600), 0, 3, false)
+	first, second := v.barrier(true), v.barrier(false)
+	a, err := r.Begin("a", BeginOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	snap, err = r.Seal(ctx, snap, src, nil)
-	if !errors.Is(err, context.Canceled) || snap.State != index.StateFailed || !slices.Equal(src.releases, []bool{false}) {
-		t.Fatalf("%v, state %s, released %v", err, snap.State, src.releases)
+	b, err := r.Begin("b", BeginOptions{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	var inside error
+	src := &besideSource{fakeSource: first, once: sync.OnceFunc(func() { _, inside = r.Seal(t.Context(), b, second, nil) })}
+	if _, err := r.Seal(t.Context(), a, src, nil); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(inside, errNotItsTurn) {
+		t.Errorf("while another runs: %v", inside)
+	}
+}
+
+// besideSource does something in the middle of its seal.
+type besideSource struct {
+	*fakeSource
+	once func()
+}
+
+func (s *besideSource) Inode(ctx context.Context, ino uint64) (tree.Inode, error) {
+	s.once()
+	return s.fakeSource.Inode(ctx, ino)
 }
 
 func TestParentDeletedBeforeItsChildIsSealed(t *testing.T) {
