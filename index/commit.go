@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/bbolt"
 )
@@ -19,9 +20,7 @@ func (db *DB) Complete(c Commit) error {
 	if err := db.complete(&c); err != nil {
 		return fmt.Errorf("completing snapshot %s: %w", c.Snapshot.ID, err)
 	}
-	for _, n := range c.DropEpochs {
-		db.intents.drop(n)
-	}
+	db.intents.drop(func(n uint64) bool { return n == anyEpoch || slices.Contains(c.DropEpochs, n) })
 	return nil
 }
 

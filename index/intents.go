@@ -178,16 +178,19 @@ func (l *intentLog) storeLocked(epoch uint64, in []Intent) error {
 	return nil
 }
 
-// drop forgets the intents of an epoch. An error isn't told to the caller: what comes back says too much, no more.
-func (l *intentLog) drop(epoch uint64) {
+// drop forgets the intents of epochs. An error isn't told to the caller: what comes back says too much, no more.
+func (l *intentLog) drop(epochs func(epoch uint64) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.closed {
 		return
 	}
 	l.mu.drops++
-	for _, n := range []uint64{epoch, anyEpoch} {
-		for _, frame := range l.mu.frames[n] {
+	for n, frames := range l.mu.frames {
+		if !epochs(n) {
+			continue
+		}
+		for _, frame := range frames {
 			if err := l.mu.file.clear(frame); err != nil {
 				l.log.Warn("intents: an old one cannot be cleared", "epoch", n, "err", err)
 				return
@@ -254,8 +257,8 @@ func (db *DB) Intents(epoch uint64) ([]Intent, error) {
 	return all, nil
 }
 
-// DropIntents forgets what was announced in an epoch. It isn't durable by itself: after a power cut the intents may be back.
-func (db *DB) DropIntents(epoch uint64) error {
-	db.intents.drop(epoch)
-	return nil
+// DropIntents forgets what was announced in epochs up to last, when a complete snapshot has ended that one: a crash may have kept
+// Complete from it, or a power cut brought them back. It isn't durable by itself either.
+func (db *DB) DropIntents(last uint64) {
+	db.intents.drop(func(n uint64) bool { return n <= last })
 }

@@ -98,6 +98,7 @@ func (rc *recovery) load() error {
 	rc.full = rc.full || !known
 	rc.sealed = sealed
 	rc.last = rc.sealed
+	rc.v.db.DropIntents(sealed)
 	indexed, err := rc.loadIndexed()
 	if err != nil {
 		return err
