@@ -180,8 +180,7 @@ func (db *DB) DropPending() (dropped []Snapshot, err error) {
 	return dropped, nil
 }
 
-// Remove takes snapshots out of the catalogue, all or (ErrNotFound) none. Chunks and fingerprints stay, and so does what
-// SealedEpoch says.
+// Remove takes snapshots out of the catalogue, all or (ErrNotFound) none. Chunks stay, and so does what SealedEpoch says.
 func (db *DB) Remove(ids ...string) error {
 	return db.update("snapshots", func(tx *bbolt.Tx) error {
 		sealed, err := sealedEpoch(tx)

@@ -38,7 +38,7 @@ func (db *DB) Check(ctx context.Context) error {
 			return nil
 		}
 		c.structure(tx)
-		for _, check := range []func(*bbolt.Tx){c.snapshots, c.epochs, c.fingerprints} {
+		for _, check := range []func(*bbolt.Tx){c.snapshots, c.epochs} {
 			if c.add(nil) {
 				check(tx)
 			}
@@ -107,23 +107,6 @@ func (c *checker) epochs(tx *bbolt.Tx) {
 			}
 			return nil
 		})
-	})
-	c.add(withoutStop(err))
-}
-
-func (c *checker) fingerprints(tx *bbolt.Tx) {
-	err := tx.Bucket([]byte(bucketFingerprints)).ForEach(func(k, v []byte) error {
-		err := decodeFingerprints(v, nil)
-		if err == nil && len(k) != 12 {
-			err = errors.New("malformed key")
-		}
-		if err != nil {
-			err = corrupt("fingerprints", fmt.Sprintf("page %x", k), err)
-		}
-		if !c.add(err) {
-			return errStop
-		}
-		return nil
 	})
 	c.add(withoutStop(err))
 }

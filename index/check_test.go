@@ -26,7 +26,7 @@ func filled(t testing.TB) (path string) {
 	pending(t, db, "b")
 	err = errors.Join(
 		db.PutEpoch(2, slices.Values([]*Dirty{goldenDirty()})),
-		db.Complete(Commit{Snapshot: a, Chunks: located(1, 600), Fingerprints: []FingerprintPage{{Ino: 1, Sums: []uint32{1, 2}}}}),
+		db.Complete(Commit{Snapshot: a, Chunks: located(1, 600)}),
 		db.AddIntents(context.Background(), 2, Intent{Kind: IntentDir, Ino: 2}),
 		db.PutMeta("volume", []byte("x")),
 		db.Check(context.Background()),
@@ -61,7 +61,6 @@ func TestCheckFinds(t *testing.T) {
 		"of epoch 2": func(tx *bbolt.Tx) error {
 			return bucket(tx, bucketEpochs).Bucket(key64(2)).Put(key64(12), []byte("broken"))
 		},
-		"malformed key": func(tx *bbolt.Tx) error { return bucket(tx, bucketFingerprints).Put([]byte("x"), nil) },
 		"is said to have": func(tx *bbolt.Tx) error {
 			k, v := bucket(tx, bucketPacks).Cursor().First()
 			return bucket(tx, bucketPacks).Put(k, binary.BigEndian.AppendUint64(slices.Clone(v[:16]), 3))

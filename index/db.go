@@ -22,13 +22,12 @@ const FormatVersion = 1
 
 // Names of the top-level buckets; what they hold is in the package documentation.
 const (
-	bucketFormat       = "format"
-	bucketMeta         = "meta"
-	bucketSnapshots    = "snapshots"
-	bucketEpochs       = "epochs"
-	bucketPacks        = "packs"
-	bucketChunks       = "chunks"
-	bucketFingerprints = "fingerprints"
+	bucketFormat    = "format"
+	bucketMeta      = "meta"
+	bucketSnapshots = "snapshots"
+	bucketEpochs    = "epochs"
+	bucketPacks     = "packs"
+	bucketChunks    = "chunks"
 
 	keyVersion = "version"
 )
@@ -151,7 +150,7 @@ func (db *DB) checkFormat() (fresh bool, err error) {
 }
 
 func allBuckets() []string {
-	return []string{bucketMeta, bucketSnapshots, bucketEpochs, bucketPacks, bucketChunks, bucketFingerprints}
+	return []string{bucketMeta, bucketSnapshots, bucketEpochs, bucketPacks, bucketChunks}
 }
 
 func (db *DB) initFormat() error {

@@ -1,14 +1,13 @@
 // Package index keeps what graphvol knows about a volume beside its data: the catalogue of snapshots, where chunks are
-// stored, what is dirty, and fingerprints of blocks. It is one bbolt database and, beside it, one file of intents.
+// stored, and what is dirty. It is one bbolt database and, beside it, one file of intents.
 //
 // # Durability order
 //
 //  1. Packs must be durable, then the manifest, before Complete is called: Complete makes the catalogue say so.
-//  2. Complete may write rows of chunks and fingerprints in transactions of their own. The last one, and only that, changes the
+//  2. Complete may write rows of chunks in transactions of their own. The last one, and only that, changes the
 //     snapshot to "complete" and drops the epochs that it makes needless. A crash before it leaves the snapshot pending; the
 //     rows that are there already are true, since their packs are durable, and needed by nobody until a later snapshot has the
-//     same chunk. Pruning removes them. Fingerprints are hints, and those of a snapshot that never got complete are
-//     as good: a block with a different sum is stored anew, one with an equal sum is compared.
+//     same chunk. Pruning removes them.
 //  3. Packs are removed only after Relocate has returned, which refuses to forget a pack that has chunks.
 //  4. The intent of a change must be durable before the change can reach the disk: AddIntents returns after the sync.
 //
@@ -18,15 +17,14 @@
 // refuses the index with ErrNewerFormat before it reads anything else. Keys are big endian, so that they sort; fixed
 // numbers in values are little endian unless noted; uvarint and varint are those of encoding/binary.
 //
-//	format        "version" → version, 4 bytes, big endian
-//	meta          any key → any value. "index.sealed" → epoch (8): the greatest that a complete snapshot had ended when one was
-//	              removed from the catalogue
-//	snapshots     seq (8) → record of JSON. The bucket's sequence is the last seq that was given.
-//	epochs        epoch (8) → bucket: ino (8) → record of a Dirty
-//	packs         number (4) → pack id (16), number of its chunks in this index (8, big endian). The bucket's sequence is the
-//	              last number that was given; numbers are used once.
-//	chunks        chunk id (32) → uvarints: pack's number, offset and length of the record, length of the chunk
-//	fingerprints  ino (8), page (4) → CRC-32C of each block (4 each), 2048 at most, zeros at the end left out
+//	format     "version" → version, 4 bytes, big endian
+//	meta       any key → any value. "index.sealed" → epoch (8): the greatest that a complete snapshot had ended when one was
+//	           removed from the catalogue
+//	snapshots  seq (8) → record of JSON. The bucket's sequence is the last seq that was given.
+//	epochs     epoch (8) → bucket: ino (8) → record of a Dirty
+//	packs      number (4) → pack id (16), number of its chunks in this index (8, big endian). The bucket's sequence is the
+//	           last number that was given; numbers are used once.
+//	chunks     chunk id (32) → uvarints: pack's number, offset and length of the record, length of the chunk
 //
 // A record is its version (1 byte, 1), a payload, and the CRC-32C of both (4 bytes). The payload of a Dirty is
 //

@@ -264,17 +264,13 @@ func TestCompleteIsAtomic(t *testing.T) {
 		t.Fatal(err)
 	}
 	chunks := located(1, 2*chunkBatch+100)
-	var pages []FingerprintPage
-	for i := range uint32(fingerprintBatch + 10) {
-		pages = append(pages, FingerprintPage{Ino: 9, Page: i, Sums: []uint32{1, i, 0, 0}})
-	}
 	var copies []string
 	db.committed = func() { copies = append(copies, copyIndex(t, path)) }
-	if err := db.Complete(Commit{Snapshot: s, Chunks: chunks, Fingerprints: pages, DropEpochs: []uint64{1, 77}}); err != nil {
+	if err := db.Complete(Commit{Snapshot: s, Chunks: chunks, DropEpochs: []uint64{1, 77}}); err != nil {
 		t.Fatal(err)
 	}
 	db.committed = nil
-	if len(copies) != 4 {
+	if len(copies) != 3 {
 		t.Errorf("%d transactions", len(copies))
 	}
 	for i, path := range copies {
@@ -440,45 +436,5 @@ func TestForEachChunkMayWrite(t *testing.T) {
 	boom := errors.New("boom")
 	if err := db.ForEachChunk(func(chunkstore.ID, chunkstore.Location) error { return boom }); err != boom {
 		t.Fatal(err)
-	}
-}
-
-func TestFingerprints(t *testing.T) {
-	db := open(t, testPath(t))
-	full := make([]uint32, BlocksPerFingerprintPage)
-	for i := range full {
-		full[i] = uint32(i) * 77
-	}
-	pages := []FingerprintPage{
-		{Ino: 1, Page: 0, Sums: full}, {Ino: 1, Page: 5, Sums: full[:3]}, {Ino: 2, Page: 0, Sums: []uint32{1, 0, 0}}, {Ino: 1 << 40, Page: 1},
-	}
-	if err := db.Complete(Commit{Snapshot: pending(t, db, "a"), Fingerprints: pages}); err != nil {
-		t.Fatal(err)
-	}
-	dst := make([]uint32, BlocksPerFingerprintPage)
-	for _, p := range pages {
-		dst[2000] = 9
-		want := make([]uint32, len(dst))
-		copy(want, p.Sums)
-		if ok, err := db.Fingerprints(p.Ino, p.Page, dst); !ok || err != nil || !slices.Equal(dst, want) {
-			t.Fatal(p.Ino, p.Page, ok, err)
-		}
-	}
-	dst[0] = 5
-	if ok, err := db.Fingerprints(1, 4, dst); ok || err != nil || dst[0] != 5 {
-		t.Fatal(ok, err)
-	}
-	b := pending(t, db, "b")
-	err := db.Complete(Commit{Snapshot: b, DropFingerprints: []uint64{1, 3}, Fingerprints: []FingerprintPage{{Ino: 1, Page: 5, Sums: []uint32{8}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for page, want := range []bool{false, false, false, false, false, true} {
-		if ok, err := db.Fingerprints(1, uint32(page), dst[:1]); ok != want || err != nil {
-			t.Fatal(page, ok, err)
-		}
-	}
-	if ok, err := db.Fingerprints(2, 0, dst); !ok || err != nil || dst[0] != 1 {
-		t.Fatal("another inode's page went too")
 	}
 }

@@ -44,11 +44,9 @@ type Snapshot struct {
 
 // Commit is what makes a pending snapshot complete.
 type Commit struct {
-	Snapshot         Snapshot
-	Chunks           []chunkstore.Located // durable already; Complete sorts the slice
-	Fingerprints     []FingerprintPage
-	DropFingerprints []uint64 // inodes whose fingerprints are removed, before Fingerprints are added
-	DropEpochs       []uint64 // dirty maps and intents that the snapshot made needless
+	Snapshot   Snapshot
+	Chunks     []chunkstore.Located // durable already; Complete sorts the slice
+	DropEpochs []uint64             // dirty maps and intents that the snapshot made needless
 }
 
 // DirtyFlags say which parts of an inode are dirty beside single blocks and names.
@@ -104,15 +102,4 @@ type Intent struct {
 	Kind     IntentKind
 	Ino, Gen uint64
 	Region   uint32 // number of the 64 MiB region, for IntentRegion
-}
-
-// BlocksPerFingerprintPage is how many blocks' sums a FingerprintPage has (8 MiB of a file).
-const BlocksPerFingerprintPage = 2048
-
-// FingerprintPage holds the CRC-32C of blocks as of the newest complete snapshot. It is a hint: a different sum
-// means that the block changed, an equal one that it must be compared.
-type FingerprintPage struct {
-	Ino  uint64
-	Page uint32   // number of the 8 MiB piece of the file
-	Sums []uint32 // at most BlocksPerFingerprintPage; missing ones are 0
 }

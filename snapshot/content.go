@@ -24,7 +24,7 @@ type fileSeal struct {
 	old    *tree.Inode // its content is the zero Ref if nothing of it counts
 	blocks uint64      // in the new file
 	data   dataWindow
-	prints *printPages
+	prints *filePrints
 	window []*segmentJob // handed out, in the file's order; those before are collected
 	sink   segmentSink
 }
@@ -36,7 +36,7 @@ type segmentSink interface {
 
 // file seals a regular file's content: sets in.Content and in.Blocks.
 func (s *sealer) file(d *DirtyInode, in, old *tree.Inode, fresh bool) error {
-	all := fresh || d.Content
+	all, oldBlocks := fresh || d.Content, blocksOf(old.Size)
 	if !all && d.Runs == nil && in.Size == old.Size {
 		in.Content, in.Blocks = old.Content, old.Blocks
 		return nil
@@ -46,7 +46,8 @@ func (s *sealer) file(d *DirtyInode, in, old *tree.Inode, fresh bool) error {
 	}
 	f := &fileSeal{s: s, in: in, old: old, blocks: blocksOf(in.Size)}
 	f.data = dataWindow{f: f}
-	f.prints = newPrintPages(s, in.Ino, f.blocks, all)
+	f.prints = s.prints.newFilePrints(in.Ino, f.blocks, oldBlocks, all)
+	defer f.prints.close()
 	if all {
 		return f.everything()
 	}
@@ -217,11 +218,7 @@ func (f *fileSeal) send() error {
 	j := f.window[k-1]
 	j.sent = true
 	for i := range 1 + j.more {
-		p, err := f.prints.segment(j.seg + uint64(i))
-		if err != nil {
-			return err
-		}
-		j.prints = append(j.prints, p)
+		j.prints = append(j.prints, f.prints.segment(j.seg+uint64(i)))
 	}
 	select {
 	case f.s.jobs <- j:

@@ -12,20 +12,40 @@
 //
 //  1. packs: data chunks and tree nodes
 //  2. the manifest
-//  3. one transaction of the index: chunk locations, fingerprints, the snapshot complete, dirty maps dropped
+//  3. one transaction of the index: chunk locations, the snapshot complete, dirty maps dropped
 //
 // A crash in between leaves a pending snapshot, which is dropped at the next mount, and packs or a manifest that
 // nothing refers to, which pruning removes. A seal that fails before 3 removes its packs itself; one that fails in 3 leaves
 // them, because the index may refer to them.
 //
 // A seal walks the changed inodes with a few goroutines; each hands the dirty segments of its file, in order, to a pool that
-// reads, compares, hashes and stores them. A dirty block counts as changed only if its content differs: its CRC-32C
-// against the index's fingerprint says "different" for sure, and what is equal is compared with the parent's content. The changed
-// blocks of a segment become one chunk, and the segment's record refers to it and to older chunks. Where that would be more than
-// tree.MaxSegmentChunks, the blocks of the small ones are stored again with the changed ones, in one chunk; and all blocks, once
+// reads, compares, hashes and stores them. A dirty block counts as changed only if its content differs: from its fingerprint
+// (below), or else from the parent's content. The changed blocks of a segment become one chunk, and the segment's record
+// refers to it and to older chunks. Where that would be more than tree.MaxSegmentChunks, the blocks of the small ones are stored again with the changed ones, in one chunk; and all blocks, once
 // no chunk has half of them. (Always storing all of them costs twice as much over many snapshots.) What is in flight takes a few MiB, however
-// large the volume is. Beside it a seal holds about 200 bytes for every inode that changed, 4 bytes for every block of the
-// fingerprint pages that it touches (at most fingerprintLimit), and what chunkstore.Writer holds per chunk.
+// large the volume is. Beside it a seal holds about 200 bytes for every inode that changed, and what chunkstore.Writer
+// holds per chunk.
+//
+// # Fingerprints
+//
+// STATE/fingerprints/INO.crc32c has the CRC-32C of every block of the regular file with that inode number, if it has more than
+// 1,024: 4 bytes, little endian, at 4 × the block's number. 0, a hole, or the end of the file stand for "unknown". There is no header: the
+// suffix tells the format, and a file under any other name is removed by Prune. A seal reads and writes them in place, 8 KiB for 8 MiB,
+// as it goes along a file; it never syncs or maps them, and has at most inodeWorkers of them open.
+//
+// They are hints, and nothing in them can make a snapshot wrong. A dirty block with another fingerprint is stored without a look at the
+// parent's, which costs space if it was the same after all; one with an equal or unknown fingerprint is compared. So these
+// need no care:
+//
+//   - A seal that fails leaves fingerprints of blocks that the parent doesn't have. The blocks are dirty still. One that is as the
+//     fingerprint says is compared with the parent; one that has changed again is stored.
+//   - A power cut may leave the fingerprints as they were half a minute before. What is dirty afterwards and was stored in that time
+//     may be stored again.
+//   - An inode number that is used again is a fresh inode, for which nothing that is there counts.
+//   - An error of reading or writing (a full disk, say) is logged once for a seal, and the file's fingerprints are removed: its blocks
+//     are compared with the store next time.
+//
+// A full seal starts with none. A file goes when a seal finds its inode gone or small; what is left over, Prune removes.
 //
 // # Reading
 //
@@ -44,8 +64,8 @@
 // # Locks
 //
 // upkeep.pruning, which is held while Prune runs, comes first, then upkeep.deleting. Within the latter the index, the target and
-// the leaves are used. turns.sealing is held while a seal runs, and by Close. All others are leaves, taken one at a time and held
-// for memory operations only:
+// the leaves are used. turns.sealing is held while a seal runs, and by Close. Within it a seal holds printDir.sealing, which Prune tries to
+// take and never waits for. All others are leaves, taken one at a time and held for memory operations only:
 //
 //	turns.mu, Repo.mu, sealer.mu, chunkCache.mu, verifiedSet.mu, fileCache.mu, readAhead.mu, tree.Nodes.mu
 package snapshot

@@ -1,95 +1,133 @@
 package snapshot
 
 import (
+	"encoding/binary"
+	"errors"
 	"hash/crc32"
-	"slices"
-
-	"graphvol/index"
+	"io"
+	"os"
 )
 
-const printPageSegments = index.BlocksPerFingerprintPage / SegmentBlocks
-
-// minPrintBlocks is the number of blocks up to which a file has no fingerprints: comparing it with what is stored costs one read.
-const minPrintBlocks = SegmentBlocks
+const (
+	fingerprintLen    = 4
+	printPageSegments = 64 // 8 MiB of a file have a page of 8 KiB
+	printPageLen      = printPageSegments * SegmentBlocks * fingerprintLen
+)
 
 // fingerprint is a block's CRC-32C. 0 stands for "unknown".
 func fingerprint(table *crc32.Table, block []byte) uint32 { return crc32.Checksum(block, table) }
 
-// printPages are the fingerprints of a file while it is sealed. Segments are asked for in ascending order; a page is handed to
-// the seal when all of its segments were passed.
-type printPages struct {
-	s     *sealer
+// fingerprints are those of adjacent blocks, as they are stored.
+type fingerprints []byte
+
+func (p fingerprints) get(b int) uint32 { return binary.LittleEndian.Uint32(p[fingerprintLen*b:]) }
+
+func (p fingerprints) set(b int, sum uint32) {
+	binary.LittleEndian.PutUint32(p[fingerprintLen*b:], sum)
+}
+
+// filePrints are the fingerprints of a file while it is sealed. Segments are asked for in ascending order; a page is written
+// when all of its segments were passed. No method returns an error: after one there are no fingerprints.
+type filePrints struct {
+	seal  *sealPrints
 	ino   uint64
-	off   bool                    // the file has none
-	fresh bool                    // nothing of the index holds
-	pages []index.FingerprintPage // in work, ascending
+	off   bool        // the file has none
+	fresh bool        // nothing that is stored counts
+	cut   int64       // what is stored from this offset on is of blocks beyond the end; -1 if there are none
+	pages []printPage // in work, ascending
+	file  *os.File    // nil until the first page
 }
 
-func newPrintPages(s *sealer, ino uint64, blocks uint64, fresh bool) *printPages {
-	if fresh {
-		s.dropPrints(ino)
-	}
-	return &printPages{s: s, ino: ino, off: blocks <= minPrintBlocks, fresh: fresh}
+type printPage struct {
+	number uint64
+	sums   fingerprints
 }
 
-// segment gives the sums of a segment's blocks, to read and to write until the segment is passed; nil if the file has none.
-func (p *printPages) segment(seg uint64) ([]uint32, error) {
-	page := seg / printPageSegments
-	if p.off || page > 1<<32-1 {
-		return nil, nil
+// newFilePrints is for a file of so many blocks, which had oldBlocks.
+func (s *sealPrints) newFilePrints(ino, blocks, oldBlocks uint64, fresh bool) *filePrints {
+	p := &filePrints{seal: s, ino: ino, off: blocks <= s.dir.smallFile, fresh: fresh, cut: -1}
+	if blocks < oldBlocks {
+		p.cut = int64(blocks) * fingerprintLen
 	}
-	if k := len(p.pages); k == 0 || p.pages[k-1].Page != uint32(page) {
-		sums := make([]uint32, index.BlocksPerFingerprintPage)
-		if !p.fresh {
-			if _, err := p.s.repo.db.Fingerprints(p.ino, uint32(page), sums); err != nil {
-				return nil, err
-			}
+	return p
+}
+
+// segment gives the fingerprints of a segment's blocks, to read and to write until the segment is passed; nil if the file has none.
+func (p *filePrints) segment(seg uint64) fingerprints {
+	if p.off {
+		return nil
+	}
+	number := seg / printPageSegments
+	if k := len(p.pages); k == 0 || p.pages[k-1].number != number {
+		page := printPage{number: number, sums: make(fingerprints, printPageLen)}
+		if err := p.read(page); err != nil {
+			p.fail(err)
+			return nil
 		}
-		p.pages = append(p.pages, index.FingerprintPage{Ino: p.ino, Page: uint32(page), Sums: sums})
+		p.pages = append(p.pages, page)
 	}
-	at := seg % printPageSegments * SegmentBlocks
-	return p.pages[len(p.pages)-1].Sums[at : at+SegmentBlocks], nil
+	const length = SegmentBlocks * fingerprintLen
+	at := seg % printPageSegments * length
+	return p.pages[len(p.pages)-1].sums[at : at+length]
 }
 
-// passed says that all segments up to seg are done.
-func (p *printPages) passed(seg uint64) {
-	for len(p.pages) > 0 && uint64(p.pages[0].Page) < seg/printPageSegments {
-		p.s.keepPrints(p.pages[0])
+func (p *filePrints) read(page printPage) error {
+	if err := p.open(); err != nil || p.fresh {
+		return err
+	}
+	_, err := p.file.ReadAt(page.sums, page.offset())
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+func (p printPage) offset() int64 { return int64(p.number) * printPageLen }
+
+func (p *filePrints) open() (err error) {
+	if p.file != nil {
+		return nil
+	}
+	flags := os.O_RDWR | os.O_CREATE
+	if p.fresh {
+		flags |= os.O_TRUNC
+	}
+	if p.file, err = os.OpenFile(p.seal.dir.name(p.ino), flags, 0o600); err != nil {
+		return err
+	}
+	if p.cut >= 0 && !p.fresh {
+		return p.file.Truncate(p.cut)
+	}
+	return nil
+}
+
+// passed says that all segments before seg are done.
+func (p *filePrints) passed(seg uint64) { p.write(seg / printPageSegments) }
+
+// finish writes what isn't written yet.
+func (p *filePrints) finish() { p.write(^uint64(0)) }
+
+// write writes the pages before a number.
+func (p *filePrints) write(before uint64) {
+	for len(p.pages) > 0 && p.pages[0].number < before {
+		if _, err := p.file.WriteAt(p.pages[0].sums, p.pages[0].offset()); err != nil {
+			p.fail(err)
+			return
+		}
 		p.pages = p.pages[1:]
 	}
 }
 
-func (p *printPages) finish() {
-	for _, page := range p.pages {
-		p.s.keepPrints(page)
-	}
-	p.pages = nil
+// fail makes the file one without fingerprints. Workers may have some in hand; these go nowhere.
+func (p *filePrints) fail(err error) {
+	p.off, p.pages = true, nil
+	p.close()
+	p.seal.fail(p.ino, err)
 }
 
-func (s *sealer) dropPrints(ino uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.dropPrints = append(s.mu.dropPrints, ino)
-}
-
-func (s *sealer) keepPrints(p index.FingerprintPage) {
-	n := len(p.Sums)
-	for n > 0 && p.Sums[n-1] == 0 {
-		n--
-	}
-	if n < len(p.Sums)/2 {
-		p.Sums = slices.Clone(p.Sums[:n])
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mu.printBytes += 4 * len(p.Sums); s.mu.printBytes <= fingerprintLimit {
-		s.mu.prints = append(s.mu.prints, p)
-		return
-	}
-	s.mu.printBytes = fingerprintLimit
-	// An old page may say "changed" of a block that is not; that costs space only, but less with no page at all.
-	if !s.mu.printsShort {
-		s.mu.printsShort = true
-		s.repo.log.Info("fingerprints of this snapshot are incomplete; the next one compares more with the store", "limit", fingerprintLimit)
+func (p *filePrints) close() {
+	if p.file != nil {
+		_ = p.file.Close() // nothing is owed to hints
+		p.file = nil
 	}
 }

@@ -94,7 +94,13 @@ func (p *pruner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.clean(ctx, packs)
+	if err := p.clean(ctx, packs); err != nil || p.opts.DryRun {
+		return err
+	}
+	if err := p.repo.prunePrints(ctx); err != nil {
+		p.repo.log.Warn("fingerprints that nothing needs may be left; they take space and are otherwise harmless", "error", err)
+	}
+	return ctx.Err()
 }
 
 func (p *pruner) freed(n int64) {

@@ -74,6 +74,7 @@ type Repo struct {
 	ahead  *readAhead
 	volume string
 	turns  turns
+	prints printDir
 	upkeep upkeep
 
 	mu struct {
@@ -124,6 +125,7 @@ func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
 	if r.store, err = chunkstore.Open(ctx, r.target, db, chunkstore.Options{Log: cfg.Log}); err != nil {
 		return nil, err
 	}
+	r.prints = printDir{path: filepath.Join(cfg.State, "fingerprints"), log: r.log, smallFile: smallFile}
 	r.nodes = tree.NewNodes(r.store, nodeCache)
 	r.chunks = newChunkCache(r.store, cfg.CacheBytes)
 	r.proven = newVerifiedSet(verifiedLimit)

@@ -133,6 +133,8 @@ func (r *Repo) seal(ctx context.Context, snap index.Snapshot, src Source, progre
 			}
 		}
 	}
+	r.prints.sealing.Lock()
+	defer r.prints.sealing.Unlock()
 	stop := s.report(progress)
 	root, err := s.run(snap.Kind == index.KindFull)
 	stop()
@@ -167,11 +169,9 @@ func (r *Repo) commit(ctx context.Context, snap, parent index.Snapshot, s *seale
 	snap.SealNS = time.Since(start).Nanoseconds()
 	// From here on the index may refer to the packs, even after an error: they stay.
 	if err := r.db.Complete(index.Commit{
-		Snapshot:         snap,
-		Chunks:           written.Chunks,
-		Fingerprints:     s.mu.prints,
-		DropFingerprints: s.mu.dropPrints,
-		DropEpochs:       epochs,
+		Snapshot:   snap,
+		Chunks:     written.Chunks,
+		DropEpochs: epochs,
 	}); err != nil {
 		return snap, err
 	}

@@ -23,6 +23,7 @@ func openRepo(t testing.TB, state string) *Repo {
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.prints.smallFile = SegmentBlocks // files of models are small
 	return r
 }
 

@@ -14,16 +14,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"graphvol/chunkstore"
-	"graphvol/index"
 	"graphvol/snapshot/tree"
 )
 
 // inodeWorkers is the number of inodes in work at a time: small files wait for each other's reads otherwise.
 const inodeWorkers = 4
-
-// fingerprintLimit bounds the memory, in bytes, of the fingerprints that a seal collects. Blocks without one are compared with
-// what is stored.
-const fingerprintLimit = 64 << 20
 
 // sealer is one running seal.
 type sealer struct {
@@ -33,21 +28,18 @@ type sealer struct {
 	src    Source
 	w      *chunkstore.Writer
 	parent tree.Root // the zero Root if all is new
+	prints *sealPrints
 	jobs   chan *segmentJob
 
 	files, read, stored, dirtyBytes atomic.Int64
 
 	mu struct {
 		sync.Mutex
-		edits       []tree.Edit         // of the inode table, in any order
-		seen        map[uint64]struct{} // inodes that were or are being sealed
-		named       map[uint64]struct{} // inodes that changed directories name
-		filesDelta  int64
-		bytesDelta  int64
-		prints      []index.FingerprintPage
-		printBytes  int // <= fingerprintLimit
-		printsShort bool
-		dropPrints  []uint64
+		edits      []tree.Edit         // of the inode table, in any order
+		seen       map[uint64]struct{} // inodes that were or are being sealed
+		named      map[uint64]struct{} // inodes that changed directories name
+		filesDelta int64
+		bytesDelta int64
 	}
 }
 
@@ -89,6 +81,7 @@ func (s *sealer) run(full bool) (tree.Root, error) {
 	ctx, cancel := context.WithCancelCause(s.ctx)
 	defer cancel(nil)
 	s.ctx, s.cancel = ctx, cancel
+	s.prints = s.repo.prints.begin(full)
 	var pool sync.WaitGroup
 	for range s.repo.cfg.Workers {
 		pool.Go(s.segmentWorker)
@@ -271,16 +264,17 @@ func (s *sealer) remove(ino uint64, hasOld bool, old *tree.Record) {
 	if !hasOld {
 		return
 	}
+	s.prints.replace(&old.Inode, nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.edits = append(s.mu.edits, tree.Edit{Entry: tree.Entry{Key: ino}, Delete: true})
 	s.countLocked(&old.Inode, -1)
-	if old.IsRegular() {
-		s.mu.dropPrints = append(s.mu.dropPrints, ino)
-	}
 }
 
 func (s *sealer) replace(in *tree.Inode, rec []byte, hasOld bool, old *tree.Record, oldRec []byte) {
+	if hasOld {
+		s.prints.replace(&old.Inode, in)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if hasOld {

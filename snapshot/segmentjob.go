@@ -18,14 +18,14 @@ const allBlocks = 1<<SegmentBlocks - 1
 type segmentJob struct {
 	f      *fileSeal
 	seg    uint64
-	whole  bool       // nothing of the parent's counts
-	more   int        // segments after seg that are part of the job; all of them are nothing but data
-	old    []byte     // the parent's record; nil if there is none
-	data   uint32     // blocks to read: all data if whole, else the dirty ones that are data
-	holes  uint32     // dirty blocks that are holes now
-	valid  uint32     // blocks that are not beyond the end of the file
-	sent   bool       // the pool has it
-	prints [][]uint32 // one for each segment; nil where the file has none
+	whole  bool           // nothing of the parent's counts
+	more   int            // segments after seg that are part of the job; all of them are nothing but data
+	old    []byte         // the parent's record; nil if there is none
+	data   uint32         // blocks to read: all data if whole, else the dirty ones that are data
+	holes  uint32         // dirty blocks that are holes now
+	valid  uint32         // blocks that are not beyond the end of the file
+	sent   bool           // the pool has it
+	prints []fingerprints // one for each segment; nil where the file has none
 
 	done    chan struct{} // closed when what follows is set
 	err     error
@@ -145,7 +145,7 @@ func (w *segmentWork) print(i int, p []byte, mask uint32) {
 		return
 	}
 	for b := range maskBlocks(mask) {
-		sums[b] = fingerprint(w.table, block(p, b))
+		sums.set(b, fingerprint(w.table, block(p, b)))
 	}
 }
 
@@ -218,8 +218,8 @@ func (w *segmentWork) storeChanges() error {
 	return nil
 }
 
-// changed gives those of the blocks read to p that differ from the parent's, and brings the fingerprints up to date. A
-// fingerprint that differs proves a difference; one that is equal, or unknown, doesn't prove anything.
+// changed gives those of the blocks read to p that differ from the parent's, and brings the fingerprints up to date. A block with
+// another fingerprint counts as one that differs; one that is equal, or unknown, doesn't prove anything.
 func (w *segmentWork) changed(old *tree.Segment, p []byte) (changed uint32, err error) {
 	sums := w.prints[0]
 	var unsure uint32
@@ -227,7 +227,8 @@ func (w *segmentWork) changed(old *tree.Segment, p []byte) (changed uint32, err 
 		sum := fingerprint(w.table, block(p, b))
 		var before uint32
 		if sums != nil {
-			before, sums[b] = sums[b], sum
+			before = sums.get(b)
+			sums.set(b, sum)
 		}
 		switch {
 		case old.Mask()&(1<<b) == 0, before != 0 && before != sum:
@@ -238,7 +239,7 @@ func (w *segmentWork) changed(old *tree.Segment, p []byte) (changed uint32, err 
 	}
 	if sums != nil {
 		for b := range maskBlocks(w.holes) {
-			sums[b] = 0
+			sums.set(b, 0)
 		}
 	}
 	if unsure == 0 {
