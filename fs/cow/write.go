@@ -234,6 +234,9 @@ func (v *Volume) CopyRange(src uint64, soff int64, dst uint64, doff int64, n int
 // Fsync is fsync(2), or fdatasync(2). It never meets the gate.
 func (v *Volume) Fsync(ino uint64, datasync bool) error { return v.tree.Fsync(ino, datasync) }
 
+// StartSync begins an fdatasync(2) and returns; wait returns its result, and must be called. It never meets the gate.
+func (v *Volume) StartSync(ino uint64) (wait func() error, err error) { return v.tree.StartSync(ino) }
+
 // FsyncDir is fsync(2) of a directory.
 func (v *Volume) FsyncDir(ino uint64, datasync bool) error { return v.tree.FsyncDir(ino, datasync) }
 

@@ -22,6 +22,7 @@ type Tree struct {
 	nodes nodeMap
 	table *table
 	cache fdCache
+	syncs aioPool
 	stash Stash // may be nil
 
 	compacting sync.Mutex // held by whoever moves records out of segments; outermost, and only tried
@@ -104,6 +105,7 @@ func (t *Tree) Close() error {
 			h.release()
 		}
 	})
+	t.syncs.close()
 	return t.table.close()
 }
 
