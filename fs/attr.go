@@ -90,6 +90,28 @@ func (s *Server) SetAttr(c <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 	if b := s.snap(in.NodeId); b != nil {
 		return b.SetAttr(c, in, out)
 	}
+	ino := s.ino(in.NodeId)
+	if s.holdMtime(in, ino, out) {
+		return fuse.OK
+	}
+	set := s.vol.Setattr
+	if in.Valid&fuse.FATTR_SIZE != 0 {
+		s.interrupt(ino)
+		defer s.interrupt(ino)
+		set = s.truncate
+	} else if st := s.known(ino); st != nil {
+		s.applyTime(ino, st)
+	}
+	a, err := set(s.caller(&in.InHeader, 0), ino, setAttr(in))
+	if err != nil {
+		return s.status(err)
+	}
+	s.answer(out, &a)
+	return fuse.OK
+}
+
+// setAttr translates what is to be set.
+func setAttr(in *fuse.SetAttrIn) cow.SetAttr {
 	set := cow.SetAttr{
 		Mode: in.Mode & 0o7777, Uid: in.Uid, Gid: in.Gid, Size: int64(in.Size),
 		Atime: backing.Time{Sec: int64(in.Atime), Nsec: in.Atimensec}, Mtime: backing.Time{Sec: int64(in.Mtime), Nsec: in.Mtimensec},
@@ -107,18 +129,13 @@ func (s *Server) SetAttr(c <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 			set.Valid |= f.vol
 		}
 	}
-	act := s.vol.Setattr
-	if set.Valid&backing.SetSize != 0 {
-		act = s.truncate
-	}
-	a, err := act(s.caller(&in.InHeader, 0), s.ino(in.NodeId), set)
-	if err != nil {
-		return s.status(err)
-	}
-	// Not noted as told: when the kernel only saves its own times, it doesn't look at the answer.
-	translate(&out.Attr, &a)
-	out.SetTimeout(s.goodFor(&a))
-	return fuse.OK
+	return set
+}
+
+// answer answers SETATTR. It isn't noted as told: when the kernel only saves its own times, it doesn't look at the answer.
+func (s *Server) answer(out *fuse.AttrOut, a *cow.Attr) {
+	translate(&out.Attr, a)
+	out.SetTimeout(s.goodFor(a))
 }
 
 // killPriv does for calls that carry no flag what the kernel left to us: an unprivileged caller's change of data clears setuid and setgid.

@@ -1,6 +1,7 @@
 package fs
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -9,15 +10,18 @@ import (
 	"graphvol/fs/cow"
 )
 
-// fileState is what the kernel was last told about a file that is open for writing in the write-back mode.
+// fileState is what is known of a file that is open for writing in the write-back mode: what the kernel was last told, and what is ahead of it.
 type fileState struct {
 	blocks atomic.Int64 // st_blocks; -1: unknown
 	long   atomic.Bool  // it may keep the attributes for long
+
+	ahead    syncAhead
+	applying sync.Mutex // held while a held time is set
 }
 
 func (s *Server) state(ino uint64) *fileState {
-	if st, ok := s.files.Load(ino); ok {
-		return st.(*fileState)
+	if st := s.known(ino); st != nil {
+		return st
 	}
 	st := new(fileState)
 	st.blocks.Store(-1)
@@ -26,9 +30,17 @@ func (s *Server) state(ino uint64) *fileState {
 	return was.(*fileState)
 }
 
+// known returns the state of a file if it has one.
+func (s *Server) known(ino uint64) *fileState {
+	if st, ok := s.files.Load(ino); ok {
+		return st.(*fileState)
+	}
+	return nil
+}
+
 // goodFor says for how long the kernel may believe attributes of a.
 func (s *Server) goodFor(a *cow.Attr) time.Duration {
-	if _, ok := s.files.Load(a.Ino); ok && s.writeback {
+	if s.known(a.Ino) != nil {
 		return writerTime
 	}
 	return longTime
@@ -39,40 +51,46 @@ func (s *Server) told(a *cow.Attr) time.Duration {
 	if !s.writeback || a.Mode&unix.S_IFMT != unix.S_IFREG {
 		return longTime
 	}
-	v, ok := s.files.Load(a.Ino)
-	if !ok {
+	st := s.known(a.Ino)
+	if st == nil {
 		return longTime
 	}
-	st := v.(*fileState)
 	st.blocks.Store(a.Blocks)
 	st.long.Store(false)
 	return writerTime
 }
 
-// pagesCame is called for every write of cached pages: from now on attributes that were told for long may be wrong.
+// pagesCame is called for every write of cached pages: from now on attributes that were told for long may be wrong, and an fdatasync may be near.
 func (s *Server) pagesCame(ino uint64) {
-	if st := s.state(ino); st.long.Load() && st.long.Swap(false) {
+	st := s.state(ino)
+	st.ahead.written(func() (func() error, error) { return s.vol.StartSync(ino) })
+	if st.long.Load() && st.long.Swap(false) {
 		s.invalidateAttr(ino)
 	}
 }
 
 // synced ends the kernel's attributes if pages that came before an fsync have changed st_blocks.
 func (s *Server) synced(ino uint64) {
-	v, ok := s.files.Load(ino)
-	if !ok || !s.writeback {
+	st := s.known(ino)
+	if st == nil {
 		return
 	}
-	st := v.(*fileState)
 	a, err := s.vol.Getattr(ino)
 	if err == nil && st.blocks.Swap(a.Blocks) != a.Blocks {
 		s.invalidateAttr(ino)
 	}
 }
 
-// closed drops the state when the last writer is gone.
+// closed drops the state when the last writer is gone, unless an error must be told by an FSYNC that may come.
 func (s *Server) closed(ino uint64) {
-	if s.vol.Writers(ino) == 0 {
-		s.files.Delete(ino)
+	st := s.known(ino)
+	if st == nil || s.vol.Writers(ino) > 0 {
+		return
+	}
+	drop := st.ahead.close()
+	s.applyTime(ino, st)
+	if drop {
+		s.files.CompareAndDelete(ino, st)
 	}
 }
 

@@ -25,4 +25,9 @@
 // Two requests must see them on the backing first: a snapshot (Flusher), and lseek with SEEK_DATA or SEEK_HOLE, for which the
 // kernel holds the inode's lock, so that only what takes no such lock (sync_file_range, or an invalidation) may be used.
 // An fsync that comes from one of the Flusher's own threads only has to bring the pages here; it flushes no disk.
+//
+// # Logs
+//
+// In the write-back mode an fdatasync is WRITE, SETATTR of the kernel's mtime, and FSYNC. For files that are written and synced in
+// turn, the backing's fdatasync runs while the last two are on their way, and the mtime is set later: see syncAhead.
 package fs

@@ -93,9 +93,21 @@ func (s *Server) Fsync(c <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 		return fuse.OK
 	}
 	ino := s.ino(in.NodeId)
-	err := s.vol.Fsync(ino, in.FsyncFlags&1 != 0)
+	err := s.fsync(ino, in.FsyncFlags&1 != 0)
 	s.synced(ino)
 	return s.status(err)
+}
+
+func (s *Server) fsync(ino uint64, datasync bool) error {
+	full := func() error { return s.vol.Fsync(ino, datasync) }
+	st := s.known(ino)
+	if st == nil {
+		return full()
+	}
+	if !datasync {
+		s.applyTime(ino, st)
+	}
+	return st.ahead.sync(datasync, full)
 }
 
 // Read fills buf; it is short at the end of the file.
@@ -149,10 +161,11 @@ func (s *Server) settle(in *fuse.WriteIn, ino uint64) fuse.Status {
 		}
 		return fuse.OK
 	}
+	s.interrupt(ino)
 	if in.Flags&unix.O_DSYNC == 0 {
 		return fuse.OK
 	}
-	return s.status(s.vol.Fsync(ino, in.Flags&unix.O_SYNC != unix.O_SYNC))
+	return s.status(s.fsync(ino, in.Flags&unix.O_SYNC != unix.O_SYNC))
 }
 
 // Lseek finds data and holes. Pages that only the kernel has are brought to the backing first; else they would count as holes.
@@ -184,6 +197,8 @@ func (s *Server) CopyFileRange(c <-chan struct{}, in *fuse.CopyFileRangeIn) (uin
 	if err := s.killPriv(&in.InHeader, dst); err != nil {
 		return 0, s.status(err)
 	}
+	s.interrupt(dst)
+	defer s.interrupt(dst)
 	n, err := s.vol.CopyRange(src, int64(in.OffIn), dst, int64(in.OffOut), int(min(in.Len, 1<<30)))
 	return uint32(n), s.status(err)
 }
@@ -200,6 +215,8 @@ func (s *Server) Fallocate(c <-chan struct{}, in *fuse.FallocateIn) fuse.Status 
 	if err := s.killPriv(&in.InHeader, ino); err != nil {
 		return s.status(err)
 	}
+	s.interrupt(ino)
+	defer s.interrupt(ino)
 	return s.status(s.vol.Fallocate(s.caller(&in.InHeader, 0), ino, in.Mode, int64(in.Offset), int64(in.Length)))
 }
 

@@ -71,6 +71,7 @@ func (f *Flusher) Flush(ctx context.Context) error {
 		go func() { done <- f.drain(ctx, queue) }()
 	}
 	var failed error
+	defer f.s.applyTimes()
 	for range threads {
 		select {
 		case err := <-done:

@@ -27,6 +27,7 @@ type world struct {
 	fuse                    *fuse.Server
 	flusher                 *Flusher
 	browser                 Browser
+	wrap                    func(Volume) Volume // nil: the volume itself is served
 }
 
 // bothModes runs a test in each cache mode.
@@ -84,7 +85,11 @@ func (w *world) start() {
 	w.must(err)
 	w.vol, err = cow.Open(context.Background(), cow.Config{Tree: tr, DB: w.db, State: w.state, Log: lg})
 	w.must(err)
-	w.srv = New(Config{Volume: w.vol, Browser: w.browser, Cache: w.cache, Log: lg})
+	var served Volume = w.vol
+	if w.wrap != nil {
+		served = w.wrap(served)
+	}
+	w.srv = New(Config{Volume: served, Browser: w.browser, Cache: w.cache, Log: lg})
 	opts := MountOptions(Options{Cache: w.cache, AllowOther: os.Geteuid() == 0, Suid: true, Dev: true, Source: "graphvol-test"})
 	opts.Logger = log.New(testLog{w.t}, "go-fuse: ", 0)
 	w.fuse, err = fuse.NewServer(w.srv, w.mnt, opts)

@@ -47,6 +47,9 @@ type Server struct {
 	files   sync.Map // inode number to *fileState, of files open for writing
 	dirs    dirTable
 	own     sync.Map // thread ids of the Flusher's threads
+
+	applySoon atomic.Bool // applyTimes comes soon
+	applyMu   sync.Mutex  // held by applyTimes
 }
 
 var _ fuse.RawFileSystem = (*Server)(nil)
@@ -89,6 +92,7 @@ func (s *Server) Init(srv *fuse.Server) {
 // OnUnmount is called when the connection to the kernel has ended.
 func (s *Server) OnUnmount() {
 	s.notify.Store(nil)
+	s.applyTimes()
 	s.dirs.closeAll()
 	if s.browse != nil {
 		s.browse.OnUnmount()

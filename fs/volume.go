@@ -39,6 +39,7 @@ type Volume interface {
 	Seek(ino uint64, off int64, whence int) (int64, error)
 	Allocated(ino uint64, off int64) (bool, error)
 	Fsync(ino uint64, datasync bool) error
+	StartSync(ino uint64) (wait func() error, err error)
 	FsyncDir(ino uint64, datasync bool) error
 
 	Getxattr(ino uint64, name string, dst []byte) (int, error)
