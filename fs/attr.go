@@ -97,8 +97,10 @@ func (s *Server) SetAttr(c <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 	set := s.vol.Setattr
 	if in.Valid&fuse.FATTR_SIZE != 0 {
 		s.interrupt(ino)
-		defer s.interrupt(ino)
-		set = s.truncate
+		set = func(c cow.Caller, ino uint64, in cow.SetAttr) (cow.Attr, error) {
+			defer s.interrupt(ino)
+			return s.truncate(c, ino, in)
+		}
 	} else if st := s.known(ino); st != nil {
 		s.applyTime(ino, st)
 	}
@@ -106,6 +108,7 @@ func (s *Server) SetAttr(c <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 	if err != nil {
 		return s.status(err)
 	}
+	s.savedMtime(in, ino)
 	s.answer(out, &a)
 	return fuse.OK
 }

@@ -88,6 +88,7 @@ func (s *Server) closed(ino uint64) {
 		return
 	}
 	drop := st.ahead.close()
+	st.ahead.clean()
 	s.applyTime(ino, st)
 	if drop {
 		s.files.CompareAndDelete(ino, st)

@@ -89,10 +89,13 @@ func (s *Server) Fsync(c <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if b := s.snap(in.NodeId); b != nil {
 		return b.Fsync(c, in)
 	}
+	ino := s.ino(in.NodeId)
+	if st := s.known(ino); st != nil && st.ahead.clean() {
+		s.applyTimesSoon()
+	}
 	if _, own := s.own.Load(in.Pid); own {
 		return fuse.OK
 	}
-	ino := s.ino(in.NodeId)
 	err := s.fsync(ino, in.FsyncFlags&1 != 0)
 	s.synced(ino)
 	return s.status(err)

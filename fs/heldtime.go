@@ -19,9 +19,7 @@ func (s *Server) holdMtime(in *fuse.SetAttrIn, ino uint64, out *fuse.AttrOut) bo
 	if st == nil || in.Valid&^besides != fuse.FATTR_MTIME || !st.ahead.hold(t) {
 		return false
 	}
-	if s.applySoon.CompareAndSwap(false, true) {
-		time.AfterFunc(holdTime, s.applyTimes)
-	}
+	s.applyTimesSoon()
 	a, err := s.vol.Getattr(ino)
 	if err != nil {
 		return false
@@ -29,6 +27,24 @@ func (s *Server) holdMtime(in *fuse.SetAttrIn, ino uint64, out *fuse.AttrOut) bo
 	a.Mtime = t
 	s.answer(out, &a)
 	return true
+}
+
+func (s *Server) applyTimesSoon() {
+	if s.applySoon.CompareAndSwap(false, true) {
+		time.AfterFunc(holdTime, s.applyTimes)
+	}
+}
+
+// savedMtime notes what a SETATTR has made of the mtime.
+func (s *Server) savedMtime(in *fuse.SetAttrIn, ino uint64) {
+	st := s.known(ino)
+	switch {
+	case st == nil:
+	case in.Valid&fuse.FATTR_MTIME_NOW != 0:
+		st.ahead.saves(nil)
+	case in.Valid&fuse.FATTR_MTIME != 0:
+		st.ahead.saves(&backing.Time{Sec: int64(in.Mtime), Nsec: in.Mtimensec})
+	}
 }
 
 // applyTimes sets every held time. After it returns, none is held that was held before.

@@ -20,8 +20,9 @@ const (
 //	an fdatasync ahead failed    ⇒  every FSYNC fails until one has told it                           (I5)
 //	SETATTR of mtime succeeded   ⇒  the backing has it, or it is held, or a later write has made it void
 //
-// A write moves the backing's mtime by itself, as if the held time had been set before. That one is set before an fsync, after a flush
-// for a snapshot, before any other change, at close and unmount, and after holdTime.
+// A write moves the backing's mtime by itself, as if the held time had been set before. If it changed its file in the same tick of the
+// clock as the one before, the kernel has no new mtime to save, and the one that it saved last is right again, and held. A held time is set before
+// an fsync, after a flush for a snapshot, before any other change, at close and unmount, and after holdTime.
 type syncAhead struct {
 	mu struct {
 		sync.Mutex
@@ -31,6 +32,8 @@ type syncAhead struct {
 		habit   int           // writes in a row that were followed by one fdatasync
 		wrote   time.Time     // when the last write came
 		held    *backing.Time // mtime that the backing doesn't have yet
+		saved   *backing.Time // mtime that the kernel saved last; nil: not known
+		moved   bool          // the backing's mtime moved since, by itself
 		closed  bool          // by the last writer: nothing begins any more
 	}
 }
@@ -46,7 +49,7 @@ func (a *syncAhead) written(start func() (wait func() error, err error)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.mu.changes++
-	a.mu.held, a.mu.wrote = nil, time.Now()
+	a.mu.held, a.mu.moved, a.mu.wrote = nil, true, time.Now()
 	if a.mu.dirty || a.mu.run != nil {
 		a.mu.habit = 0
 	}
@@ -101,8 +104,25 @@ func (a *syncAhead) hold(t backing.Time) bool {
 	if a.mu.closed || a.mu.run == nil || !a.mu.dirty || m.Before(a.mu.wrote.Add(-holdTime)) || m.After(time.Now()) {
 		return false
 	}
-	a.mu.held = &t
+	a.mu.held, a.mu.saved, a.mu.moved = &t, &t, false
 	return true
+}
+
+// saves notes an mtime that the backing got from the kernel; nil: another one.
+func (a *syncAhead) saves(t *backing.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.saved, a.mu.moved = t, false
+}
+
+// clean says that the kernel has saved its times, as it does before FSYNC and at the last close. It is true if one is held now.
+func (a *syncAhead) clean() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.moved && a.mu.saved != nil {
+		a.mu.held, a.mu.moved = a.mu.saved, false
+	}
+	return a.mu.held != nil
 }
 
 // release gives the held time to the caller, who sets it.
@@ -120,6 +140,7 @@ func (a *syncAhead) interrupt() {
 	defer a.mu.Unlock()
 	a.mu.changes++
 	a.mu.habit = 0
+	a.mu.moved = true
 }
 
 // close lets nothing begin any more. It is false if an error is left that an FSYNC must tell.

@@ -274,3 +274,29 @@ func TestClosedLogLeavesNothing(t *testing.T) {
 		t.Errorf("the mount showed %v, the backing has %v", st.ModTime(), have)
 	}
 }
+
+// TestSavedMtimeComesBack: a write that brings no new mtime leaves the one that the kernel saved last.
+func TestSavedMtimeComesBack(t *testing.T) {
+	l := &logFile{t: t}
+	saved := backing.Time{Sec: 1, Nsec: 2}
+	expect := func(what string, want *backing.Time) {
+		t.Helper()
+		held := l.clean()
+		got := l.release()
+		if held != (want != nil) || (got == nil) != (want == nil) || got != nil && *got != *want {
+			t.Errorf("%s: %v is held, want %v", what, got, want)
+		}
+	}
+	l.write()
+	expect("no mtime is known", nil)
+	l.saves(&saved)
+	expect("it was saved after the write", nil)
+	l.write()
+	expect("a write without one", &saved)
+	expect("it was set already", nil)
+	l.interrupt()
+	expect("a change of another kind", &saved)
+	l.saves(nil)
+	l.write()
+	expect("it was set to the server's clock", nil)
+}
