@@ -40,6 +40,32 @@ func TestHolesAreThoseOfTheBarrier(t *testing.T) {
 	}
 }
 
+// Blocks that are allocated while a snapshot is sealed, and read then, count as data with some filesystems. They were a hole.
+func TestAllocatingLeavesTheBarriersHoles(t *testing.T) {
+	for _, mode := range []uint32{0, unix.FALLOC_FL_KEEP_SIZE, unix.FALLOC_FL_ZERO_RANGE} {
+		w := newWorld(t)
+		w.snapshot()
+		f := w.create("f", fill(1, blockSize))
+		w.write(f, fill(1, blockSize), 4*blockSize)
+		w.must(w.v.Fallocate(Caller{}, f, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 4*blockSize, blockSize)) // dirty, and a hole
+		w.write(f, fill(1, blockSize), 5*blockSize)
+		e := w.barrier()
+		err := w.v.Fallocate(Caller{}, f, mode, blockSize, 10*blockSize)
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			e.Release(false)
+			continue
+		}
+		w.must(err)
+		if _, err := w.v.Read(f, make([]byte, 11*blockSize), 0); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := dataBlocks(t, e, f), "0-1 5-6 "; got != want {
+			t.Errorf("mode %#x: data in blocks %s, want %s", mode, got, want)
+		}
+		e.Release(false)
+	}
+}
+
 // dataBlocks lists a file's ranges of data, in blocks, adjacent ones joined.
 func dataBlocks(t *testing.T, e *Ended, ino uint64) (out string) {
 	t.Helper()

@@ -2,6 +2,7 @@ package cow
 
 import (
 	"fmt"
+	"slices"
 
 	"graphvol/fs/cow/epoch"
 )
@@ -51,6 +52,11 @@ func (n *need) block(im *images, ino, b uint64) bool {
 		}
 	}
 	return !im.hasBlock(n.e.number, ino, b)
+}
+
+// anyBlock tells whether the snapshot may need one of n blocks.
+func (n *need) anyBlock(first, blocks uint64) bool {
+	return n.full || slices.ContainsFunc(n.ins, func(in *epoch.Inode) bool { return in.Dirty(first, blocks) })
 }
 
 // content tells whether the snapshot may need any block.

@@ -37,6 +37,29 @@ func (v *Volume) saveBlocksLocked(r *running, ino uint64, in *epoch.Inode, first
 	}
 }
 
+// saveHoles saves what of [off, end) unsealed snapshots need, before blocks are allocated for its holes. That changes no content, so nothing is
+// marked; but a filesystem takes blocks that are only allocated for data once somebody has read them.
+func (v *Volume) saveHoles(r *running, st *inodeState, off, end int64) error {
+	if end <= off {
+		return nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	in, err := v.touchLocked(r, st)
+	if err != nil {
+		return err
+	}
+	ns := v.needs(st, in.Gen())
+	first, n := span(off, end-off)
+	for b, end := first, first+n; b < end && len(ns) > 0; b += pageBlocks {
+		k := min(pageBlocks, end-b)
+		if slices.ContainsFunc(ns, func(nd need) bool { return nd.anyBlock(b, k) }) {
+			v.saveBlocksLocked(r, st.ino, in, b, k, ns)
+		}
+	}
+	return nil
+}
+
 func losers(im *images, ns []need, ino, first, end uint64) (es []*Ended) {
 	for i := range ns {
 		for b := first; b < end; b++ {

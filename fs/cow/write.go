@@ -180,6 +180,11 @@ func (v *Volume) markFallocate(r *running, st *inodeState, mode uint32, off, n i
 			return err
 		}
 	}
+	if mode&(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_COLLAPSE_RANGE|unix.FALLOC_FL_INSERT_RANGE) == 0 {
+		if err := v.saveHoles(r, st, off, min(off+n, a.Size)); err != nil {
+			return err
+		}
+	}
 	from, to, holes := affected(mode, off, n, a.Size)
 	if to <= from {
 		return nil
