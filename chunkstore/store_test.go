@@ -300,3 +300,30 @@ func TestContextEndsWriter(t *testing.T) {
 		t.Errorf("left: %v, %v", packs, err)
 	}
 }
+
+// TestRawWriter: what is said to be incompressible is stored as it is, and is the same chunk as ever.
+func TestRawWriter(t *testing.T) {
+	f := newFixture(t, Options{})
+	p := bytes.Repeat([]byte("compressible "), 1000)
+	w := f.NewWriter(t.Context())
+	defer w.Close()
+	id, err := w.Raw().Put(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := w.Put(p); err != nil || again != id {
+		t.Errorf("put again: chunk %s, %v; want %s", again, err, id)
+	}
+	written, err := w.Finish()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.loc.add(written.Chunks)
+	if n := len(written.Chunks); n != 1 || written.Chunks[0].Length != uint32(len(p))+recordHeader {
+		t.Fatalf("%d chunks, the first in a record of %d bytes", n, written.Chunks[0].Length)
+	}
+	if got, err := f.Get(t.Context(), id, nil); err != nil || !bytes.Equal(got, p) {
+		t.Errorf("read back: %d bytes, %v", len(got), err)
+	}
+	f.check(t)
+}

@@ -57,10 +57,11 @@ type Written struct {
 	StoredBytes int64
 }
 
-// job is a chunk to compress: recordHeader bytes of room, then the chunk.
+// job is a chunk to make a record of: recordHeader bytes of room, then the chunk.
 type job struct {
 	id  ID
 	buf *buffer
+	raw bool // compressing it is a waste of time
 }
 
 // record is a complete record.
@@ -102,7 +103,18 @@ func (s *Store) newWriter(ctx context.Context, force bool) *Writer {
 
 // Put stores a chunk of at most MaxChunk bytes and returns its id. The chunk is durable when Finish has returned. p may
 // be reused at once. An error of the background work shows in a later Put or in Finish.
-func (w *Writer) Put(p []byte) (ID, error) {
+func (w *Writer) Put(p []byte) (ID, error) { return w.put(p, false) }
+
+// RawWriter is a Writer whose Put doesn't try to compress.
+type RawWriter struct{ w *Writer }
+
+// Raw returns the writer for chunks that can't be compressed.
+func (w *Writer) Raw() RawWriter { return RawWriter{w} }
+
+// Put is Writer.Put, without compressing.
+func (r RawWriter) Put(p []byte) (ID, error) { return r.w.put(p, true) }
+
+func (w *Writer) put(p []byte, raw bool) (ID, error) {
 	if len(p) > MaxChunk {
 		return ID{}, fmt.Errorf("store a chunk of %d bytes: %w (limit %d)", len(p), ErrTooLarge, MaxChunk)
 	}
@@ -114,7 +126,7 @@ func (w *Writer) Put(p []byte) (ID, error) {
 	buf := w.store.bufs.get(recordHeader + len(p))
 	copy(buf.b[recordHeader:], p)
 	select {
-	case w.jobs <- job{id, buf}:
+	case w.jobs <- job{id, buf, raw}:
 		return id, nil
 	case <-w.ctx.Done():
 		w.store.bufs.put(buf)
@@ -277,6 +289,10 @@ func (w *Writer) compress() {
 func (s *Store) encodeRecord(j job) record {
 	raw := j.buf.b[recordHeader:]
 	r := record{id: j.id, rawLen: uint32(len(raw)), buf: j.buf}
+	if j.raw {
+		sealRecord(r.buf.b, encodingRaw)
+		return r
+	}
 	out := s.bufs.get(recordHeader)
 	out.b = s.enc.EncodeAll(raw, out.b)
 	if len(out.b)-recordHeader < len(raw)-len(raw)/worthwhile {

@@ -56,7 +56,7 @@ func (s *sealer) file(d *DirtyInode, in, old *tree.Inode, fresh bool) error {
 
 // everything seals all data of a file.
 func (f *fileSeal) everything() error {
-	b := f.s.repo.nodes.NewBuilder(f.s.ctx, f.s.w)
+	b := f.s.repo.nodes.NewBuilder(f.s.ctx, f.s.w.Raw())
 	f.sink = builderSink{b}
 	for seg, mask := range f.data.segments() {
 		f.s.dirtyBytes.Add(int64(bits.OnesCount32(mask)) * BlockSize)

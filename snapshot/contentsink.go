@@ -36,7 +36,7 @@ func (s *editSink) put(seg uint64, record []byte) error {
 	if len(s.edits) < maxEdits {
 		return nil
 	}
-	s.merge = s.f.s.repo.nodes.NewBuilder(s.f.s.ctx, s.f.s.w)
+	s.merge = s.f.s.repo.nodes.NewBuilder(s.f.s.ctx, s.f.s.w.Raw())
 	for _, e := range s.edits {
 		if err := s.mergeOne(e.Key, e.Value); err != nil {
 			return err
@@ -80,7 +80,7 @@ func (s *editSink) finish() (tree.Ref, error) {
 		return s.merge.Finish()
 	}
 	if s.f.in.Size < s.f.old.Size {
-		return s.f.s.repo.nodes.ApplyBelow(s.f.s.ctx, s.f.s.w, s.f.old.Content, s.cut, s.edits)
+		return s.f.s.repo.nodes.ApplyBelow(s.f.s.ctx, s.f.s.w.Raw(), s.f.old.Content, s.cut, s.edits)
 	}
-	return s.f.s.repo.nodes.Apply(s.f.s.ctx, s.f.s.w, s.f.old.Content, s.edits)
+	return s.f.s.repo.nodes.Apply(s.f.s.ctx, s.f.s.w.Raw(), s.f.old.Content, s.edits)
 }
