@@ -35,7 +35,8 @@ type filePrints struct {
 	fresh bool        // nothing that is stored counts
 	cut   int64       // what is stored from this offset on is of blocks beyond the end; -1 if there are none
 	pages []printPage // in work, ascending
-	file  *os.File    // nil until the first page
+	spare fingerprints
+	file  *os.File // nil until the first page
 }
 
 type printPage struct {
@@ -59,7 +60,10 @@ func (p *filePrints) segment(seg uint64) fingerprints {
 	}
 	number := seg / printPageSegments
 	if k := len(p.pages); k == 0 || p.pages[k-1].number != number {
-		page := printPage{number: number, sums: make(fingerprints, printPageLen)}
+		page := printPage{number: number, sums: p.spare}
+		if p.spare = nil; page.sums == nil {
+			page.sums = make(fingerprints, printPageLen)
+		}
 		if err := p.read(page); err != nil {
 			p.fail(err)
 			return nil
@@ -71,11 +75,13 @@ func (p *filePrints) segment(seg uint64) fingerprints {
 	return p.pages[len(p.pages)-1].sums[at : at+length]
 }
 
+// read fills a page; what isn't stored is unknown.
 func (p *filePrints) read(page printPage) error {
-	if err := p.open(); err != nil || p.fresh {
-		return err
+	n, err := 0, p.open()
+	if err == nil && !p.fresh {
+		n, err = p.file.ReadAt(page.sums, page.offset())
 	}
-	_, err := p.file.ReadAt(page.sums, page.offset())
+	clear(page.sums[n:])
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
@@ -114,7 +120,7 @@ func (p *filePrints) write(before uint64) {
 			p.fail(err)
 			return
 		}
-		p.pages = p.pages[1:]
+		p.spare, p.pages = p.pages[0].sums, p.pages[1:]
 	}
 }
 
