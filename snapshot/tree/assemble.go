@@ -94,6 +94,7 @@ func (a *assembler) write(p []byte, n uint64) (Ref, error) {
 	if err != nil {
 		return Ref{}, fmt.Errorf("store tree node: %w", err)
 	}
+	a.nodes.keep(&cached{id: id, raw: slices.Clone(p), bytes: len(p) + 128})
 	return Ref{Count: n, ID: id}, nil
 }
 

@@ -23,7 +23,7 @@ type Putter interface {
 
 var _ Getter = (*chunkstore.Store)(nil)
 
-// Nodes reads maps through a cache of decoded nodes that all readers share.
+// Nodes reads and changes maps through a cache of nodes that all share.
 type Nodes struct {
 	get   Getter
 	limit int
@@ -36,12 +36,15 @@ type Nodes struct {
 	}
 }
 
+// cached is a node that was read, or the bytes of one that was written: a seal's nodes are those that the next one changes.
 type cached struct {
-	id   chunkstore.ID
-	node *node
+	id    chunkstore.ID
+	node  *node  // nil if it isn't decoded yet
+	raw   []byte // nil if it is
+	bytes int    // memory it takes, roughly
 }
 
-// NewNodes returns Nodes that keep about cacheBytes of decoded nodes in memory.
+// NewNodes returns Nodes that keep about cacheBytes of nodes in memory.
 func NewNodes(get Getter, cacheBytes int) *Nodes {
 	n := &Nodes{get: get, limit: cacheBytes}
 	n.mu.byID = make(map[chunkstore.ID]*list.Element)
@@ -54,46 +57,56 @@ func (n *Nodes) load(ctx context.Context, ref Ref) (*node, error) {
 	if len(ref.Inline) > 0 {
 		return decodeNode(ref.Inline, ref.Count)
 	}
-	if nd := n.lookup(ref.ID); nd != nil {
+	nd, p := n.lookup(ref.ID)
+	if nd != nil {
 		return nd, nil
 	}
-	p, err := n.get.Get(ctx, ref.ID, nil)
-	if err != nil {
-		return nil, fmt.Errorf("read tree node: %w", err)
+	var err error
+	if p == nil {
+		if p, err = n.get.Get(ctx, ref.ID, nil); err != nil {
+			return nil, fmt.Errorf("read tree node: %w", err)
+		}
 	}
-	nd, err := decodeNode(p, ref.Count)
-	if err != nil {
+	if nd, err = decodeNode(p, ref.Count); err != nil {
 		return nil, fmt.Errorf("chunk %s: %w", ref.ID, err)
 	}
-	n.keep(ref.ID, nd)
+	n.keep(&cached{id: ref.ID, node: nd, bytes: nd.bytes})
 	return nd, nil
 }
 
-func (n *Nodes) lookup(id chunkstore.ID) *node {
+func (n *Nodes) lookup(id chunkstore.ID) (nd *node, raw []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	e := n.mu.byID[id]
 	if e == nil {
-		return nil
+		return nil, nil
 	}
 	n.mu.lru.MoveToFront(e)
-	return e.Value.(*cached).node
+	c := e.Value.(*cached)
+	return c.node, c.raw
 }
 
-func (n *Nodes) keep(id chunkstore.ID, nd *node) {
+// keep puts c into the cache, in place of the same node that isn't decoded.
+func (n *Nodes) keep(c *cached) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.mu.byID[id] != nil {
-		return
+	if e := n.mu.byID[c.id]; e != nil {
+		if e.Value.(*cached).node != nil || c.node == nil {
+			return
+		}
+		n.removeLocked(e)
 	}
-	n.mu.byID[id] = n.mu.lru.PushFront(&cached{id, nd})
-	n.mu.bytes += nd.bytes
+	n.mu.byID[c.id] = n.mu.lru.PushFront(c)
+	n.mu.bytes += c.bytes
 	for n.mu.bytes > n.limit && n.mu.lru.Len() > 1 {
-		last := n.mu.lru.Back()
-		c := n.mu.lru.Remove(last).(*cached)
-		delete(n.mu.byID, c.id)
-		n.mu.bytes -= c.node.bytes
+		n.removeLocked(n.mu.lru.Back())
 	}
+}
+
+func (n *Nodes) removeLocked(e *list.Element) {
+	c := n.mu.lru.Remove(e).(*cached)
+	delete(n.mu.byID, c.id)
+	n.mu.bytes -= c.bytes
 }
 
 // Get gives the value of (key, name); false if the map has no such entry. The value is not to be written to.
