@@ -41,6 +41,7 @@ func (v *Volume) Barrier(ctx context.Context) (*Ended, time.Duration, error) {
 	if err != nil {
 		return nil, 0, fmt.Errorf("epoch %d cannot begin: %w", old.number+1, err)
 	}
+	v.images.add(old.number) // what can be made before the gate closes, is
 	cctx, cancel := context.WithTimeout(ctx, v.timeout)
 	defer cancel()
 	began := time.Now()
@@ -69,7 +70,6 @@ func (v *Volume) gateError(ctx context.Context, err error, left int64) error {
 // swap makes next the running epoch. The gate is closed. Who reads both lists without the gate (ReadClean) finds the
 // ended epoch in at least one of them.
 func (v *Volume) swap(old, next *running) *Ended {
-	v.images.add(old.number)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	e := &Ended{v: v, number: old.number}

@@ -63,8 +63,11 @@ func openImages(dir string) (*images, error) {
 	return im, nil
 }
 
-// add opens a new label. Nothing is written yet, so it cannot fail.
+// add opens a new label, unless a barrier that failed has opened it. Nothing is written yet, so it cannot fail.
 func (im *images) add(label uint64) {
+	if im.table(label) != nil {
+		return
+	}
 	t := &imageTable{label: label}
 	t.empty()
 	im.mu.Lock()
