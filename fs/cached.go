@@ -30,6 +30,14 @@ func (s *Server) state(ino uint64) *fileState {
 	return was.(*fileState)
 }
 
+// openedForWriting makes the state of a file. What the backing has is what the kernel was told, as long as nothing was written.
+func (s *Server) openedForWriting(ino uint64) {
+	st := s.state(ino)
+	if a, err := s.vol.Getattr(ino); err == nil {
+		st.ahead.finds(a.Mtime)
+	}
+}
+
 // known returns the state of a file if it has one.
 func (s *Server) known(ino uint64) *fileState {
 	if st, ok := s.files.Load(ino); ok {

@@ -18,7 +18,7 @@ func (s *Server) opened(ino uint64, flags uint32, out *fuse.OpenOut) fuse.Status
 		return s.status(err)
 	}
 	if write && s.writeback {
-		s.state(ino)
+		s.openedForWriting(ino)
 	}
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	return fuse.OK

@@ -115,6 +115,15 @@ func (a *syncAhead) saves(t *backing.Time) {
 	a.mu.saved, a.mu.moved = t, false
 }
 
+// finds notes the backing's mtime if none is known yet and nothing has moved it.
+func (a *syncAhead) finds(t backing.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.mu.saved == nil && !a.mu.moved {
+		a.mu.saved = &t
+	}
+}
+
 // clean says that the kernel has saved its times, as it does before FSYNC and at the last close. It is true if one is held now.
 func (a *syncAhead) clean() bool {
 	a.mu.Lock()

@@ -288,6 +288,7 @@ func TestSavedMtimeComesBack(t *testing.T) {
 		}
 	}
 	l.write()
+	l.finds(backing.Time{Sec: 9}) // the write's own, perhaps
 	expect("no mtime is known", nil)
 	l.saves(&saved)
 	expect("it was saved after the write", nil)
@@ -299,4 +300,15 @@ func TestSavedMtimeComesBack(t *testing.T) {
 	l.saves(nil)
 	l.write()
 	expect("it was set to the server's clock", nil)
+}
+
+func TestMtimeFoundAtOpening(t *testing.T) {
+	l := &logFile{t: t}
+	found := backing.Time{Sec: 1}
+	l.finds(found)
+	l.finds(backing.Time{Sec: 2}) // a second open, after a write of somebody else
+	l.write()
+	if got := l.clean(); !got || *l.release() != found {
+		t.Error("the mtime that the file had when it was opened isn't held")
+	}
 }
