@@ -64,6 +64,9 @@ func lockNames(sts ...*inodeState) (unlock func()) {
 
 // look finds what the two names mean. done: a resent request that has been done before.
 func (m *move) look() (moved backing.Moved, done bool, err error) {
+	if m.c.Resent {
+		m.relearn()
+	}
 	dst, derr := m.v.tree.StatName(m.to.ino, m.nn)
 	if derr == nil {
 		m.dstA, m.dst = dst, m.r.state(dst.Ino)
@@ -72,7 +75,6 @@ func (m *move) look() (moved backing.Moved, done bool, err error) {
 	}
 	m.srcA, err = m.v.tree.StatName(m.from.ino, m.on)
 	if err == syscall.ENOENT && m.c.Resent && derr == nil {
-		m.relearn()
 		return backing.Moved{Inode: dst}, true, nil
 	}
 	if err != nil {
@@ -90,7 +92,8 @@ func (m *move) run() (backing.Moved, error) {
 	}
 	moved, done, err := m.once()
 	if done {
-		m.relearn()
+		undo()
+		m.whiteout()
 		return moved, nil
 	}
 	if err != nil || moved.Same {
@@ -171,15 +174,23 @@ func (m *move) settle(moved backing.Moved) {
 	if moved.Exchanged != nil && m.dst != nil {
 		v.hint(r, m.dst.in.Load())
 	}
-	if m.flags&backing.RenameWhiteout != 0 {
-		if a, err := v.tree.StatName(m.from.ino, m.on); err == nil {
-			r.changed(v.markFresh(r, a))
-		}
-	}
+	m.whiteout()
 	for _, a := range []Attr{m.srcA, m.dstA} {
 		if isDir(a) {
 			v.scan.moved(a.Ino)
 		}
 	}
 	r.changed(m.from, m.to, m.src, m.dst)
+}
+
+// whiteout marks the inode that the rename left at the old name. The backing made it by the way and must be shown where it is:
+// the kernel may never look it up, and a number that was in use before still has the hint of the inode that went.
+func (m *move) whiteout() {
+	if m.flags&backing.RenameWhiteout == 0 {
+		return
+	}
+	if a, err := m.v.tree.Lookup(m.from.ino, m.on); err == nil {
+		m.r.changed(m.v.markFresh(m.r, a))
+		m.v.tree.Forget(a.Ino, 1)
+	}
 }
