@@ -32,6 +32,9 @@ func (s *Server) state(ino uint64) *fileState {
 
 // openedForWriting makes the state of a file. What the backing has is what the kernel was told, as long as nothing was written.
 func (s *Server) openedForWriting(ino uint64) {
+	if s.known(ino) != nil {
+		return
+	}
 	st := s.state(ino)
 	if a, err := s.vol.Getattr(ino); err == nil {
 		st.ahead.finds(a.Mtime)

@@ -21,8 +21,8 @@ const (
 //	SETATTR of mtime succeeded   ⇒  the backing has it, or it is held, or a later write has made it void
 //
 // A write moves the backing's mtime by itself, as if the held time had been set before. If it changed its file in the same tick of the
-// clock as the one before, the kernel has no new mtime to save, and the one that it saved last is right again, and held. A held time is set before
-// an fsync, after a flush for a snapshot, before any other change, at close and unmount, and after holdTime.
+// clock as the one before, or as the file's making, the kernel has no new mtime to save, and the one that it saved last, or found at opening, is right
+// again, and held. A held time is set before an fsync, after a flush for a snapshot, before any other change, at close and unmount, and after holdTime.
 type syncAhead struct {
 	mu struct {
 		sync.Mutex
@@ -32,7 +32,7 @@ type syncAhead struct {
 		habit   int           // writes in a row that were followed by one fdatasync
 		wrote   time.Time     // when the last write came
 		held    *backing.Time // mtime that the backing doesn't have yet
-		saved   *backing.Time // mtime that the kernel saved last; nil: not known
+		saved   *backing.Time // mtime that the kernel saved last, or the file had when it was opened; nil: not known
 		moved   bool          // the backing's mtime moved since, by itself
 		closed  bool          // by the last writer: nothing begins any more
 	}
