@@ -103,7 +103,7 @@ func (e *Epoch) Find(ino uint64) *Inode {
 }
 
 // Inode returns the marks of an inode, and makes them if there are none. gen 0 means unknown. If the epoch knows
-// the number with another gen, it has been used again: it gets the new gen and is marked Fresh.
+// the number with another gen, it has been used again: it gets the new gen, is marked Fresh, and isn't removed any more.
 // The pointer stays good for as long as the caller keeps it; it keeps the whole epoch in memory.
 func (e *Epoch) Inode(ino, gen uint64) *Inode {
 	i := e.inode(ino, gen)
@@ -113,6 +113,7 @@ func (e *Epoch) Inode(ino, gen uint64) *Inode {
 	for old := i.Gen(); old != gen; old = i.Gen() {
 		if atomic.CompareAndSwapUint64(&i.rec.gen, old, gen) && old != 0 {
 			i.MarkFresh()
+			i.clear(index.DirtyRemoved)
 			i.SetIdent(index.Ident{})
 		}
 	}

@@ -284,7 +284,11 @@ func TestReusedNumber(t *testing.T) {
 		t.Fatal("a gen that becomes known is no other file")
 	}
 	e.Inode(5, 0)
-	if e.Inode(5, 78) != i || !i.HasFresh() || i.Gen() != 78 || i.Ident().Valid {
+	i.MarkRemoved()
+	if e.Inode(5, 77); !i.HasRemoved() {
+		t.Fatal("the same gen is the file that went")
+	}
+	if e.Inode(5, 78) != i || !i.HasFresh() || i.Gen() != 78 || i.Ident().Valid || i.HasRemoved() {
 		t.Fatal("another gen is another file")
 	}
 }

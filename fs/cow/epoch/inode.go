@@ -34,6 +34,8 @@ func (i *Inode) set(f index.DirtyFlags) bool {
 	return atomic.OrUint32(p, uint32(f))&uint32(f) != uint32(f)
 }
 
+func (i *Inode) clear(f index.DirtyFlags) { atomic.AndUint32(&i.rec.flags, ^uint32(f)) }
+
 func (i *Inode) has(f index.DirtyFlags) bool {
 	return atomic.LoadUint32(&i.rec.flags)&uint32(f) != 0
 }
