@@ -86,7 +86,7 @@ func Unmount(ctx context.Context, p Place, timeout time.Duration, notes io.Write
 	}
 	if err != nil {
 		// An agent that doesn't answer must not keep the volume mounted for ever.
-		fmt.Fprintf(notes, "graphvol: %s\n", Message(err))
+		fmt.Fprintf(notes, "graphvol: %s; unmounting all the same\n", withoutAgent(p, err))
 	}
 	err = hold.Unmount(ctx, p.Mount.Point, filepath.Join(p.State, hold.InfoFile))
 	if c != nil {
@@ -100,6 +100,15 @@ func Unmount(ctx context.Context, p Place, timeout time.Duration, notes io.Write
 		return refuse(codes.FailedPrecondition, busy.Error())
 	}
 	return err
+}
+
+// withoutAgent says why an agent couldn't finish what is pending.
+func withoutAgent(p Place, err error) string {
+	var e *Error
+	if errors.As(err, &e) && e.Code == codes.Unavailable {
+		return fmt.Sprintf("the server of %s doesn't answer", p.Mount.Point) // e advises to unmount
+	}
+	return Message(err)
 }
 
 // prepareUnmount has a mounted volume's agent finish what is pending.
