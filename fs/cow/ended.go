@@ -40,9 +40,9 @@ type Ended struct {
 
 	places struct {
 		sync.Mutex
-		m      map[uint64]place // where Entries and the search have seen inodes
-		sizes  map[uint64]int64 // files' sizes as of the barrier
-		walked bool
+		m     map[uint64]place // where Entries and the search have seen inodes
+		sizes map[uint64]int64 // files' sizes as of the barrier
+		walks int              // how often the volume was walked
 	}
 
 	searching sync.Mutex // held for a whole search; before places
@@ -249,15 +249,15 @@ func (e *Ended) Entry(ctx context.Context, dir uint64, name string) (tree.Dirent
 	img, saved, gone := v.images.name(e.number, dir, name)
 	if !saved && !gone {
 		var a Attr
-		err := e.located(ctx, dir, func() (err error) { a, err = v.tree.StatName(dir, name); return err })
+		err := e.locatedDir(ctx, dir, func() (err error) { a, err = v.tree.StatName(dir, name); return err })
 		img2, saved2, gone2 := v.images.name(e.number, dir, name)
 		switch {
 		case saved2 || gone2:
 			img = img2
 		case err == nil:
 			img = nameImage{a.Ino, uint8(a.Mode >> 12)}
-		case !errors.Is(notExist(err), fs.ErrNotExist):
-			return tree.Dirent{}, false, err
+		case errors.Is(err, errNotFound), !errors.Is(notExist(err), fs.ErrNotExist):
+			return tree.Dirent{}, false, fmt.Errorf("directory %d: %w", dir, err) // else its name would look as if it had gone
 		}
 	}
 	if err := e.Err(); err != nil {
@@ -273,7 +273,7 @@ func (e *Ended) Entries(ctx context.Context, dir uint64) ([]tree.Dirent, error) 
 	var live []Dirent
 	saved, gone := v.images.names(e.number, dir)
 	if !gone {
-		err := e.located(ctx, dir, func() (err error) { live, err = v.tree.ReadDir(dir); return err })
+		err := e.locatedDir(ctx, dir, func() (err error) { live, err = v.tree.ReadDir(dir); return err })
 		// A directory that went since has all its names saved. One that can't be found though it didn't go must not look empty.
 		if saved, gone = v.images.names(e.number, dir); gone {
 			live = nil

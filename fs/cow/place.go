@@ -3,6 +3,7 @@ package cow
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"syscall"
 
@@ -37,25 +38,41 @@ func (e *Ended) seen(ino uint64, p place) {
 	e.places.m[ino] = p
 }
 
-// located runs act, which needs the backing to know ino, and teaches it where ino is if it doesn't.
+// searchesForDirs is how often the volume is walked for a directory: it may move from where the walk hasn't been to where it has.
+const searchesForDirs = 4
+
+// located runs act, which needs the backing to know ino, and teaches it where ino is if it doesn't. An inode that is found nowhere has
+// gone: ENOENT.
 func (e *Ended) located(ctx context.Context, ino uint64, act func() error) error {
-	err := act()
-	if !errors.Is(err, syscall.ESTALE) {
-		return err
+	return e.locatedBy(ctx, ino, 1, act)
+}
+
+// locatedDir is located for a directory, whose going is always marked: errNotFound says that it is somewhere.
+func (e *Ended) locatedDir(ctx context.Context, ino uint64, act func() error) error {
+	return e.locatedBy(ctx, ino, searchesForDirs, act)
+}
+
+func (e *Ended) locatedBy(ctx context.Context, ino uint64, searches int, act func() error) error {
+	for walks := 0; ; {
+		err := act()
+		if !errors.Is(err, syscall.ESTALE) {
+			return err
+		}
+		if e.v.locate(ino, e.placesOf, 0) == nil {
+			if err = act(); !errors.Is(err, syscall.ESTALE) {
+				return err
+			}
+		}
+		if e.removed(ino) {
+			return syscall.ENOENT
+		}
+		if walks >= searches {
+			return fmt.Errorf("%w: %w", errNotFound, syscall.ENOENT)
+		}
+		if walks, err = e.search(ctx, walks); err != nil {
+			return err
+		}
 	}
-	if lerr := e.v.locate(ino, e.placesOf, 0); lerr == nil {
-		return act()
-	}
-	if e.removed(ino) {
-		return syscall.ENOENT
-	}
-	if werr := e.search(ctx); werr != nil {
-		return werr
-	}
-	if lerr := e.v.locate(ino, e.placesOf, 0); lerr != nil {
-		return syscall.ENOENT
-	}
-	return act()
 }
 
 // removed tells whether the inode's last name went in this epoch or later, and its number isn't in use again.
@@ -133,17 +150,17 @@ func hintsIn(eps []*epoch.Epoch, ino uint64) (ps []place) {
 	return ps
 }
 
-// search walks the volume once and remembers where all changed inodes are. It is for hints that have become wrong, such as the
-// name of a hard link that went.
-func (e *Ended) search(ctx context.Context) error {
+// search walks the volume and remembers where all changed inodes are, unless it was walked more often than walks says. It returns how often
+// that was. It is for hints that have become wrong, such as the name of a hard link that went.
+func (e *Ended) search(ctx context.Context, walks int) (int, error) {
 	// Who comes while another one walks waits for what it finds.
 	e.searching.Lock()
 	defer e.searching.Unlock()
 	e.places.Lock()
-	walked := e.places.walked
+	walked := e.places.walks
 	e.places.Unlock()
-	if walked {
-		return nil
+	if walked > walks {
+		return walked, nil
 	}
 	e.v.log.Info("looking for changed files by walking the volume", "epoch", e.number)
 	err := e.v.walk(ctx, e.v.tree.Root(), func(a Attr, p place) error {
@@ -152,12 +169,13 @@ func (e *Ended) search(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err == nil {
-		e.places.Lock()
-		e.places.walked = true
-		e.places.Unlock()
+	if err != nil {
+		return walked, err
 	}
-	return err
+	e.places.Lock()
+	defer e.places.Unlock()
+	e.places.walks++
+	return e.places.walks, nil
 }
 
 func (e *Ended) mentions(ino uint64) bool {
