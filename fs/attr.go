@@ -90,27 +90,29 @@ func (s *Server) SetAttr(c <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOu
 	if b := s.snap(in.NodeId); b != nil {
 		return b.SetAttr(c, in, out)
 	}
-	ino := s.ino(in.NodeId)
-	if s.holdMtime(in, ino, out) {
+	ino, set := s.ino(in.NodeId), setAttr(in)
+	if s.holdMtime(ino, &set, out) {
 		return fuse.OK
 	}
-	set := s.vol.Setattr
-	if in.Valid&fuse.FATTR_SIZE != 0 {
-		s.interrupt(ino)
-		set = func(c cow.Caller, ino uint64, in cow.SetAttr) (cow.Attr, error) {
-			defer s.interrupt(ino)
-			return s.truncate(c, ino, in)
-		}
-	} else if st := s.known(ino); st != nil {
-		s.applyTime(ino, st)
-	}
-	a, err := set(s.caller(&in.InHeader, 0), ino, setAttr(in))
+	a, err := s.setattr(s.caller(&in.InHeader, 0), ino, set)
 	if err != nil {
 		return s.status(err)
 	}
-	s.savedMtime(in, ino)
+	s.savedMtime(ino, &set)
 	s.answer(out, &a)
 	return fuse.OK
+}
+
+func (s *Server) setattr(c cow.Caller, ino uint64, set cow.SetAttr) (cow.Attr, error) {
+	if set.Valid&backing.SetSize != 0 {
+		s.interrupt(ino)
+		defer s.interrupt(ino)
+		return s.truncate(c, ino, set)
+	}
+	if st := s.known(ino); st != nil {
+		s.applyTime(ino, st)
+	}
+	return s.vol.Setattr(c, ino, set)
 }
 
 // setAttr translates what is to be set.

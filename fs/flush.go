@@ -198,15 +198,7 @@ func (s *Server) writeBack(ino uint64) {
 var errNotOpened = errors.New("the file may not be opened")
 
 func (s *Server) writeBackRange(ino uint64) error {
-	f := s.flusher.Load()
-	if f == nil {
-		return errNotOpened
-	}
-	t, err := f.target(ino)
-	if err != nil {
-		return err
-	}
-	return f.thread(func(root int) error {
+	return s.onMount(ino, func(f *Flusher, root int, t target) error {
 		opened, err := f.flush(root, t, func(fd int) error {
 			return unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WAIT_BEFORE|unix.SYNC_FILE_RANGE_WRITE|unix.SYNC_FILE_RANGE_WAIT_AFTER)
 		})
@@ -215,6 +207,19 @@ func (s *Server) writeBackRange(ino uint64) error {
 		}
 		return err
 	})
+}
+
+// onMount calls fn on a thread that may reach an inode by way of the mount.
+func (s *Server) onMount(ino uint64, fn func(f *Flusher, root int, t target) error) error {
+	f := s.flusher.Load()
+	if f == nil {
+		return errNotOpened
+	}
+	t, err := f.target(ino)
+	if err != nil {
+		return err
+	}
+	return f.thread(func(root int) error { return fn(f, root, t) })
 }
 
 // invalidatePages makes the kernel write an inode's dirty pages back and drop them all.

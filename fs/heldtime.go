@@ -12,11 +12,9 @@ import (
 )
 
 // holdMtime answers a SETATTR whose mtime syncAhead holds; the kernel gets what it would get if the time were set.
-func (s *Server) holdMtime(in *fuse.SetAttrIn, ino uint64, out *fuse.AttrOut) bool {
-	const besides = fuse.FATTR_CTIME | fuse.FATTR_FH | fuse.FATTR_LOCKOWNER // the change time isn't ours to set
+func (s *Server) holdMtime(ino uint64, set *cow.SetAttr, out *fuse.AttrOut) bool {
 	st := s.known(ino)
-	t := backing.Time{Sec: int64(in.Mtime), Nsec: in.Mtimensec}
-	if st == nil || in.Valid&^besides != fuse.FATTR_MTIME || !st.ahead.hold(t) {
+	if st == nil || set.Valid != backing.SetMtime || !st.ahead.hold(set.Mtime) {
 		return false
 	}
 	s.applyTimesSoon()
@@ -24,7 +22,7 @@ func (s *Server) holdMtime(in *fuse.SetAttrIn, ino uint64, out *fuse.AttrOut) bo
 	if err != nil {
 		return false
 	}
-	a.Mtime = t
+	a.Mtime = set.Mtime
 	s.answer(out, &a)
 	return true
 }
@@ -36,14 +34,14 @@ func (s *Server) applyTimesSoon() {
 }
 
 // savedMtime notes what a SETATTR has made of the mtime.
-func (s *Server) savedMtime(in *fuse.SetAttrIn, ino uint64) {
+func (s *Server) savedMtime(ino uint64, set *cow.SetAttr) {
 	st := s.known(ino)
 	switch {
 	case st == nil:
-	case in.Valid&fuse.FATTR_MTIME_NOW != 0:
+	case set.Valid&backing.SetMtimeNow != 0:
 		st.ahead.saves(nil)
-	case in.Valid&fuse.FATTR_MTIME != 0:
-		st.ahead.saves(&backing.Time{Sec: int64(in.Mtime), Nsec: in.Mtimensec})
+	case set.Valid&backing.SetMtime != 0:
+		st.ahead.saves(&set.Mtime)
 	}
 }
 

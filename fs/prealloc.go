@@ -47,15 +47,7 @@ func (s *Server) losesPreallocated(ino uint64, size int64) bool {
 // kernelSize asks the kernel for a file's size. The file isn't opened: to close it would write its pages back, and these wait for the
 // truncation. Nothing here takes the inode's lock, which the truncation holds.
 func (s *Server) kernelSize(ino uint64) (size int64, err error) {
-	f := s.flusher.Load()
-	if f == nil {
-		return 0, errNotOpened
-	}
-	t, err := f.target(ino)
-	if err != nil {
-		return 0, err
-	}
-	err = f.thread(func(root int) error {
+	err = s.onMount(ino, func(f *Flusher, root int, t target) error {
 		fd, err := f.open(root, t, unix.O_PATH)
 		if err != nil {
 			return fmt.Errorf("look at inode %d by way of the mount: %w", ino, err)
