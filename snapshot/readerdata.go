@@ -124,7 +124,7 @@ func (rd *Reader) readPlaced(ctx context.Context, s *tree.Segment, p []byte) (pl
 	if end < SegmentBlocks/2 || rd.repo.chunks.has(id) {
 		return placed, nil
 	}
-	data, err := rd.repo.store.Reread(ctx, id, p)
+	data, err := rd.repo.store.Reread(ctx, id, p[:0:len(p)]) // p may be a part of a larger buffer
 	if err != nil {
 		return placed, err
 	}
