@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -234,12 +235,12 @@ func TestAcknowledgedPlain(t *testing.T) {
 }
 
 func TestAcknowledgedWriteback(t *testing.T) {
-	v := mounted(t, volume.Options{Cache: "writeback"})
+	v := rig.Mounted(t, volume.Options{Cache: "writeback"})
 	testAcknowledged(t, mount{v, false}, ackWriters(t, v.Mount), 12)
 }
 
 func TestAcknowledgedThrough(t *testing.T) {
-	v := mounted(t, volume.Options{Cache: "through"})
+	v := rig.Mounted(t, volume.Options{Cache: "through"})
 	testAcknowledged(t, mount{v, false}, ackWriters(t, v.Mount), 12)
 }
 

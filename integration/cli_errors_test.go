@@ -7,8 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -47,7 +46,7 @@ func refused(t *testing.T, v *volume.Volume, code int, words []string, args ...s
 }
 
 func TestUsageErrors(t *testing.T) {
-	v := newVolume(t, volume.Options{})
+	v := rig.NewVolume(t, volume.Options{})
 	for _, args := range [][]string{
 		{"mount"}, {"mount", v.Backing}, {"mount", v.Backing, v.Mount, "more"}, {"mount", v.Backing, v.Mount, "--cache", "sideways"},
 		{"umount"}, {"snapshot"}, {"snapshots"}, {"snapshot", v.Mount, "--no-such-flag"}, {"restore", v.Mount}, {"diff", v.Mount, "a"},
@@ -58,7 +57,7 @@ func TestUsageErrors(t *testing.T) {
 }
 
 func TestWrongPaths(t *testing.T) {
-	v := newVolume(t, volume.Options{})
+	v := rig.NewVolume(t, volume.Options{})
 	missing := filepath.Join(v.Dir, "missing")
 	file := filepath.Join(v.Dir, "file")
 	if err := os.WriteFile(file, nil, 0o644); err != nil {
@@ -77,7 +76,7 @@ func TestWrongPaths(t *testing.T) {
 }
 
 func TestMountedTwice(t *testing.T) {
-	v := mounted(t, volume.Options{})
+	v := rig.Mounted(t, volume.Options{})
 	other := filepath.Join(v.Dir, "other")
 	elsewhere := filepath.Join(v.Dir, "elsewhere")
 	for _, dir := range []string{other, elsewhere} {
@@ -91,7 +90,7 @@ func TestMountedTwice(t *testing.T) {
 }
 
 func TestMissingSnapshots(t *testing.T) {
-	v := mounted(t, volume.Options{})
+	v := rig.Mounted(t, volume.Options{})
 	if _, err := v.Snapshot(t.Context(), "before-upgrade"); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +112,7 @@ func TestMissingSnapshots(t *testing.T) {
 }
 
 func TestSnapshotNames(t *testing.T) {
-	v := mounted(t, volume.Options{})
+	v := rig.Mounted(t, volume.Options{})
 	for _, name := range []string{"with space", "grün", "-dash", "ends-in.", "100%", strings.Repeat("n", 64)} {
 		if _, err := v.Snapshot(t.Context(), name); err != nil {
 			var exit *volume.ExitError
@@ -136,7 +135,7 @@ func TestSnapshotNames(t *testing.T) {
 }
 
 func TestBusyUnmount(t *testing.T) {
-	v := mounted(t, volume.Options{})
+	v := rig.Mounted(t, volume.Options{})
 	f, err := os.Create(filepath.Join(v.Mount, "open"))
 	if err != nil {
 		t.Fatal(err)
@@ -156,7 +155,7 @@ func TestBusyUnmount(t *testing.T) {
 
 // TestStaleMount: server and holder are dead; the volume's own commands get out of it.
 func TestStaleMount(t *testing.T) {
-	v := mounted(t, volume.Options{})
+	v := rig.Mounted(t, volume.Options{})
 	if err := os.WriteFile(filepath.Join(v.Mount, "kept"), []byte("kept"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -191,34 +190,12 @@ func fsyncFile(path string) error {
 
 // TestForeignMount: graphvol unmounts nothing but its own.
 func TestForeignMount(t *testing.T) {
-	needRoot(t)
-	v := newVolume(t, volume.Options{})
-	dir := tmpfs(t, "1m")
+	rig.NeedRoot(t)
+	v := rig.NewVolume(t, volume.Options{})
+	dir := rig.Tmpfs(t, "1m")
 	refused(t, v, exitFailed, []string{dir}, "umount", dir)
 	if !volume.Mounted(dir) {
 		t.Error("the foreign mount is gone")
 	}
 	refused(t, v, exitFailed, []string{dir}, "snapshot", dir)
-}
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-}
-
-// tmpfs mounts a small filesystem until the test ends.
-func tmpfs(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("can't mount a tmpfs here: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
 }

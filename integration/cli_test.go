@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bytes"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -21,7 +21,7 @@ func commands() []string {
 }
 
 func TestHelp(t *testing.T) {
-	v := newVolume(t, volume.Options{})
+	v := rig.NewVolume(t, volume.Options{})
 	for _, cmd := range commands() {
 		out, err := v.Run(t.Context(), cmd, "--help")
 		if err != nil || !strings.Contains(out, "Examples:") {
@@ -68,8 +68,8 @@ func fields(t *testing.T, doc string, path []string, names ...string) {
 }
 
 func TestJSON(t *testing.T) {
-	v := mounted(t, volume.Options{})
-	writeFile(t, filepath.Join(v.Mount, "file"), 100_000)
+	v := rig.Mounted(t, volume.Options{})
+	rig.WriteFile(t, filepath.Join(v.Mount, "file"), 100_000)
 	run := func(args ...string) string {
 		out, err := v.Run(t.Context(), append(args, "--json")...)
 		if err != nil {
@@ -80,7 +80,7 @@ func TestJSON(t *testing.T) {
 	snap := []string{"id", "name", "kind", "parent", "state", "created", "pause_ms", "seal_ms", "files", "bytes", "dirty_bytes",
 		"stored_bytes", "checksum_sha256"}
 	fields(t, run("snapshot", v.Mount, "--name", "a"), nil, snap...)
-	writeFile(t, filepath.Join(v.Mount, "file"), 50_000)
+	rig.WriteFile(t, filepath.Join(v.Mount, "file"), 50_000)
 	if err := fsyncFile(filepath.Join(v.Mount, "file")); err != nil {
 		t.Fatal(err)
 	}
@@ -100,57 +100,39 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-// writeFile replaces a file by random bytes and returns them.
-func writeFile(t *testing.T, path string, n int) []byte {
-	t.Helper()
-	p := make([]byte, n)
-	rand.Read(p)
-	if err := os.WriteFile(path, p, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
 // TestOverItself mounts a volume over its own backing.
 func TestOverItself(t *testing.T) {
 	dir := t.TempDir()
-	v := newVolume(t, volume.Options{Dir: dir, Backing: filepath.Join(dir, "srv"), Mount: filepath.Join(dir, "srv")})
-	before := writeFile(t, filepath.Join(v.Backing, "before"), 5000)
+	v := rig.NewVolume(t, volume.Options{Dir: dir, Backing: filepath.Join(dir, "srv"), Mount: filepath.Join(dir, "srv")})
+	before := rig.WriteFile(t, filepath.Join(v.Backing, "before"), 5000)
 	if err := v.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	during := writeFile(t, filepath.Join(v.Mount, "during"), 5000)
+	during := rig.WriteFile(t, filepath.Join(v.Mount, "during"), 5000)
 	if _, err := v.Snapshot(t.Context(), "s"); err != nil {
 		t.Fatal(err)
 	}
-	sameFile(t, filepath.Join(v.SnapshotDir("s"), "before"), before)
-	sameFile(t, filepath.Join(v.SnapshotDir("s"), "during"), during)
+	rig.SameFile(t, filepath.Join(v.SnapshotDir("s"), "before"), before)
+	rig.SameFile(t, filepath.Join(v.SnapshotDir("s"), "during"), during)
 	if err := v.Umount(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	sameFile(t, filepath.Join(v.Backing, "during"), during)
-}
-
-func sameFile(t *testing.T, path string, want []byte) {
-	t.Helper()
-	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%s: %d bytes, %v; want %d other bytes", path, len(got), err, len(want))
-	}
+	rig.SameFile(t, filepath.Join(v.Backing, "during"), during)
 }
 
 // TestStrangeNames: names of files that scripts trip over, through snapshot, diff, cp and restore.
 func TestStrangeNames(t *testing.T) {
-	v := mounted(t, volume.Options{})
+	v := rig.Mounted(t, volume.Options{})
 	names := []string{"-rf", " ", "new\nline", "\xff\xfe", "tab\t\"'\\", strings.Repeat("ü", 127), "*", "…", ".hidden", "a:b"}
 	want := map[string][]byte{}
 	for i, n := range names {
-		want[n] = writeFile(t, filepath.Join(v.Mount, n), 1000+i)
+		want[n] = rig.WriteFile(t, filepath.Join(v.Mount, n), 1000+i)
 	}
 	if _, err := v.Snapshot(t.Context(), "s"); err != nil {
 		t.Fatal(err)
 	}
 	for _, n := range names {
-		writeFile(t, filepath.Join(v.Mount, n), 10)
+		rig.WriteFile(t, filepath.Join(v.Mount, n), 10)
 	}
 	if _, err := v.Snapshot(t.Context(), "t"); err != nil {
 		t.Fatal(err)
@@ -169,8 +151,8 @@ func TestStrangeNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n, w := range want {
-		sameFile(t, filepath.Join(v.SnapshotDir("s"), n), w)
-		sameFile(t, filepath.Join(dest, n), w)
+		rig.SameFile(t, filepath.Join(v.SnapshotDir("s"), n), w)
+		rig.SameFile(t, filepath.Join(dest, n), w)
 	}
 	if out, err := exec.Command("diff", "-r", v.SnapshotDir("s"), dest).CombinedOutput(); err != nil {
 		t.Errorf("diff -r: %v: %s", err, out)
@@ -179,11 +161,11 @@ func TestStrangeNames(t *testing.T) {
 
 // TestDeleteAndVerify: a deleted snapshot is gone, the others stay whole; damage is found and never served.
 func TestDeleteAndVerify(t *testing.T) {
-	v := mounted(t, volume.Options{})
+	v := rig.Mounted(t, volume.Options{})
 	file := filepath.Join(v.Mount, "file")
 	var want [][]byte
 	for _, name := range []string{"a", "b", "c"} {
-		want = append(want, writeFile(t, file, 3<<20))
+		want = append(want, rig.WriteFile(t, file, 3<<20))
 		if _, err := v.Snapshot(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
@@ -197,8 +179,8 @@ func TestDeleteAndVerify(t *testing.T) {
 	if exists(v.SnapshotDir("b")) {
 		t.Error("a deleted snapshot can be browsed")
 	}
-	sameFile(t, filepath.Join(v.SnapshotDir("a"), "file"), want[0])
-	sameFile(t, filepath.Join(v.SnapshotDir("c"), "file"), want[2])
+	rig.SameFile(t, filepath.Join(v.SnapshotDir("a"), "file"), want[0])
+	rig.SameFile(t, filepath.Join(v.SnapshotDir("c"), "file"), want[2])
 	if _, err := v.Run(t.Context(), "verify", v.Mount, "--read-data"); err != nil {
 		t.Error(err)
 	}
@@ -247,48 +229,48 @@ func damage(t *testing.T, packs string) int {
 
 // TestRestoreInPlace writes back into the mount, after the files were damaged there.
 func TestRestoreInPlace(t *testing.T) {
-	v := mounted(t, volume.Options{})
+	v := rig.Mounted(t, volume.Options{})
 	sub := filepath.Join(v.Mount, "sub")
 	if err := os.Mkdir(sub, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	a, b := writeFile(t, filepath.Join(v.Mount, "a"), 300_000), writeFile(t, filepath.Join(sub, "b"), 10_000)
+	a, b := rig.WriteFile(t, filepath.Join(v.Mount, "a"), 300_000), rig.WriteFile(t, filepath.Join(sub, "b"), 10_000)
 	if _, err := v.Snapshot(t.Context(), "good"); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(v.Mount, "a"), 200_000)
+	rig.WriteFile(t, filepath.Join(v.Mount, "a"), 200_000)
 	if err := os.RemoveAll(sub); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := v.Run(t.Context(), "restore", v.Mount, "good", v.Mount, "sub/b"); err != nil {
 		t.Fatal(err)
 	}
-	sameFile(t, filepath.Join(sub, "b"), b)
+	rig.SameFile(t, filepath.Join(sub, "b"), b)
 	if _, err := v.Run(t.Context(), "restore", v.Mount, "good", v.Mount); err != nil {
 		t.Fatal(err)
 	}
-	sameFile(t, filepath.Join(v.Mount, "a"), a)
+	rig.SameFile(t, filepath.Join(v.Mount, "a"), a)
 }
 
 // TestFullStateDisk: the snapshot fails and says why, the volume works on, and with space there is a snapshot again.
 func TestFullStateDisk(t *testing.T) {
-	needRoot(t)
-	disk := tmpfs(t, "48m")
-	v := mounted(t, volume.Options{State: filepath.Join(disk, "state")})
+	rig.NeedRoot(t)
+	disk := rig.Tmpfs(t, "48m")
+	v := rig.Mounted(t, volume.Options{State: filepath.Join(disk, "state")})
 	if _, err := v.Snapshot(t.Context(), "small"); err != nil {
 		t.Fatal(err)
 	}
-	want := writeFile(t, filepath.Join(v.Mount, "big"), 96<<20)
+	want := rig.WriteFile(t, filepath.Join(v.Mount, "big"), 96<<20)
 	refused(t, v, exitFailed, []string{"space"}, "snapshot", v.Mount, "--name", "too-big")
-	writeFile(t, filepath.Join(v.Mount, "more"), 1<<20)
-	sameFile(t, filepath.Join(v.Mount, "big"), want)
+	rig.WriteFile(t, filepath.Join(v.Mount, "more"), 1<<20)
+	rig.SameFile(t, filepath.Join(v.Mount, "big"), want)
 	if err := unix.Mount("tmpfs", disk, "tmpfs", unix.MS_REMOUNT, "size=256m"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := v.Snapshot(t.Context(), "with-space"); err != nil {
 		t.Fatal("with space on the state disk again:", err)
 	}
-	sameFile(t, filepath.Join(v.SnapshotDir("with-space"), "big"), want)
+	rig.SameFile(t, filepath.Join(v.SnapshotDir("with-space"), "big"), want)
 	if _, err := v.Run(t.Context(), "verify", v.Mount, "--read-data"); err != nil {
 		t.Error(err)
 	}
@@ -296,10 +278,10 @@ func TestFullStateDisk(t *testing.T) {
 
 // TestFullBackingDisk: the database gets the backing's error.
 func TestFullBackingDisk(t *testing.T) {
-	needRoot(t)
-	disk := tmpfs(t, "16m")
+	rig.NeedRoot(t)
+	disk := rig.Tmpfs(t, "16m")
 	dir := t.TempDir()
-	v := mounted(t, volume.Options{Dir: dir, Backing: filepath.Join(disk, "backing"), State: filepath.Join(dir, "state")})
+	v := rig.Mounted(t, volume.Options{Dir: dir, Backing: filepath.Join(disk, "backing"), State: filepath.Join(dir, "state")})
 	f, err := os.Create(filepath.Join(v.Mount, "big"))
 	if err != nil {
 		t.Fatal(err)
@@ -327,19 +309,19 @@ func TestFullBackingDisk(t *testing.T) {
 
 // TestSnapdirName: a real entry named .snapshots keeps its place; another name can be chosen.
 func TestSnapdirName(t *testing.T) {
-	v := newVolume(t, volume.Options{Args: []string{"--snapdir", ".past"}})
+	v := rig.NewVolume(t, volume.Options{Args: []string{"--snapdir", ".past"}})
 	if err := os.Mkdir(filepath.Join(v.Backing, ".snapshots"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	want := writeFile(t, filepath.Join(v.Backing, ".snapshots", "mine"), 100)
+	want := rig.WriteFile(t, filepath.Join(v.Backing, ".snapshots", "mine"), 100)
 	if err := v.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	sameFile(t, filepath.Join(v.Mount, ".snapshots", "mine"), want)
+	rig.SameFile(t, filepath.Join(v.Mount, ".snapshots", "mine"), want)
 	if _, err := v.Snapshot(t.Context(), "s"); err != nil {
 		t.Fatal(err)
 	}
-	sameFile(t, filepath.Join(v.Mount, ".past", "s", ".snapshots", "mine"), want)
+	rig.SameFile(t, filepath.Join(v.Mount, ".past", "s", ".snapshots", "mine"), want)
 	list, err := os.ReadDir(v.Mount)
 	if err != nil || len(list) != 1 {
 		t.Errorf("the mount lists %v (%v), want .snapshots alone", list, err)
@@ -348,9 +330,9 @@ func TestSnapdirName(t *testing.T) {
 
 // TestChangedWhileUnmounted: what was changed behind graphvol's back is in the next snapshot.
 func TestChangedWhileUnmounted(t *testing.T) {
-	v := mounted(t, volume.Options{})
-	writeFile(t, filepath.Join(v.Mount, "file"), 1<<20)
-	kept := writeFile(t, filepath.Join(v.Mount, "kept"), 1<<20)
+	v := rig.Mounted(t, volume.Options{})
+	rig.WriteFile(t, filepath.Join(v.Mount, "file"), 1<<20)
+	kept := rig.WriteFile(t, filepath.Join(v.Mount, "kept"), 1<<20)
 	if _, err := v.Snapshot(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
@@ -362,18 +344,18 @@ func TestChangedWhileUnmounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := writeFile(t, path, 1<<20)
+	changed := rig.WriteFile(t, path, 1<<20)
 	if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil { // an mtime that tells nothing
 		t.Fatal(err)
 	}
-	added := writeFile(t, filepath.Join(v.Backing, "added"), 1000)
+	added := rig.WriteFile(t, filepath.Join(v.Backing, "added"), 1000)
 	if err := v.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := v.Snapshot(t.Context(), "b"); err != nil {
 		t.Fatal(err)
 	}
-	sameFile(t, filepath.Join(v.SnapshotDir("b"), "file"), changed)
-	sameFile(t, filepath.Join(v.SnapshotDir("b"), "added"), added)
-	sameFile(t, filepath.Join(v.SnapshotDir("b"), "kept"), kept)
+	rig.SameFile(t, filepath.Join(v.SnapshotDir("b"), "file"), changed)
+	rig.SameFile(t, filepath.Join(v.SnapshotDir("b"), "added"), added)
+	rig.SameFile(t, filepath.Join(v.SnapshotDir("b"), "kept"), kept)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"graphvol/integration/model"
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -40,7 +41,7 @@ func (p plain) ready(context.Context, string) error { return nil }
 func (p plain) snapshotDir(name string) string      { return filepath.Join(p.base, name) }
 func (p plain) disturb(context.Context) error       { return nil }
 func (p plain) restart(context.Context, bool) error { return nil }
-func (p plain) options() model.Options              { return model.Options{StrictHoles: isExt4(p.base)} }
+func (p plain) options() model.Options              { return model.Options{StrictHoles: rig.IsExt4(p.base)} }
 
 // mount is a volume mounted by graphvol.
 type mount struct {
@@ -93,8 +94,8 @@ func TestModelWriteback(t *testing.T) { testModelMount(t, "writeback") }
 func TestModelThrough(t *testing.T)   { testModelMount(t, "through") }
 
 func testModelMount(t *testing.T, cache string) {
-	v := mounted(t, volume.Options{Cache: cache})
-	runModel(t, mount{v, isExt4(v.Backing)}, 15*time.Second)
+	v := rig.Mounted(t, volume.Options{Cache: cache})
+	runModel(t, mount{v, rig.IsExt4(v.Backing)}, 15*time.Second)
 }
 
 // history is how many snapshots are kept for comparison.

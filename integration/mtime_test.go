@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestSnapshotHasTheMtimeThatStatShows(t *testing.T) {
 	for _, cache := range []string{"writeback", "through"} {
 		t.Run(cache, func(t *testing.T) {
-			v := mounted(t, volume.Options{Cache: cache})
+			v := rig.Mounted(t, volume.Options{Cache: cache})
 			path := filepath.Join(v.Mount, "f")
 			f, err := os.Create(path)
 			if err != nil {
@@ -55,7 +56,7 @@ func TestSnapshotHasTheMtimeThatStatShows(t *testing.T) {
 // TestSnapshotHasTheMtimeOfShortWork: a file that is made, written and closed within one tick of the clock has its mtime from its making,
 // as the kernel sees it; the backing gets the pages later. So it is with one that is opened again at once.
 func TestSnapshotHasTheMtimeOfShortWork(t *testing.T) {
-	v := mounted(t, volume.Options{Cache: "writeback"})
+	v := rig.Mounted(t, volume.Options{Cache: "writeback"})
 	write := func(path string, flags int) {
 		f, err := os.OpenFile(path, os.O_WRONLY|flags, 0o600)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/posixtest"
 
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -14,7 +15,7 @@ import (
 func TestPOSIX(t *testing.T) {
 	for _, cache := range []string{"writeback", "through"} {
 		t.Run(cache, func(t *testing.T) {
-			v := mounted(t, volume.Options{Cache: cache})
+			v := rig.Mounted(t, volume.Options{Cache: cache})
 			for name, test := range posixtest.All {
 				if name == "FcntlFlockLocksFile" {
 					continue // fails on ext4 as well: flock and fcntl locks don't see each other

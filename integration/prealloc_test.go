@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -25,7 +26,7 @@ func TestTruncateFreesWhatWasPreallocated(t *testing.T) {
 	}
 	plain := filepath.Join(t.TempDir(), "f")
 	for _, cache := range []string{"writeback", "through"} {
-		v := mounted(t, volume.Options{Cache: cache})
+		v := rig.Mounted(t, volume.Options{Cache: cache})
 		for _, tc := range tests {
 			t.Run(cache+" "+tc.name, func(t *testing.T) {
 				want := preallocateAndCut(t, plain, ahead, tc.written, tc.size)

@@ -1,0 +1,89 @@
+package rig
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"graphvol/integration/volume"
+)
+
+// NewVolume makes a volume below t.TempDir(), not mounted yet; it is unmounted when the test ends, and its log is
+// shown when the test failed.
+func NewVolume(t testing.TB, o volume.Options) *volume.Volume {
+	t.Helper()
+	NeedFUSE(t)
+	bin, err := Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Bin = bin
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	v, err := volume.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			showLogs(t, v)
+		}
+		if err := v.Close(); err != nil {
+			t.Errorf("unmounting at the end: %v", err)
+		}
+	})
+	return v
+}
+
+// Mounted is NewVolume, mounted.
+func Mounted(t testing.TB, o volume.Options) *volume.Volume {
+	t.Helper()
+	v := NewVolume(t, o)
+	if err := v.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// NeedFUSE skips the test where nothing can be mounted.
+func NeedFUSE(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs a mount; -short is set")
+	}
+	if f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0); err != nil {
+		t.Skipf("needs FUSE: %v", err)
+	} else {
+		f.Close()
+	}
+}
+
+// showLogs prints the last lines of the volume's logs.
+func showLogs(t testing.TB, v *volume.Volume) {
+	logs, _ := filepath.Glob(filepath.Join(v.StateDir(), "log", "*"))
+	for _, path := range logs {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		const most = 8 << 10
+		t.Logf("%s:\n%s", path, raw[max(0, len(raw)-most):])
+	}
+}
+
+// IsExt4 tells whether dir lies on ext4.
+func IsExt4(dir string) bool {
+	var st unix.Statfs_t
+	return unix.Statfs(dir, &st) == nil && st.Type == unix.EXT4_SUPER_MAGIC
+}
+
+// NeedRoot skips the test of a user who isn't root.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+}
