@@ -32,7 +32,8 @@
 // What k doesn't need may have changed without a preimage; asking for it fails with ErrSuperseded.
 //
 // An inode whose last name goes is held open, or copied, for the snapshots that need it. When its number is used
-// again, labels and generations tell the two inodes apart.
+// again, labels and generations tell the two inodes apart. Reads take it for gone from just before the backing is asked to remove it, changes
+// only from just after, for the backing may refuse. A directory that isn't empty is gone to nobody before.
 //
 // # Durability
 //

@@ -168,9 +168,9 @@ func (e *Ended) Inode(ctx context.Context, ino uint64) (tree.Inode, error) {
 	}
 	v := e.v
 	t, label, gone := v.images.attr(e.number, ino)
-	if t == nil && gone != goneSaved {
+	if t == nil && !gone.saved() {
 		live, err := e.liveInode(ctx, ino)
-		if t, label, gone = v.images.attr(e.number, ino); t == nil && gone != goneSaved {
+		if t, label, gone = v.images.attr(e.number, ino); t == nil && !gone.saved() {
 			if err != nil {
 				return tree.Inode{}, err
 			}
@@ -247,12 +247,12 @@ func (e *Ended) laterEpochs() (eps []*epoch.Epoch) {
 func (e *Ended) Entry(ctx context.Context, dir uint64, name string) (tree.Dirent, bool, error) {
 	v := e.v
 	img, saved, gone := v.images.name(e.number, dir, name)
-	if !saved && !gone {
+	if !saved && !gone.saved() {
 		var a Attr
 		err := e.locatedDir(ctx, dir, func() (err error) { a, err = v.tree.StatName(dir, name); return err })
 		img2, saved2, gone2 := v.images.name(e.number, dir, name)
 		switch {
-		case saved2 || gone2:
+		case saved2 || gone2.saved():
 			img = img2
 		case err == nil:
 			img = nameImage{a.Ino, uint8(a.Mode >> 12)}
@@ -344,7 +344,7 @@ func (e *Ended) NextData(ctx context.Context, ino uint64, off int64) (start, end
 func (e *Ended) nextRange(ctx context.Context, ino uint64, off, size int64) (start, end int64, err error) {
 	// Live first: what is written, punched or cut off between the two looks has a preimage by then.
 	start, end = size, size
-	if _, _, gone := e.v.images.attr(e.number, ino); gone != goneSaved {
+	if _, _, gone := e.v.images.attr(e.number, ino); !gone.saved() {
 		s, t, err := e.liveData(ctx, ino, off, size)
 		switch {
 		case err == nil:

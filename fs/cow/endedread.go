@@ -86,7 +86,7 @@ func (e *Ended) readRest(ctx context.Context, ino uint64, p []byte, off int64, h
 	defer scratch.Put(bp)
 	live := (*bp)[:len(p)]
 	var liveErr error
-	if gone == goneSaved {
+	if gone.saved() {
 		clear(live)
 	} else {
 		liveErr = e.readLive(ctx, ino, live, off)
@@ -102,7 +102,7 @@ func (e *Ended) readRest(ctx context.Context, ino uint64, p []byte, off int64, h
 			continue
 		}
 		blk := p[i*blockSize : (i+1)*blockSize]
-		if gone == goneSaved {
+		if gone.saved() {
 			clear(blk) // everything that was needed and no hole is saved
 			continue
 		}

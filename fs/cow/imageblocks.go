@@ -150,7 +150,7 @@ func (im *images) readBlocks(k, ino, first uint64, p []byte, have []bool) (goneK
 		if g != goneNot {
 			gone = g
 		}
-		if g == goneSaved {
+		if g.saved() {
 			break
 		}
 	}
@@ -186,7 +186,7 @@ func (im *images) nextPage(k, ino, from uint64) (page uint64, ok bool) {
 		}
 		g := t.mu.gone[ino]
 		t.mu.RUnlock()
-		if g == goneSaved {
+		if g.saved() {
 			break
 		}
 	}
@@ -206,7 +206,7 @@ func (im *images) page(k, ino, page uint64) (out imagePage) {
 		}
 		g := t.mu.gone[ino]
 		t.mu.RUnlock()
-		if g == goneSaved {
+		if g.saved() {
 			break
 		}
 	}

@@ -49,7 +49,11 @@ const (
 	goneNot   goneKind = iota
 	goneHeld           // a descriptor is held: it is live for whoever needs it
 	goneSaved          // everything needed is saved, and the number may mean another inode by now
+	goneSoon           // as goneSaved for who reads; but the name may yet stay, so who changes something goes on saving
 )
+
+// saved tells who reads that there is nothing live to look for.
+func (g goneKind) saved() bool { return g == goneSaved || g == goneSoon }
 
 func openImages(dir string) (*images, error) {
 	if err := os.RemoveAll(dir); err != nil {
@@ -148,7 +152,7 @@ func (im *images) attr(k, ino uint64) (a *tree.Inode, label uint64, gone goneKin
 		if g != goneNot {
 			gone = g
 		}
-		if g == goneSaved {
+		if g.saved() {
 			break
 		}
 	}
@@ -171,22 +175,22 @@ func (im *images) saveName(label, dir uint64, name string, img nameImage) {
 }
 
 // name returns what a name meant for epoch k, if that was saved, and whether the directory is gone.
-func (im *images) name(k, dir uint64, name string) (img nameImage, ok, gone bool) {
+func (im *images) name(k, dir uint64, name string) (img nameImage, ok bool, gone goneKind) {
 	for _, t := range im.from(k) {
 		t.mu.RLock()
 		img, ok = t.mu.names[dir][name]
 		g := t.mu.gone[dir]
 		t.mu.RUnlock()
-		if ok || g == goneSaved {
-			return img, ok, g == goneSaved
+		if ok || g.saved() {
+			return img, ok, g
 		}
 	}
-	return nameImage{}, false, false
+	return nameImage{}, false, goneNot
 }
 
 func (im *images) hasName(k, dir uint64, name string) bool {
 	_, ok, gone := im.name(k, dir, name)
-	return ok || gone
+	return ok || gone == goneSaved
 }
 
 // names returns all names of a directory saved for epoch k, and whether the directory is gone.
@@ -201,7 +205,7 @@ func (im *images) names(k, dir uint64) (all map[string]nameImage, gone bool) {
 		}
 		g := t.mu.gone[dir]
 		t.mu.RUnlock()
-		if g == goneSaved {
+		if g.saved() {
 			return all, true
 		}
 	}

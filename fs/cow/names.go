@@ -186,15 +186,16 @@ func (v *Volume) remove(c Caller, dir uint64, name string,
 	if err := v.markName(r, d, name); err != nil {
 		return backing.Removal{}, err
 	}
-	undo, err := v.losing(r, st)
+	k, err := v.losing(r, st)
 	if err != nil {
 		return backing.Removal{}, err
 	}
 	rem, err := act(c.Caller, dir, name)
 	if err != nil {
-		undo()
+		k.stays()
 		return rem, err
 	}
+	k.gone()
 	v.lost(st, rem)
 	r.changed(d, st)
 	return rem, nil
@@ -202,18 +203,18 @@ func (v *Volume) remove(c Caller, dir uint64, name string,
 
 // losing prepares for an inode's loss of a name: it is marked, and if that is its last name, what snapshots need of it is
 // kept. st.names is held unless it is a directory.
-func (v *Volume) losing(r *running, st *inodeState) (undo func(), err error) {
+func (v *Volume) losing(r *running, st *inodeState) (kept, error) {
 	if _, err := v.touch(r, st); err != nil {
-		return nil, err
+		return kept{}, err
 	}
 	a, err := v.tree.Stat(st.ino)
 	if err != nil {
-		return nil, err
+		return kept{}, err
 	}
 	if isDir(a) || a.Nlink <= 1 {
 		return v.keep(r, st, a), nil
 	}
-	return func() {}, nil
+	return kept{}, nil
 }
 
 // lost marks what has happened to an inode that lost a name.

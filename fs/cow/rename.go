@@ -86,20 +86,21 @@ func (m *move) look() (moved backing.Moved, done bool, err error) {
 
 // run marks, renames, and marks what came of it. All names involved are locked.
 func (m *move) run() (backing.Moved, error) {
-	undo, err := m.mark()
+	k, err := m.mark()
 	if err != nil {
 		return backing.Moved{}, err
 	}
 	moved, done, err := m.once()
 	if done {
-		undo()
+		k.stays()
 		m.whiteout()
 		return moved, nil
 	}
 	if err != nil || moved.Same {
-		undo()
+		k.stays()
 		return moved, err
 	}
+	k.gone()
 	m.settle(moved)
 	return moved, nil
 }
@@ -133,23 +134,24 @@ func (m *move) once() (moved backing.Moved, done bool, err error) {
 	return moved, false, err
 }
 
-func (m *move) mark() (undo func(), err error) {
+// mark marks what the rename changes, and keeps what it replaces.
+func (m *move) mark() (kept, error) {
 	v, r := m.v, m.r
 	if err := v.markName(r, m.from, m.on); err != nil {
-		return nil, err
+		return kept{}, err
 	}
 	if err := v.markName(r, m.to, m.nn); err != nil {
-		return nil, err
+		return kept{}, err
 	}
 	if _, err := v.touch(r, m.src); err != nil {
-		return nil, err
+		return kept{}, err
 	}
 	if m.dst == nil || m.dst == m.src {
-		return func() {}, nil
+		return kept{}, nil
 	}
 	if m.flags&(backing.RenameExchange|backing.RenameNoReplace) != 0 {
 		_, err := v.touch(r, m.dst)
-		return func() {}, err
+		return kept{}, err
 	}
 	return v.losing(r, m.dst)
 }

@@ -166,39 +166,96 @@ type held struct {
 // copyInstead: a file of at most so many bytes is copied when its last name goes, not held; descriptors are few.
 const copyInstead = 32 << 10
 
-// keep makes sure that snapshots find an inode's content after its last name is gone. undo is for when it stayed.
-func (v *Volume) keep(r *running, st *inodeState, a Attr) (undo func()) {
+// kept is what is kept of an inode that is about to lose its last name. Exactly one of gone and stays is called.
+type kept struct {
+	v     *Volume
+	label uint64
+	ino   uint64
+	kind  goneKind // what it becomes when it has gone; goneNot: nobody needs anything of it
+}
+
+// keep makes sure that snapshots find an inode's content after its last name is gone.
+func (v *Volume) keep(r *running, st *inodeState, a Attr) kept {
 	ns := v.needs(st, a.Gen)
 	if len(ns) == 0 {
-		return func() {}
+		return kept{}
 	}
-	label := r.label()
-	regular := a.Mode&syscall.S_IFMT == syscall.S_IFREG
-	if !regular || !slices.ContainsFunc(ns, func(n need) bool { return n.content() }) {
-		v.images.setGone(label, st.ino, goneSaved)
-		return func() { v.images.clearGone(label, st.ino) }
-	}
-	if a.Size > copyInstead {
-		if f, release, err := v.tree.Hold(st.ino); err == nil {
-			v.held.Lock()
-			v.held.m[st.ino] = held{f, release}
-			v.held.Unlock()
-			v.images.setGone(label, st.ino, goneHeld)
-			return func() { v.images.clearGone(label, st.ino); v.letGo(st.ino) }
+	k := kept{v, r.label(), st.ino, goneSaved}
+	switch {
+	case isDir(a):
+		// One that isn't empty won't go, and must not look empty until that turns out.
+		if !v.isEmpty(st.ino) {
+			return k
 		}
+	case a.Mode&syscall.S_IFMT != syscall.S_IFREG || !slices.ContainsFunc(ns, func(n need) bool { return n.content() }):
+	case a.Size > copyInstead && v.hold(st.ino):
+		k.kind = goneHeld
+		v.images.setGone(k.label, k.ino, goneHeld)
+		return k
+	default:
+		v.saveAll(r, st, a.Size, ns)
 	}
+	v.images.setGone(k.label, k.ino, goneSoon)
+	return k
+}
+
+// gone: the last name went.
+func (k kept) gone() {
+	if k.kind != goneNot {
+		k.v.images.setGone(k.label, k.ino, k.kind)
+	}
+}
+
+// stays: the name is still there.
+func (k kept) stays() {
+	if k.kind == goneNot {
+		return
+	}
+	k.v.images.clearGone(k.label, k.ino)
+	if k.kind == goneHeld {
+		k.v.letGo(k.ino)
+	}
+}
+
+// isEmpty tells whether a directory has no names. What can't be read isn't known to be empty.
+func (v *Volume) isEmpty(dir uint64) bool {
+	s, err := v.tree.OpenDir(dir)
+	if err != nil {
+		return false
+	}
+	defer s.Close()
+	empty := true
+	err = s.ReadAt(0, func(e Dirent) bool {
+		empty = e.Name == "." || e.Name == ".."
+		return empty
+	})
+	return empty && err == nil
+}
+
+// hold keeps a file open for the snapshots that need it.
+func (v *Volume) hold(ino uint64) bool {
+	f, release, err := v.tree.Hold(ino)
+	if err != nil {
+		return false
+	}
+	v.held.Lock()
+	defer v.held.Unlock()
+	v.held.m[ino] = held{f, release}
+	return true
+}
+
+// saveAll saves what snapshots need of a file's content.
+func (v *Volume) saveAll(r *running, st *inodeState, size int64, ns []need) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	in := st.in.Load()
-	err := v.forData(st.ino, 0, a.Size, func(first, n uint64) error {
+	err := v.forData(st.ino, 0, size, func(first, n uint64) error {
 		v.saveBlocksLocked(r, st.ino, in, first, n, ns)
 		return nil
 	})
 	if err != nil {
 		v.loseAll(ns, err)
 	}
-	v.images.setGone(label, st.ino, goneSaved)
-	return func() { v.images.clearGone(label, st.ino) }
 }
 
 func (v *Volume) loseAll(ns []need, err error) {
