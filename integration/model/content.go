@@ -79,8 +79,9 @@ func (c *content) zeroInside(from, to int64) {
 	}
 }
 
+// punch makes a hole of [off, off+n). ext4 leaves blocks that are preallocated beyond the end as they are.
 func (c *content) punch(off, n int64) {
-	for first, last := off, off+n; first < last; {
+	for first, last := off, min(off+n, roundUp(c.size)); first < last; {
 		num, in := first/blockSize, first%blockSize
 		k := min(blockSize-in, last-first)
 		if k == blockSize {
