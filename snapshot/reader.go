@@ -116,13 +116,16 @@ func (rd *Reader) inodeError(ino uint64, err error) error {
 	return fmt.Errorf("snapshot %s: inode %d: %w", rd.snap.Name, ino, err)
 }
 
+// readDirGuess bounds the entries that memory is taken for before any has been seen: a count is only what a record says.
+const readDirGuess = 1024
+
 // ReadDir lists a directory, sorted by name, without "." and "..".
 func (rd *Reader) ReadDir(ctx context.Context, dir uint64) ([]tree.Dirent, error) {
 	rec, err := rd.dir(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]tree.Dirent, 0, rec.Content.Count)
+	list := make([]tree.Dirent, 0, min(rec.Content.Count, readDirGuess))
 	err = rd.repo.nodes.Ascend(ctx, rec.Content, 0, func(e tree.Entry) error {
 		d, err := tree.DecodeDirent(e)
 		list = append(list, d)

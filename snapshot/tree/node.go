@@ -220,10 +220,12 @@ func (d *decoder) branch(n *node, count uint64) {
 		return
 	}
 	n.children = make([]Ref, k)
-	n.bytes += k * 64
-	total := uint64(0)
+	n.bytes += k * 80
+	total, left := uint64(0), n.bitmap
 	for i := range n.children {
 		c := d.ref()
+		c.under, c.first = uint8(n.level+1), n.lo|uint64(bits.TrailingZeros64(left))<<(digitBits*n.level)
+		left &= left - 1
 		n.children[i] = c
 		if total += c.Count; c.Count == 0 || total < c.Count {
 			d.fail("branch with a child of %d entries", c.Count)

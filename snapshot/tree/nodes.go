@@ -54,6 +54,17 @@ func NewNodes(get Getter, cacheBytes int) *Nodes {
 
 // load gives the root node of a map that isn't empty.
 func (n *Nodes) load(ctx context.Context, ref Ref) (*node, error) {
+	nd, err := n.read(ctx, ref)
+	if err == nil {
+		err = ref.mayBe(nd)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nd, nil
+}
+
+func (n *Nodes) read(ctx context.Context, ref Ref) (*node, error) {
 	if len(ref.Inline) > 0 {
 		return decodeNode(ref.Inline, ref.Count)
 	}

@@ -17,6 +17,9 @@ const (
 	XattrChunk     = 512 << 10
 )
 
+// maxXattrs bounds all of an inode's: Linux lists at most 64 KiB of names, of 7 bytes ("user.x") at least, with values of up to 64 KiB.
+const maxXattrs = (64<<10)/7*(64<<10+16) + 64<<10
+
 // Forms of extended attributes in an inode record.
 const (
 	xattrNone   = 0
@@ -110,7 +113,7 @@ func DecodeRecord(ino uint64, p []byte) (Record, error) {
 
 func (d *decoder) xattrChunks(r *Record) {
 	r.XattrBytes = d.uvarint()
-	if r.XattrBytes <= XattrInlineMax || r.XattrBytes > uint64(len(d.p))*XattrChunk {
+	if r.XattrBytes <= XattrInlineMax || r.XattrBytes > maxXattrs || r.XattrBytes > uint64(len(d.p))*XattrChunk {
 		d.fail("%d bytes of extended attributes", r.XattrBytes)
 		return
 	}

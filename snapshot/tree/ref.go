@@ -16,11 +16,34 @@ type Ref struct {
 	Count  uint64        // entries in the map
 	ID     chunkstore.ID // of the root node; zero if it is in Inline
 	Inline []byte        // the root node, of at most InlineMax bytes; never written to
+
+	// Of a branch's child: 1 + the branch's level, and the lowest key that the child may have. Else 0.
+	under uint8
+	first uint64
 }
 
 // Equal tells whether both refer to the same entries.
 func (r Ref) Equal(o Ref) bool {
 	return r.Count == o.Count && r.ID == o.ID && bytes.Equal(r.Inline, o.Inline)
+}
+
+// mayBe refuses a node in the place of a branch's child whose keys don't belong there. Without that, a branch could have one node as each of
+// its children, and so on down: a few kilobytes that are 2^60 entries for whoever lists them.
+func (r Ref) mayBe(n *node) error {
+	if r.under == 0 {
+		return nil
+	}
+	lo, hi := span(r.first, int(r.under)-2)
+	if n.isLeaf() {
+		if n.entries[0].Key < lo || n.entries[len(n.entries)-1].Key > hi {
+			return corrupt("leaf with keys out of its branch's range")
+		}
+		return nil
+	}
+	if n.level+1 >= int(r.under) || n.lo < lo || n.hi > hi {
+		return corrupt("branch out of its branch's range")
+	}
+	return nil
 }
 
 func (r Ref) appendTo(b []byte) []byte {
