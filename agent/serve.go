@@ -94,37 +94,40 @@ type server struct {
 }
 
 // openServer opens the parts from the bottom up. On failure, those that are open are closed again.
-func openServer(ctx context.Context, sess *hold.Session, o MountOptions, version string, log *slog.Logger) (s *server, err error) {
-	s = &server{opts: o, log: log, sess: sess}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.close(ctx, false))
-		}
-	}()
+func openServer(ctx context.Context, sess *hold.Session, o MountOptions, version string, log *slog.Logger) (*server, error) {
+	s := &server{opts: o, log: log, sess: sess}
+	if err := s.open(ctx, version); err != nil {
+		return nil, errors.Join(err, s.close(ctx, false))
+	}
+	return s, nil
+}
+
+func (s *server) open(ctx context.Context, version string) (err error) {
+	o, log, sess := s.opts, s.log, s.sess
 	if s.repo, err = snapshot.Open(ctx, snapshot.Config{State: o.State, Log: log}); err != nil {
-		return nil, err
+		return err
 	}
 	tree, err := backing.Open(backing.Config{
 		Root: sess.Backing(), State: o.State, Log: log, Takeover: sess.Takeover(), Stash: sess, Stashed: sess.Stashed(),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.vol, err = cow.Open(ctx, cow.Config{
 		Tree: tree, DB: s.repo.Index(), State: o.State, Log: log, Recorded: s.repo.Recorded(), Takeover: sess.Takeover(),
 	})
 	if err != nil {
-		return nil, errors.Join(err, tree.Close())
+		return errors.Join(err, tree.Close())
 	}
 	newest, ok, err := s.repo.Newest()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if ok {
 		s.vol.SetBase(newest.ID)
 	}
 	s.repo.SetLive(s.vol)
-	return s, s.openFront(version)
+	return s.openFront(version)
 }
 
 func (s *server) openFront(version string) error {
