@@ -113,21 +113,6 @@ func cleanStale(ctx context.Context, o MountOptions, notes io.Writer) error {
 	return nil
 }
 
-// checkNotMounted refuses to serve one backing or one state twice.
-func checkNotMounted(o MountOptions) error {
-	mounts, err := hold.Volumes()
-	if err != nil {
-		return fmt.Errorf("read the mount table: %w", err)
-	}
-	for _, m := range mounts {
-		f, err := ReadFacts(m.Source)
-		if m.Source == o.State || err == nil && f.Backing == o.Backing {
-			return refuse(codes.FailedPrecondition, fmt.Sprintf("%s is mounted at %s already: use it there, or unmount it first (graphvol umount %s)", o.Backing, m.Point, m.Point))
-		}
-	}
-	return nil
-}
-
 // startHolder starts "self hold OPTIONS" detached from this process, its terminal and its directory.
 func startHolder(self string, o MountOptions, ready *os.File) (*exec.Cmd, error) {
 	out, err := openStderr(o.State)

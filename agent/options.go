@@ -51,6 +51,10 @@ type MountOptions struct {
 func (o *MountOptions) setDefaults() {
 	if o.State == "" {
 		o.State = DefaultState(o.Backing)
+		// Beside the directory itself, whether it was named by a symbolic link, as "." or with a slash at the end.
+		if real, err := Canonical(o.Backing); err == nil {
+			o.State = DefaultState(real)
+		}
 	}
 	if o.Cache == "" {
 		o.Cache = CacheWriteback
@@ -105,6 +109,7 @@ func (o *MountOptions) check() error {
 	if err := o.CheckFlags(); err != nil {
 		return err
 	}
+	o.setDefaults()
 	var err error
 	if o.Backing, err = checkDir("the backing directory", o.Backing); err != nil {
 		return err
@@ -112,30 +117,27 @@ func (o *MountOptions) check() error {
 	if o.Mount, err = checkDir("the mount point", o.Mount); err != nil {
 		return err
 	}
-	if o.State == "" {
-		o.State = DefaultState(o.Backing)
-	}
 	if o.State, err = Canonical(o.State); err != nil {
 		return cannotUseState(o.State, err)
 	}
-	o.setDefaults()
 	return o.checkPlaces()
 }
 
 // checkPlaces refuses directories that lie in one another.
 func (o *MountOptions) checkPlaces() error {
+	over := sameDir(o.Backing, o.Mount)
 	switch {
 	case o.Backing == "/":
 		return refuse(codes.InvalidArgument, "the root of the system can't be a backing directory: name the database's own directory")
-	case o.State == o.Backing || within(o.State, o.Backing):
+	case inside(o.State, o.Backing):
 		return refuse(codes.InvalidArgument, fmt.Sprintf("the state directory %s lies inside the backing directory %s and would become part of every snapshot: choose another with --state", o.State, o.Backing))
-	case o.State == o.Mount || within(o.State, o.Mount):
+	case inside(o.State, o.Mount):
 		return refuse(codes.InvalidArgument, fmt.Sprintf("the state directory %s lies inside the mount point %s, which hides it: choose another with --state", o.State, o.Mount))
-	case within(o.Backing, o.State):
+	case inside(o.Backing, o.State):
 		return refuse(codes.InvalidArgument, fmt.Sprintf("the backing directory %s lies inside the state directory %s: choose another with --state", o.Backing, o.State))
-	case o.Backing != o.Mount && within(o.Backing, o.Mount):
+	case !over && inside(o.Backing, o.Mount):
 		return refuse(codes.InvalidArgument, fmt.Sprintf("the backing directory %s lies inside the mount point %s, which hides it: choose another mount point, or mount it over itself", o.Backing, o.Mount))
-	case o.Backing != o.Mount && within(o.Mount, o.Backing):
+	case !over && inside(o.Mount, o.Backing):
 		return refuse(codes.InvalidArgument, fmt.Sprintf("the mount point %s lies inside the backing directory %s: choose one outside of it, or mount it over itself", o.Mount, o.Backing))
 	case IsState(o.Backing):
 		return refuse(codes.InvalidArgument, fmt.Sprintf("%s is the state directory of a volume, not a database's directory", o.Backing))

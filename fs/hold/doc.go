@@ -12,6 +12,9 @@
 // as it has the descriptor the connection lives, and requests wait in the kernel while there is no server. When the server ends
 // and the connection is still there, the holder starts another one in takeover mode.
 //
+// Before it mounts, the holder locks the backing directory, the mount point and the directory of its pid file (flock), and so keeps other
+// holders from them. The server inherits the lock of the backing directory with fd 4: it stays while one of the two lives.
+//
 // The server (Attach, then Session.Serve) takes the descriptors. A first server answers the kernel's INIT and hands the
 // request to the holder. A later one gets that INIT replayed, so that it negotiates what its predecessor did, and then asks the
 // kernel to send again whatever the predecessor had read and not answered (FUSE_NOTIFY_RESEND, Linux 6.9). Such requests are

@@ -52,6 +52,7 @@ type holder struct {
 	cfg     Config
 	log     *slog.Logger
 	backing *os.File
+	claims  *claims
 	dev     int   // the connection; -1 before the mount
 	at      Mount // what is mounted
 	argv0   string
@@ -132,9 +133,14 @@ func newHolder(ctx context.Context, cfg Config) (*holder, error) {
 		return nil, fmt.Errorf("backing directory %s: %w", h.cfg.Backing, err)
 	}
 	h.backing = os.NewFile(uintptr(fd), h.cfg.Backing)
+	if h.claims, err = claim(&h.cfg, h.backing); err != nil {
+		h.backing.Close()
+		return nil, err
+	}
 	raiseFileLimit()
 	self, err := ProcessOf(os.Getpid())
 	if err != nil {
+		h.claims.release()
 		h.backing.Close()
 		return nil, err
 	}
@@ -185,13 +191,14 @@ func (h *holder) close() {
 	if h.dev >= 0 {
 		unix.Close(h.dev)
 	}
-	h.backing.Close()
 	h.mu.Lock()
 	h.dropStashLocked()
 	h.mu.Unlock()
+	defer h.backing.Close()
 	if err := os.Remove(h.cfg.Info); err != nil && !errors.Is(err, os.ErrNotExist) {
 		h.log.Warn("the holder's pid file stays behind", "path", h.cfg.Info, "err", err)
 	}
+	h.claims.release() // the last: whoever waits for it finds nothing of this volume
 }
 
 // run starts servers until the connection is gone.
