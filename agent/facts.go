@@ -46,7 +46,7 @@ func ReadFacts(state string) (Facts, error) {
 	return f, nil
 }
 
-// WriteFacts replaces STATE/volume.json atomically.
+// WriteFacts replaces STATE/volume.json atomically: after a power cut too, there is the old file or the new one.
 func WriteFacts(state string, f Facts) error {
 	f.FormatVersion = factsVersion
 	b, err := json.MarshalIndent(f, "", "  ")
@@ -54,13 +54,25 @@ func WriteFacts(state string, f Facts) error {
 		return fmt.Errorf("write the volume's facts: %w", err)
 	}
 	tmp := filepath.Join(state, factsName+".tmp")
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o600); err != nil {
+	if err := writeSynced(tmp, append(b, '\n')); err != nil {
 		return fmt.Errorf("write the volume's facts: %w", err)
 	}
 	if err := os.Rename(tmp, filepath.Join(state, factsName)); err != nil {
 		return fmt.Errorf("write the volume's facts: %w", err)
 	}
 	return nil
+}
+
+func writeSynced(path string, p []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(p)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }
 
 // IsState reports whether the directory is a volume's state directory.
