@@ -164,7 +164,7 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 	if s.live == nil {
 		return res, nil
 	}
-	res.Mount, res.ServerPid = s.facts.Mount, int64(os.Getpid())
+	res.Mount, res.ServerPid, res.Server = s.facts.Mount, int64(os.Getpid()), thisProcess()
 	if info, err := hold.ReadInfo(filepath.Join(s.state, hold.InfoFile)); err == nil {
 		res.HolderPid = int64(info.Holder.PID)
 	}

@@ -1630,6 +1630,7 @@ type VolumeStatus struct {
 	Started       *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=started,proto3" json:"started,omitempty"`
 	Snapdir       string                 `protobuf:"bytes,15,opt,name=snapdir,proto3" json:"snapdir,omitempty"`    // name of the directory of snapshots below the mount
 	Scanning      bool                   `protobuf:"varint,14,opt,name=scanning,proto3" json:"scanning,omitempty"` // the scan for changes made while unmounted still runs
+	Server        *ServerProcess         `protobuf:"bytes,16,opt,name=server,proto3" json:"server,omitempty"`      // unset: not mounted
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1769,6 +1770,90 @@ func (x *VolumeStatus) GetScanning() bool {
 	return false
 }
 
+func (x *VolumeStatus) GetServer() *ServerProcess {
+	if x != nil {
+		return x.Server
+	}
+	return nil
+}
+
+// ServerProcess is what the server uses of the machine. None of it should grow with the volume's age.
+type ServerProcess struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Goroutines    int64                  `protobuf:"varint,1,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	OpenFiles     int64                  `protobuf:"varint,2,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
+	MaxOpenFiles  int64                  `protobuf:"varint,3,opt,name=max_open_files,json=maxOpenFiles,proto3" json:"max_open_files,omitempty"`  // the process's limit
+	ResidentBytes int64                  `protobuf:"varint,4,opt,name=resident_bytes,json=residentBytes,proto3" json:"resident_bytes,omitempty"` // memory, with mapped files
+	HeapBytes     int64                  `protobuf:"varint,5,opt,name=heap_bytes,json=heapBytes,proto3" json:"heap_bytes,omitempty"`             // what the last garbage collection found in use
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServerProcess) Reset() {
+	*x = ServerProcess{}
+	mi := &file_agent_api_volume_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServerProcess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServerProcess) ProtoMessage() {}
+
+func (x *ServerProcess) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServerProcess.ProtoReflect.Descriptor instead.
+func (*ServerProcess) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ServerProcess) GetGoroutines() int64 {
+	if x != nil {
+		return x.Goroutines
+	}
+	return 0
+}
+
+func (x *ServerProcess) GetOpenFiles() int64 {
+	if x != nil {
+		return x.OpenFiles
+	}
+	return 0
+}
+
+func (x *ServerProcess) GetMaxOpenFiles() int64 {
+	if x != nil {
+		return x.MaxOpenFiles
+	}
+	return 0
+}
+
+func (x *ServerProcess) GetResidentBytes() int64 {
+	if x != nil {
+		return x.ResidentBytes
+	}
+	return 0
+}
+
+func (x *ServerProcess) GetHeapBytes() int64 {
+	if x != nil {
+		return x.HeapBytes
+	}
+	return 0
+}
+
 type UnmountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Timeout       *durationpb.Duration   `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"` // unset: the agent's own bound
@@ -1778,7 +1863,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1875,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1888,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *UnmountRequest) GetTimeout() *durationpb.Duration {
@@ -1824,7 +1909,7 @@ type UnmountEvent struct {
 
 func (x *UnmountEvent) Reset() {
 	*x = UnmountEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1921,7 @@ func (x *UnmountEvent) String() string {
 func (*UnmountEvent) ProtoMessage() {}
 
 func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1934,7 @@ func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountEvent.ProtoReflect.Descriptor instead.
 func (*UnmountEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UnmountEvent) GetPending() int64 {
@@ -1881,7 +1966,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +1978,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +1991,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
 }
 
 type ResumeResponse struct {
@@ -1917,7 +2002,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1929,7 +2014,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1942,7 +2027,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
 }
 
 var File_agent_api_volume_proto protoreflect.FileDescriptor
@@ -2071,7 +2156,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06chunks\x18\x02 \x01(\x03R\x06chunks\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1a\n" +
 	"\bproblems\x18\x04 \x01(\x03R\bproblems\"\x0f\n" +
-	"\rStatusRequest\"\xbe\x03\n" +
+	"\rStatusRequest\"\xf2\x03\n" +
 	"\fVolumeStatus\x12\x14\n" +
 	"\x05mount\x18\x01 \x01(\tR\x05mount\x12\x18\n" +
 	"\abacking\x18\x02 \x01(\tR\abacking\x12\x14\n" +
@@ -2092,7 +2177,18 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\aversion\x18\f \x01(\tR\aversion\x124\n" +
 	"\astarted\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x18\n" +
 	"\asnapdir\x18\x0f \x01(\tR\asnapdir\x12\x1a\n" +
-	"\bscanning\x18\x0e \x01(\bR\bscanning\"E\n" +
+	"\bscanning\x18\x0e \x01(\bR\bscanning\x122\n" +
+	"\x06server\x18\x10 \x01(\v2\x1a.graphvol.v1.ServerProcessR\x06server\"\xba\x01\n" +
+	"\rServerProcess\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\x01 \x01(\x03R\n" +
+	"goroutines\x12\x1d\n" +
+	"\n" +
+	"open_files\x18\x02 \x01(\x03R\topenFiles\x12$\n" +
+	"\x0emax_open_files\x18\x03 \x01(\x03R\fmaxOpenFiles\x12%\n" +
+	"\x0eresident_bytes\x18\x04 \x01(\x03R\rresidentBytes\x12\x1d\n" +
+	"\n" +
+	"heap_bytes\x18\x05 \x01(\x03R\theapBytes\"E\n" +
 	"\x0eUnmountRequest\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"X\n" +
 	"\fUnmountEvent\x12\x18\n" +
@@ -2128,7 +2224,7 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
 	(*SnapshotInfo)(nil),          // 1: graphvol.v1.SnapshotInfo
@@ -2157,17 +2253,18 @@ var file_agent_api_volume_proto_goTypes = []any{
 	(*VerifyResult)(nil),          // 24: graphvol.v1.VerifyResult
 	(*StatusRequest)(nil),         // 25: graphvol.v1.StatusRequest
 	(*VolumeStatus)(nil),          // 26: graphvol.v1.VolumeStatus
-	(*UnmountRequest)(nil),        // 27: graphvol.v1.UnmountRequest
-	(*UnmountEvent)(nil),          // 28: graphvol.v1.UnmountEvent
-	(*ResumeRequest)(nil),         // 29: graphvol.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 30: graphvol.v1.ResumeResponse
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*ServerProcess)(nil),         // 27: graphvol.v1.ServerProcess
+	(*UnmountRequest)(nil),        // 28: graphvol.v1.UnmountRequest
+	(*UnmountEvent)(nil),          // 29: graphvol.v1.UnmountEvent
+	(*ResumeRequest)(nil),         // 30: graphvol.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 31: graphvol.v1.ResumeResponse
+	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	31, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	32, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	32, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	32, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	33, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	33, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
 	1,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	4,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
@@ -2183,37 +2280,38 @@ var file_agent_api_volume_proto_depIdxs = []int32{
 	4,  // 15: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
 	23, // 16: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
 	24, // 17: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	31, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
-	32, // 19: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 20: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
-	5,  // 21: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	7,  // 22: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
-	9,  // 23: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	11, // 24: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	13, // 25: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	16, // 26: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	18, // 27: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	21, // 28: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	25, // 29: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	27, // 30: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	29, // 31: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	3,  // 32: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 33: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	1,  // 34: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
-	10, // 35: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	12, // 36: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	14, // 37: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	17, // 38: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	19, // 39: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	22, // 40: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	26, // 41: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	28, // 42: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	30, // 43: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	32, // [32:44] is the sub-list for method output_type
-	20, // [20:32] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	32, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	27, // 19: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
+	33, // 20: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 21: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
+	5,  // 22: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
+	7,  // 23: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	9,  // 24: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	11, // 25: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	13, // 26: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	16, // 27: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	18, // 28: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	21, // 29: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	25, // 30: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	28, // 31: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	30, // 32: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	3,  // 33: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 34: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	1,  // 35: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	10, // 36: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	12, // 37: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	14, // 38: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	17, // 39: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	19, // 40: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	22, // 41: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	26, // 42: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	29, // 43: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	31, // 44: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	33, // [33:45] is the sub-list for method output_type
+	21, // [21:33] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_volume_proto_init() }
@@ -2227,7 +2325,7 @@ func file_agent_api_volume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

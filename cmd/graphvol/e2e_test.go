@@ -369,6 +369,10 @@ func (w *world) checkServerDeath(two map[string][]byte) {
 	if before.Mount != w.mnt || before.Backing != w.backing || before.State != w.state || before.HolderPID == 0 || before.Snapshots != 2 || before.StoreBytes == 0 {
 		w.t.Errorf("status: %+v", before)
 	}
+	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", before.ServerPID))
+	if s := before.Server; err != nil || s == nil || s.Goroutines < 5 || s.ResidentBytes < 1<<20 || s.HeapBytes == 0 || s.OpenFiles < int64(len(fds))-8 || s.OpenFiles > int64(len(fds))+8 {
+		w.t.Errorf("status of the server, which has %d files open (%v): %+v", len(fds), err, s)
+	}
 	if err := unix.Kill(int(before.ServerPID), unix.SIGKILL); err != nil {
 		w.t.Fatal(err)
 	}

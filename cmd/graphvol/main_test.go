@@ -121,7 +121,8 @@ func (f *fakeVolume) Verify(req *api.VerifyRequest, s api.Volume_VerifyServer) e
 func (f *fakeVolume) Status(context.Context, *api.StatusRequest) (*api.VolumeStatus, error) {
 	return &api.VolumeStatus{
 		Mount: "/mnt/graph", Backing: "/srv/graph", State: "/srv/graph.graphvol", ServerPid: 12, HolderPid: 11, Epoch: 4, DirtyBytes: 8192,
-		Snapshots: 2, StoreBytes: 1 << 20, Cache: "writeback",
+		Snapshots: 2, StoreBytes: 1 << 20, Cache: "writeback", Version: "v1",
+		Server: &api.ServerProcess{Goroutines: 40, OpenFiles: 60, MaxOpenFiles: 1024, ResidentBytes: 90 << 20, HeapBytes: 20 << 20},
 	}, f.fail
 }
 
@@ -234,7 +235,7 @@ func TestJSONShapes(t *testing.T) {
 		{"prune v --json", "", []string{"chunks_removed", "dry_run", "freed_bytes", "packs_removed", "packs_rewritten", "store_bytes"}},
 		{"verify v --json", "", []string{"bytes", "chunks", "problems", "read_data", "snapshots"}},
 		{"status v --json", "volumes", []string{
-			"backing", "cache", "dirty_bytes", "epoch", "holder_pid", "mount", "pending", "scanning", "server_pid", "snapshots", "state", "store_bytes",
+			"backing", "cache", "dirty_bytes", "epoch", "holder_pid", "mount", "pending", "scanning", "server", "server_pid", "snapshots", "state", "store_bytes",
 		}},
 		{"version --json", "", []string{"go", "version"}},
 	} {

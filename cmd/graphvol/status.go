@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,6 +26,19 @@ type statusRow struct {
 	Cache      string `json:"cache"`
 	Scanning   bool   `json:"scanning"`
 	Error      string `json:"error,omitempty"`
+
+	Server *serverRow `json:"server,omitempty"` // of a mounted volume
+}
+
+// serverRow is what a server uses of the machine.
+type serverRow struct {
+	Version       string    `json:"version"`
+	Started       time.Time `json:"started"`
+	Goroutines    int64     `json:"goroutines"`
+	OpenFiles     int64     `json:"open_files"`
+	MaxOpenFiles  int64     `json:"max_open_files"`
+	ResidentBytes int64     `json:"resident_bytes"`
+	HeapBytes     int64     `json:"heap_bytes"`
 }
 
 func (a *app) statusCmd() *cobra.Command {
@@ -98,8 +112,19 @@ func (a *app) statusOf(ctx context.Context, volume string) (statusRow, error) {
 	return statusRow{
 		Mount: s.GetMount(), Backing: s.GetBacking(), State: s.GetState(), ServerPID: s.GetServerPid(), HolderPID: s.GetHolderPid(),
 		Epoch: s.GetEpoch(), DirtyBytes: s.GetDirtyBytes(), Snapshots: s.GetSnapshots(), Pending: s.GetPending(),
-		StoreBytes: s.GetStoreBytes(), Cache: s.GetCache(), Scanning: s.GetScanning(),
+		StoreBytes: s.GetStoreBytes(), Cache: s.GetCache(), Scanning: s.GetScanning(), Server: serverOf(s),
 	}, nil
+}
+
+func serverOf(s *api.VolumeStatus) *serverRow {
+	p := s.GetServer()
+	if p == nil {
+		return nil
+	}
+	return &serverRow{
+		Version: s.GetVersion(), Started: s.GetStarted().AsTime(), Goroutines: p.GetGoroutines(), OpenFiles: p.GetOpenFiles(),
+		MaxOpenFiles: p.GetMaxOpenFiles(), ResidentBytes: p.GetResidentBytes(), HeapBytes: p.GetHeapBytes(),
+	}
 }
 
 func printStatus(w io.Writer, rows []statusRow) {
@@ -115,6 +140,10 @@ func printStatus(w io.Writer, rows []statusRow) {
 		default:
 			fmt.Fprintf(w, "%s  mounted from %s (%s cache)\n", r.Mount, r.Backing, r.Cache)
 			fmt.Fprintf(w, "  server %d, holder %d, epoch %d\n", r.ServerPID, r.HolderPID, r.Epoch)
+			if s := r.Server; s != nil {
+				fmt.Fprintf(w, "  %s resident, %s of heap, %d of %d files open, %s\n", size(s.ResidentBytes), size(s.HeapBytes), s.OpenFiles, s.MaxOpenFiles,
+					plural(s.Goroutines, "goroutine"))
+			}
 		}
 		fmt.Fprintf(w, "  state %s\n", r.State)
 		if r.Error != "" {
