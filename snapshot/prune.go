@@ -38,7 +38,7 @@ type PruneResult struct {
 }
 
 // Prune removes what no snapshot and no reader needs: chunks from the index, packs without any chunk that is needed, and manifests of
-// deleted or failed snapshots. Packs of which less than half is needed are rewritten. Seals, restores and reads may run
+// deleted or failed snapshots. Packs of which less than half is needed are rewritten, and so are small ones when there are many. Seals, restores and reads may run
 // beside it; one Prune runs at a time (ErrPruning). After an error or a crash nothing that is needed is missing, and the
 // next Prune goes on; the result then tells what was done. If a snapshot is damaged in such a way that it can't be known what it needs,
 // nothing is removed.
@@ -49,7 +49,7 @@ type PruneResult struct {
 //  2. Batch by batch, the index forgets chunks that aren't marked. Within chunkstore.Store.Exclusive: snapshots that became complete
 //     since are marked first, and what a running seal has put or found is kept.
 //  3. Packs in which the index knows no chunk now, and that no running seal writes, are forgotten, then removed.
-//  4. Packs of which less than half is left are copied; the copies are durable before the index names them, and
+//  4. Packs of which less than half is left, and those that are to be merged, are copied; the copies are durable before the index names them, and
 //     the index has forgotten the old packs before they are removed.
 func (r *Repo) Prune(ctx context.Context, opts PruneOptions) (PruneResult, error) {
 	if !r.upkeep.pruning.TryLock() {

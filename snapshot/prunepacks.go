@@ -23,29 +23,33 @@ const (
 
 // clean removes and rewrites packs.
 func (p *pruner) clean(ctx context.Context, packs map[chunkstore.PackID]*packUse) error {
-	var empty, sparse []chunkstore.PackID
+	var empty, rewrite []chunkstore.PackID
+	rest := make(map[chunkstore.PackID]*packUse)
 	for id, u := range packs {
 		switch {
 		case u.chunks == 0:
 			empty = append(empty, id)
 		case u.gain() > u.size/2 && u.gain() >= repackGain:
-			sparse = append(sparse, id)
+			rewrite = append(rewrite, id)
 		default:
-			continue
+			rest[id] = u
 		}
-		p.progress.TotalBytes += u.size
+	}
+	rewrite = append(rewrite, crowded(rest)...)
+	for _, id := range slices.Concat(empty, rewrite) {
+		p.progress.TotalBytes += packs[id].size
 	}
 	if p.opts.DryRun {
-		p.wouldClean(packs, empty, sparse)
+		p.wouldClean(packs, empty, rewrite)
 		return nil
 	}
 	// Removing first: it makes room for the copies.
-	return errors.Join(p.removePacks(ctx, packs, empty), p.repackAll(ctx, packs, sparse))
+	return errors.Join(p.removePacks(ctx, packs, empty), p.repackAll(ctx, packs, rewrite))
 }
 
-func (p *pruner) wouldClean(packs map[chunkstore.PackID]*packUse, empty, sparse []chunkstore.PackID) {
-	p.res.RemovedPacks, p.res.RewrittenPacks = int64(len(empty)), int64(len(sparse))
-	for _, id := range slices.Concat(empty, sparse) {
+func (p *pruner) wouldClean(packs map[chunkstore.PackID]*packUse, empty, rewrite []chunkstore.PackID) {
+	p.res.RemovedPacks, p.res.RewrittenPacks = int64(len(empty)), int64(len(rewrite))
+	for _, id := range slices.Concat(empty, rewrite) {
 		p.freed(packs[id].gain())
 	}
 }
