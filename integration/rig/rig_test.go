@@ -3,9 +3,14 @@ package rig_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"graphvol/integration/rig"
+	"graphvol/integration/volume"
 )
 
 func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
@@ -40,4 +45,31 @@ func TestCutPower(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTakeStderr: a crash of the server, from which the volume recovers, doesn't go unnoticed.
+func TestTakeStderr(t *testing.T) {
+	v := rig.Mounted(t, volume.Options{})
+	st, err := v.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if report := rig.TakeStderr(v); report != "" {
+		t.Fatalf("without a crash: %s", report)
+	}
+	if err := unix.Kill(st.ServerPID, unix.SIGQUIT); err != nil { // Go's runtime shows all goroutines and exits
+		t.Fatal(err)
+	}
+	var report strings.Builder
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(report.String(), "SIGQUIT"); {
+		if time.Now().After(deadline) {
+			t.Fatalf("no report of the crash: %q", report.String())
+		}
+		time.Sleep(10 * time.Millisecond)
+		report.WriteString(rig.TakeStderr(v))
+	}
+	if _, err := v.Status(t.Context()); err != nil { // from the next server: the report of the one before is complete
+		t.Fatal(err)
+	}
+	rig.TakeStderr(v)
 }

@@ -3,6 +3,7 @@ package rig
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -11,7 +12,7 @@ import (
 )
 
 // NewVolume makes a volume below t.TempDir(), not mounted yet; it is unmounted when the test ends, and its log is
-// shown when the test failed.
+// shown when the test failed. The test fails if one of the volume's processes crashed or the race detector reported something.
 func NewVolume(t testing.TB, o volume.Options) *volume.Volume {
 	t.Helper()
 	NeedFUSE(t)
@@ -34,8 +35,30 @@ func NewVolume(t testing.TB, o volume.Options) *volume.Volume {
 		if err := v.Close(); err != nil {
 			t.Errorf("unmounting at the end: %v", err)
 		}
+		if report := TakeStderr(v); report != "" {
+			t.Errorf("the server or its holder said on standard error:\n%s", report)
+		}
 	})
 	return v
+}
+
+// TakeStderr gives what the volume's processes have written to standard error, and empties that file: what the race detector and the
+// runtime say of a fault. Lines of the log, which go there while the state's disk is full or broken, are left out. A test that
+// makes a process crash takes its report, so that it isn't held against it in the end.
+func TakeStderr(v *volume.Volume) string {
+	path := filepath.Join(v.StateDir(), "log", "stderr.log")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return "" // no state, or its disk is gone
+	}
+	var report strings.Builder
+	for line := range strings.Lines(string(raw)) {
+		if !strings.HasPrefix(line, `{"time":`) {
+			report.WriteString(line)
+		}
+	}
+	os.Truncate(path, 0)
+	return report.String()
 }
 
 // Mounted is NewVolume, mounted.
