@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -83,6 +84,12 @@ func (db *DB) Snapshots() (all []Snapshot, err error) {
 	if err != nil {
 		return nil, err
 	}
+	owed := db.owes()
+	for i := range all {
+		if reason, ok := owed[all[i].ID]; ok {
+			all[i].State, all[i].Error = StateFailed, reason
+		}
+	}
 	return all, nil
 }
 
@@ -140,17 +147,24 @@ func nextSeq(tx *bbolt.Tx, all []Snapshot) (uint64, error) {
 	return seq, b.SetSequence(seq)
 }
 
-// Fail makes a pending snapshot a failed one that stays in the catalogue with its reason; its name becomes free.
-// Errors: ErrNotFound, ErrNotPending.
+// Fail makes a pending snapshot a failed one that stays in the catalogue with its reason; its name becomes free. If that can't be
+// stored, Snapshots says so all the same, and the next write transaction stores it: the disk that a snapshot fails for is
+// often the index's. Errors: ErrNotFound, ErrNotPending.
 func (db *DB) Fail(id, reason string) error {
-	return db.update("snapshots", func(tx *bbolt.Tx) error {
-		s, err := findPending(tx, id)
-		if err != nil {
-			return err
-		}
-		s.State, s.Error = StateFailed, reason
-		return writeSnapshot(tx, &s)
-	})
+	err := db.update("snapshots", func(tx *bbolt.Tx) error { return fail(tx, id, reason) })
+	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotPending) {
+		db.owe(id, reason)
+	}
+	return err
+}
+
+func fail(tx *bbolt.Tx, id, reason string) error {
+	s, err := findPending(tx, id)
+	if err != nil {
+		return err
+	}
+	s.State, s.Error = StateFailed, reason
+	return writeSnapshot(tx, &s)
 }
 
 // DropPending makes every pending snapshot a failed one, for nobody can seal them after the process that began has ended.

@@ -48,12 +48,21 @@ type Options struct {
 type DB struct {
 	path    string
 	log     *slog.Logger
-	bolt    *bbolt.DB
 	packs   packTable
 	intents *intentLog
 
+	// using is held, shared, while bolt is used for reading, and exclusively while it is replaced, which also takes write.
+	using    sync.RWMutex
+	bolt     *bbolt.DB
+	file     *os.File // bolt's
+	pageSize int
+
 	// write serialises write transactions and lets Check keep them out.
-	write sync.Mutex
+	write   sync.Mutex
+	doubt   *doubt            // guarded by write
+	doubted bool              // suspectLocked has done its work; guarded by write
+	owed    map[string]string // failed snapshots that the catalogue can't be told of yet, with the reasons; guarded by owing
+	owing   sync.Mutex
 	// committed, if set, is called after each write transaction, with write held. It is there for tests.
 	committed func()
 }
@@ -81,12 +90,26 @@ func Open(path string, opts Options) (*DB, error) {
 func (db *DB) openBolt(timeout time.Duration) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer db.guard("the file", &err)
-	opts := &bbolt.Options{Timeout: timeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
+	db.bolt, err = bbolt.Open(db.path, 0o600, boltOptions(timeout, func() (*os.File, error) {
+		db.file, err = os.OpenFile(db.path, os.O_RDWR|os.O_CREATE, 0o600)
+		return db.file, err
+	}))
+	if err != nil {
+		return db.boltError("the file", err)
+	}
+	db.pageSize = db.bolt.Info().PageSize
+	return nil
+}
+
+func boltOptions(timeout time.Duration, open func() (*os.File, error)) *bbolt.Options {
+	opts := &bbolt.Options{
+		Timeout: timeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+		OpenFile: func(string, int, os.FileMode) (*os.File, error) { return open() },
+	}
 	if bits.UintSize == 64 {
 		opts.InitialMmapSize = mmapSize
 	}
-	db.bolt, err = bbolt.Open(db.path, 0o600, opts)
-	return db.boltError("the file", err)
+	return opts
 }
 
 // load checks the format, or makes a new index, and reads what is kept in memory.
@@ -181,6 +204,8 @@ func (db *DB) Close() error {
 func (db *DB) view(what string, fn func(*bbolt.Tx) error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer db.guard(what, &err)
+	db.using.RLock()
+	defer db.using.RUnlock()
 	return db.boltError(what, db.bolt.View(fn))
 }
 
@@ -191,14 +216,39 @@ func (db *DB) update(what string, fn func(*bbolt.Tx) error) error {
 	return db.updateLocked(what, fn)
 }
 
-func (db *DB) updateLocked(what string, fn func(*bbolt.Tx) error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer db.guard(what, &err)
-	err = db.boltError(what, db.bolt.Update(fn))
-	if err == nil && db.committed != nil {
+func (db *DB) updateLocked(what string, fn func(*bbolt.Tx) error) error {
+	if err := errors.Join(db.suspectLocked(), db.settleLocked()); err != nil {
+		return err
+	}
+	before, err := db.readMetas()
+	if err != nil {
+		return err
+	}
+	if err := db.transact(what, fn); err != nil {
+		db.revokeLocked(before)
+		return err
+	}
+	if db.committed != nil {
 		db.committed()
 	}
-	return err
+	return nil
+}
+
+// transact runs fn in bbolt's transaction. After an error it may be visible all the same.
+func (db *DB) transact(what string, fn func(*bbolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer db.guard(what, &err)
+	owed := db.owes()
+	err = db.bolt.Update(func(tx *bbolt.Tx) error {
+		if err := failAll(tx, owed); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	if err == nil {
+		db.paid(owed)
+	}
+	return db.boltError(what, err)
 }
 
 // guard turns what bbolt does on a damaged file, panics and (SetPanicOnFault) memory faults, into errors. It is to be

@@ -52,10 +52,29 @@
 // it succeeded, so it is free. The file grows by written zeros, so that a sync need not touch the filesystem's
 // metadata. If it is missing or its header is damaged while the database is there, everything may have been announced.
 //
+// # Failed writes
+//
+// A sync that failed is never repeated as if it had not happened: the kernel reports a lost write once, keeps the page as if
+// it were clean, and the next sync succeeds. Of what a failed one should have stored, everything is written anew or given up.
+//
+//   - bbolt syncs a transaction's pages, then the meta page that makes them the newest state, then that. If the first sync fails,
+//     nothing refers to the pages, which are free. If the second fails, the transaction is visible in the cache, and perhaps not on
+//     the disk; the next one would overwrite pages which the state on the disk still needs. So after any error the two meta pages are
+//     compared with what they were. If they differ, the old ones are written and synced, and bbolt is opened anew, since it believes
+//     in what has failed. So an update that returned an error has had no effect.
+//   - As long as that fails, reading goes on and no write transaction begins: each tries it first. A snapshot that fails meanwhile is
+//     remembered, and listed as failed.
+//   - A process may die between the two syncs, or after a failed one. Therefore each writes the meta pages as it finds them once more, synced, before
+//     its first transaction.
+//   - Intents of a failed sync don't count as announced; if they are announced again, that goes into other frames. (Package cow doesn't: it
+//     notes that after a power cut everything has changed.)
+//
 // # Locks
 //
 //	DB.write                one write transaction, or Check
-//	  bbolt's own
-//	    packTable.mu
+//	  DB.using              shared for reading, exclusive while bbolt is opened anew
+//	    bbolt's own
+//	      packTable.mu
+//	  DB.owing
 //	intentLog.mu            not held while syncing
 package index

@@ -77,7 +77,7 @@ func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progre
 	if err != nil {
 		err = fmt.Errorf("seal snapshot %s: %w", snap.Name, err)
 		if ferr := r.db.Fail(snap.ID, err.Error()); ferr != nil {
-			r.log.Error("a failed snapshot stays pending until the next mount", "snapshot", snap.Name, "error", ferr)
+			r.log.Error("that a snapshot failed is not stored yet", "snapshot", snap.Name, "error", ferr)
 		}
 		snap.State, snap.Error = index.StateFailed, err.Error()
 		r.log.Error("snapshot failed; what changed is part of the next one", "snapshot", snap.Name, "error", err)

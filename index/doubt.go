@@ -1,0 +1,101 @@
+package index
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+)
+
+// doubt is what keeps the next write transaction from building on what may not be on the disk; see "Failed writes" in the package
+// documentation.
+type doubt struct {
+	metas  []byte // what the first two pages must hold, durably
+	reopen bool   // bbolt has the free pages of another transaction in memory
+}
+
+// readMetas returns the two pages in which bbolt looks for its newest transaction.
+func (db *DB) readMetas() ([]byte, error) {
+	p := make([]byte, 2*db.pageSize)
+	_, err := db.file.ReadAt(p, 0)
+	switch {
+	case errors.Is(err, os.ErrClosed):
+		return nil, ErrClosed
+	case err != nil:
+		return nil, fmt.Errorf("reading the index's first pages: %w", err)
+	}
+	return p, nil
+}
+
+// suspectLocked is called before the first write transaction: the process that wrote the newest one may have died before it was durable, or its
+// last sync may have failed.
+func (db *DB) suspectLocked() error {
+	if db.doubted {
+		return nil
+	}
+	metas, err := db.readMetas()
+	if err == nil {
+		db.doubt, db.doubted = &doubt{metas: metas}, true
+	}
+	return err
+}
+
+// revokeLocked takes a transaction back that failed when it was visible already. before is what readMetas gave before it.
+func (db *DB) revokeLocked(before []byte) {
+	after, err := db.readMetas()
+	if err == nil && bytes.Equal(before, after) {
+		return // it failed before anything could refer to its pages
+	}
+	db.doubt = &doubt{metas: before, reopen: true}
+	if err := db.settleLocked(); err != nil {
+		db.log.Error("index: nothing can be written until the disk below works again", "err", err)
+	}
+}
+
+// settleLocked ends a doubt. Until it succeeds there is no write transaction.
+func (db *DB) settleLocked() error {
+	if db.doubt == nil {
+		return nil
+	}
+	if _, err := db.file.WriteAt(db.doubt.metas, 0); err != nil {
+		return fmt.Errorf("writing the index's first pages anew: %w", err)
+	}
+	if err := unix.Fdatasync(int(db.file.Fd())); err != nil {
+		return fmt.Errorf("writing the index's first pages anew: fdatasync: %w", err)
+	}
+	if db.doubt.reopen {
+		if err := db.reopenLocked(); err != nil {
+			return fmt.Errorf("reading the index anew: %w", err)
+		}
+	}
+	db.doubt = nil
+	return nil
+}
+
+// reopenLocked makes bbolt forget what it has in memory. The lock of the file is never given up: old and new share it.
+func (db *DB) reopenLocked() (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer db.guard("the file", &err)
+	fd, err := unix.FcntlInt(db.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd), db.path)
+	bolt, err := bbolt.Open(db.path, 0o600, boltOptions(time.Second, func() (*os.File, error) { return file, nil }))
+	if err != nil {
+		return db.boltError("the file", err) // bbolt has closed the file, and with it no lock
+	}
+	db.using.Lock()
+	old, oldFile := db.bolt, db.file
+	db.bolt, db.file = bolt, file
+	db.using.Unlock()
+	// The file first: bbolt would unlock it. What bbolt then says about a closed file means nothing.
+	err = oldFile.Close()
+	_ = old.Close()
+	return err
+}
