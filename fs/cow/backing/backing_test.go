@@ -17,6 +17,7 @@ type fixture struct {
 	*Tree
 	t          *testing.T
 	dir, state string
+	byHand     bool // nobody runs inheritAll but the test
 }
 
 func open(t *testing.T, mod func(*Config)) *fixture {

@@ -33,7 +33,9 @@
 //	56  …    name, zero padded to 8 bytes
 //
 // Integers are in the machine's byte order: the table is read by the same machine only. The length is stored last, so a
-// process that dies while writing leaves no half record. Mutable fields change in place. Records move out of segments that
+// process that dies while writing leaves no half record. Mutable fields change in place. A server that takes over goes on with the segments as they
+// are, and makes a node of a record when it is asked for, since clients wait for it: so what it costs to take over depends
+// little on how many inodes the kernel knows. Until the last node is made, none is dropped and no segment removed. Records move out of segments that
 // are mostly dead, then the segment is removed. An inode with several known names has a record each, and the counts are in one
 // of them. A record whose references are 0 is a hint: it lets a file handle
 // (open_by_handle_at) of an earlier mount be resolved. If a segment can't be allocated, records live in memory only, and

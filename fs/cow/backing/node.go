@@ -64,6 +64,9 @@ const shards = 64
 
 // nodeMap holds the known inodes.
 type nodeMap struct {
+	// old has the inodes of an earlier process that aren't in the shards yet; nil: none. While it is there, no node is dropped.
+	old atomic.Pointer[inheritance]
+
 	shard [shards]struct {
 		sync.RWMutex
 		m map[uint64]*node
@@ -83,12 +86,17 @@ func (m *nodeMap) init() {
 func (m *nodeMap) get(ino uint64) *node {
 	s := &m.shard[ino%shards]
 	s.RLock()
-	defer s.RUnlock()
-	return s.m[ino]
+	n := s.m[ino]
+	s.RUnlock()
+	if n == nil {
+		n = m.inherit(ino)
+	}
+	return n
 }
 
 // getLocked returns the node of ino with its lock held; it makes one if make is set, else it may return nil.
 func (m *nodeMap) getLocked(ino uint64, make func() *node) *node {
+	m.inherit(ino)
 	s := &m.shard[ino%shards]
 	s.Lock()
 	defer s.Unlock()
@@ -153,7 +161,7 @@ func (t *Tree) learn(a Attr, dir uint64, name string, refs uint64) *node {
 	if unstash {
 		t.stash.Unstash(a.Ino)
 	}
-	if t.table.grown.Load() && t.table.grown.Swap(false) {
+	if t.table.grown.Load() && t.settled() && t.table.grown.Swap(false) {
 		t.compact()
 	}
 	return n
@@ -275,6 +283,9 @@ func (t *Tree) pushIdle(ino uint64) {
 
 // drop forgets an idle node. A node with a name is kept as a hint unless named is set.
 func (t *Tree) drop(ino uint64, named bool) {
+	if t.nodes.old.Load() != nil {
+		return // a node may have children that aren't counted yet; settle looks again
+	}
 	s := &t.nodes.shard[ino%shards]
 	s.Lock()
 	n := s.m[ino]

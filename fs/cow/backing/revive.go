@@ -2,22 +2,25 @@ package backing
 
 import "slices"
 
-// loadNodes makes nodes of what an earlier process recorded, in new segments, and then removes the old ones. Without
-// takeover nothing of it is referred to any more: the newest maxIdle records stay as hints.
-func (t *Tree) loadNodes(takeover bool) {
+// loadHints makes nodes of what a process of an earlier mount recorded, in new segments, and then removes the old ones. Nothing of it is referred
+// to any more: the newest maxIdle records stay as hints.
+func (t *Tree) loadHints() {
 	all, remove := t.table.load()
 	defer remove()
-	if !takeover && len(all) > maxIdle {
-		all = all[len(all)-maxIdle:]
-	}
+	all = all[max(0, len(all)-maxIdle):]
 	for i := range all {
-		t.loadNode(&all[i], takeover)
+		t.loadHint(&all[i])
 	}
-	t.countKids()
+	t.nodes.each(func(n *node) {
+		if p := t.nodes.get(n.rec.parent); p != nil {
+			p.kids.Add(1)
+		}
+	})
+	t.settle()
 }
 
-// loadNode takes over one record; several of one inode are its links.
-func (t *Tree) loadNode(s *stored, takeover bool) {
+// loadHint takes over one record; several of one inode are its links.
+func (t *Tree) loadHint(s *stored) {
 	n := t.nodes.getLocked(s.ino, func() *node { return &node{ino: s.ino} })
 	defer n.mu.Unlock()
 	if n.gen != s.gen || n.typ != s.typ {
@@ -31,26 +34,16 @@ func (t *Tree) loadNode(s *stored, takeover bool) {
 		n.links = append(n.links, s.l)
 	}
 	t.recordLocked(n)
-	if takeover {
-		n.rec.nlookup = max(n.rec.nlookup, s.nlookup)
-		n.rec.readers, n.rec.writers = max(n.rec.readers, s.readers), max(n.rec.writers, s.writers)
-	}
 }
 
-// countKids counts every node's children anew and queues what is idle.
-func (t *Tree) countKids() {
-	t.nodes.each(func(n *node) { n.kids.Store(0) })
-	t.nodes.each(func(n *node) {
-		if p := t.nodes.get(n.rec.parent); p != nil {
-			p.kids.Add(1)
-		}
-	})
+// settle drops or queues what is idle.
+func (t *Tree) settle() {
 	t.nodes.each(func(n *node) {
 		n.mu.Lock()
 		idle, nameless := n.idleLocked(), len(n.links) == 0
 		n.mu.Unlock()
 		switch {
-		case idle && nameless && n.rec.parent == 0:
+		case idle && nameless:
 			t.drop(n.ino, false)
 		case idle:
 			t.pushIdle(n.ino)
@@ -110,6 +103,7 @@ func (t *Tree) Parent(ino uint64) (parent uint64, name string, ok bool) {
 // WritableOpen lists the inodes that are open for writing: those that may have pages in the kernel's cache that this process
 // hasn't seen.
 func (t *Tree) WritableOpen() []uint64 {
+	<-t.inherited
 	var all []uint64
 	t.nodes.each(func(n *node) {
 		n.mu.Lock()

@@ -49,6 +49,8 @@ func (r *record) checksum() uint32 {
 	return crc32.Update(c, castagnoli, []byte(r.name()))
 }
 
+func (r *record) whole() bool { return r.version == recordVersion && r.sum == r.checksum() }
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func recordSize(name int) int { return (recordHead + name + 7) &^ 7 }
@@ -139,13 +141,21 @@ func (tb *table) newSegmentLocked() (*segment, error) {
 	}
 	defer f.Close()
 	if err = allocate(f, segmentSize); err == nil {
-		var mem []byte
-		if mem, err = unix.Mmap(int(f.Fd()), 0, segmentSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err == nil {
-			return &segment{path: path, mem: mem}, nil
+		var s *segment
+		if s, err = mapSegment(f); err == nil {
+			return s, nil
 		}
 	}
 	os.Remove(path)
 	return nil, err
+}
+
+func mapSegment(f *os.File) (*segment, error) {
+	mem, err := unix.Mmap(int(f.Fd()), 0, segmentSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return &segment{path: f.Name(), mem: mem}, nil
 }
 
 // allocate gives f real blocks, so that storing to its mapping never finds the disk full.
@@ -230,17 +240,26 @@ func (tb *table) remove(s *segment) {
 
 // records calls fn for every record of s that isn't dead.
 func (s *segment) records(fn func(*record)) {
-	for off := 0; off+recordHead <= len(s.mem); {
+	s.each(func(r *record) {
+		if r.dead == 0 && r.whole() {
+			fn(r)
+		}
+	})
+}
+
+// each calls fn for every record, whole or not, and returns where they end.
+func (s *segment) each(fn func(*record)) (end int) {
+	off := 0
+	for off+recordHead <= len(s.mem) {
 		r := (*record)(unsafe.Pointer(&s.mem[off]))
 		size := int(r.length)
 		if size < recordHead || size%8 != 0 || off+size > len(s.mem) || recordSize(int(r.nameLen)) != size {
-			return
+			break
 		}
-		if r.dead == 0 && r.version == recordVersion && r.sum == r.checksum() {
-			fn(r)
-		}
+		fn(r)
 		off += size
 	}
+	return off
 }
 
 // stored is what an earlier process left about an inode.
@@ -253,12 +272,8 @@ type stored struct {
 
 // load reads the segments of an earlier process, oldest first, and returns a function that removes them. Damaged ends are left out.
 func (tb *table) load() (all []stored, remove func()) {
-	names, _ := filepath.Glob(filepath.Join(tb.dir, "[0-9]*"))
-	sort.Strings(names)
+	names := tb.files()
 	for _, path := range names {
-		if n, err := strconv.Atoi(filepath.Base(path)); err == nil {
-			tb.seq = max(tb.seq, n)
-		}
 		mem, err := os.ReadFile(path)
 		if err != nil {
 			tb.log.Warn("node table: a segment can't be read", "path", path, "err", err)
@@ -271,6 +286,18 @@ func (tb *table) load() (all []stored, remove func()) {
 			os.Remove(path)
 		}
 	}
+}
+
+// files lists the segments of an earlier process, oldest first. New ones are numbered behind them.
+func (tb *table) files() []string {
+	names, _ := filepath.Glob(filepath.Join(tb.dir, "[0-9]*"))
+	sort.Strings(names)
+	for _, path := range names {
+		if n, err := strconv.Atoi(filepath.Base(path)); err == nil {
+			tb.seq = max(tb.seq, n)
+		}
+	}
+	return names
 }
 
 // decode returns the living records of a segment's bytes.

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,9 @@ type Tree struct {
 	syncs aioPool
 	stash Stash // may be nil
 
+	inherited chan struct{} // closed when every node of an earlier process is in the map
+	closing   atomic.Bool
+
 	compacting sync.Mutex // held by whoever moves records out of segments; outermost, and only tried
 
 	xdev sync.Map // inode numbers of directories whose crossing was logged
@@ -35,11 +39,20 @@ type devID struct{ major, minor uint32 }
 // Open takes cfg.Root over and reads the node table. It sets the process's umask to 0: new files must get exactly the mode
 // that the kernel asked for. With cfg.Takeover, references and opens that an earlier process recorded count on.
 func Open(cfg Config) (*Tree, error) {
+	t, err := openTree(cfg)
+	if err != nil {
+		return nil, err
+	}
+	go t.inheritAll()
+	return t, nil
+}
+
+func openTree(cfg Config) (*Tree, error) {
 	unix.Umask(0)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Tree{log: cfg.Log, stash: cfg.Stash}
+	t := &Tree{log: cfg.Log, stash: cfg.Stash, inherited: make(chan struct{})}
 	t.nodes.init()
 	t.cache.max = maxFDs(cfg.MaxFD)
 	fd, err := unix.FcntlInt(cfg.Root.Fd(), unix.F_DUPFD_CLOEXEC, 3)
@@ -63,7 +76,11 @@ func Open(cfg Config) (*Tree, error) {
 		unix.Close(fd)
 		return nil, err
 	}
-	t.loadNodes(cfg.Takeover)
+	if cfg.Takeover {
+		t.nodes.old.Store(t.table.adopt())
+	} else {
+		t.loadHints()
+	}
 	t.adoptStashed(cfg.Stashed)
 	t.addRoot(fd, st)
 	cfg.Root.Close()
@@ -95,6 +112,8 @@ func maxFDs(n int) int {
 
 // Close closes every descriptor. The node table stays for the next process.
 func (t *Tree) Close() error {
+	t.closing.Store(true)
+	<-t.inherited
 	t.names.Lock()
 	defer t.names.Unlock()
 	t.nodes.each(func(n *node) {
@@ -145,6 +164,9 @@ func eintr(fn func() error) error {
 // been given another one.
 func procPath(fd int) string { return "/proc/thread-self/fd/" + strconv.Itoa(fd) }
 
+// maxName is the length of the longest name.
+const maxName = 255
+
 // checkName refuses what is no single component.
 func checkName(name string) error {
 	if name == "" || name == "." || name == ".." {
@@ -155,7 +177,7 @@ func checkName(name string) error {
 			return syscall.EINVAL
 		}
 	}
-	if len(name) > 255 {
+	if len(name) > maxName {
 		return syscall.ENAMETOOLONG
 	}
 	return nil
