@@ -137,11 +137,21 @@ func (r *Repo) trimDeleted(ctx context.Context, list map[string]string, all []in
 		}
 		parents[s.Parent] = true
 	}
+	var removed []string
 	for id := range list {
 		here := slices.ContainsFunc(all, func(s index.Snapshot) bool { return s.ID == id })
-		if here || !parents[id] && r.removeManifest(ctx, id) == nil {
+		if here {
 			delete(list, id)
+		} else if !parents[id] && r.removeManifest(ctx, id) == nil {
+			removed = append(removed, id)
 		}
+	}
+	// A manifest that came back after a power cut, and isn't on the list, would look as if the catalogue had lost its snapshot.
+	if len(removed) == 0 || r.target.SyncRemoved(ctx, "manifests") != nil {
+		return
+	}
+	for _, id := range removed {
+		delete(list, id)
 	}
 }
 

@@ -174,8 +174,7 @@ func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
 	return out, nil
 }
 
-// Remove removes an object. The removal need not be durable: an object that comes back after a power
-// cut is one that nothing refers to.
+// Remove removes an object.
 func (d *Dir) Remove(ctx context.Context, name string) error {
 	if err := CheckName(name); err != nil {
 		return err
@@ -185,6 +184,20 @@ func (d *Dir) Remove(ctx context.Context, name string) error {
 	}
 	if err := os.Remove(filepath.Join(d.root, name)); err != nil {
 		return fmt.Errorf("remove object: %w", err)
+	}
+	return nil
+}
+
+// SyncRemoved makes removals durable.
+func (d *Dir) SyncRemoved(ctx context.Context, dir string) error {
+	if err := CheckName(dir); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Join(d.root, dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make removals durable: %w", err)
 	}
 	return nil
 }

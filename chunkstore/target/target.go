@@ -39,7 +39,10 @@ type Target interface {
 	// List returns the objects whose names begin with prefix, ascending by name. Unfinished uploads aren't listed.
 	List(ctx context.Context, prefix string) ([]Info, error)
 	// Remove removes an object; the error wraps fs.ErrNotExist if there is none of that name.
+	// It may come back after a power cut until SyncRemoved returns.
 	Remove(ctx context.Context, name string) error
+	// SyncRemoved makes the removal of objects durable whose names are dir, a slash, and one element.
+	SyncRemoved(ctx context.Context, dir string) error
 	// String names the target for people.
 	String() string
 }

@@ -167,6 +167,11 @@ func testRemove(t *testing.T, tg target.Target) {
 		t.Fatalf("second remove: %v, want fs.ErrNotExist", err)
 	}
 	wantMissing(t, tg, "packs")
+	for _, dir := range []string{"packs/aa", "nothing"} {
+		if err := tg.SyncRemoved(t.Context(), dir); err != nil {
+			t.Fatal(err)
+		}
+	}
 	put(t, tg, "packs/aa/1.pack", []byte("y"))
 	wantContent(t, tg, "packs/aa/1.pack", []byte("y"))
 }
