@@ -50,6 +50,12 @@ func (v *Volume) recover(state string, takeover bool) error {
 	if !rc.trusted {
 		rc.persist()
 	}
+	if !scanned {
+		// An earlier mount's scan tells nothing of what was changed before this one.
+		if err := v.db.PutMeta(metaScanned, nil); err != nil {
+			return fmt.Errorf("index: %w", err)
+		}
+	}
 	v.mu.full = rc.full
 	v.setCarriedLocked(rc.parts)
 	if err := v.beginFirst(rc.last + 1); err != nil {
