@@ -154,6 +154,10 @@ func (a *arena) failLocked(err error) {
 func (a *arena) at(off, n uint64) []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.atLocked(off, n)
+}
+
+func (a *arena) atLocked(off, n uint64) []byte {
 	for k, seg := range a.mu.segs {
 		if off < segmentEnd(k) {
 			if off+n < off || off+n > segmentEnd(k) {

@@ -52,7 +52,8 @@
 //	 4   4  sum of all but this                 8   8  ino
 //	16   8  parent, of a hint                  24   n  the name
 //
-// Of several hints of an inode the last one counts.
+// Of several hints of an inode the last one counts; there are several only where the process died while it replaced one. The record of the
+// replaced one becomes unfinished, and may be used again for a name of about the same length.
 //
 // # Locks
 //

@@ -22,6 +22,7 @@ type Epoch struct {
 	dir     string // empty: no files
 	bits    arena
 	names   arena
+	spare   map[uint64][]uint64 // length → offsets of records of the names that count no more; guarded by names.mu
 	maps    *mappings
 	headers [2]*header // of the two files; nil: no files
 	damaged int
@@ -39,7 +40,7 @@ type shard struct {
 }
 
 func newEpoch(n uint64) *Epoch {
-	e := &Epoch{n: n, maps: new(mappings)}
+	e := &Epoch{n: n, maps: new(mappings), spare: make(map[uint64][]uint64)}
 	e.bits.maps, e.names.maps = e.maps, e.maps
 	e.bits.onFail, e.names.onFail = e.fail, e.fail
 	for i := range e.shards {
@@ -172,13 +173,33 @@ func (e *Epoch) addRun(ino uint64, x run) {
 func (e *Epoch) addName(k kind, ino, parent uint64, name string) uint64 {
 	e.names.mu.Lock()
 	defer e.names.mu.Unlock()
-	n := (nameHead + uint64(len(name)) + nameAlign - 1) &^ (nameAlign - 1)
-	p, off := e.names.allocLocked(n)
+	n := nameSize(len(name))
+	var p unsafe.Pointer
+	var off uint64
+	if s := e.spare[n]; len(s) > 0 {
+		off, e.spare[n] = s[len(s)-1], s[:len(s)-1]
+		p = unsafe.Pointer(&e.names.atLocked(off, n)[0])
+	} else {
+		p, off = e.names.allocLocked(n)
+	}
 	r := unsafe.Slice((*byte)(p), n)
 	atomic.StoreUint32((*uint32)(p), uint32(kindUnfinished)<<16|uint32(len(name)))
+	clear(r[nameHead:])
 	copy(r[nameHead:], name)
 	writeNameHead(p, k, ino, parent, r[nameHead:nameHead+len(name)])
 	return off
+}
+
+// dropName makes room of a record of the names that nobody reads any more: a hint is replaced each time when a file is renamed, or when
+// another one gets its number.
+func (e *Epoch) dropName(off uint64, name int) {
+	e.names.mu.Lock()
+	defer e.names.mu.Unlock()
+	n := nameSize(name)
+	if r := e.names.atLocked(off, n); r != nil {
+		atomic.StoreUint32((*uint32)(unsafe.Pointer(&r[0])), uint32(kindUnfinished)<<16|uint32(name))
+		e.spare[n] = append(e.spare[n], off)
+	}
 }
 
 // Len returns the number of inodes that Inode was called for.

@@ -165,6 +165,11 @@ func writeNameHead(p unsafe.Pointer, k kind, ino, parent uint64, name []byte) {
 	atomic.StoreUint32((*uint32)(p), word)
 }
 
+// nameSize is the length of the record of a name.
+func nameSize(name int) uint64 {
+	return (nameHead + uint64(name) + nameAlign - 1) &^ (nameAlign - 1)
+}
+
 // readNameHead is for records that are known to be whole.
 func readNameHead(p unsafe.Pointer) (k kind, length, ino, parent uint64) {
 	word := *(*uint32)(p)

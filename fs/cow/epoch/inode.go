@@ -70,12 +70,20 @@ func (i *Inode) HasAllNames() bool { return i.has(index.DirtyNames) }
 // Flags returns all flags.
 func (i *Inode) Flags() index.DirtyFlags { return index.DirtyFlags(atomic.LoadUint32(&i.rec.flags)) }
 
-// MarkName marks a name of a directory. It returns true the first time.
+// maxNames is how many names of a directory are remembered, in about 25 MiB of memory and 12 MiB of the file. To list the directory is
+// little work then, compared with sealing them one by one, and an epoch may last for months.
+const maxNames = 1 << 18
+
+// MarkName marks a name of a directory. It returns true the first time. When there are too many, all names of the directory are marked,
+// and HasName stays false for those that come later.
 func (i *Inode) MarkName(name string) (first bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if _, ok := i.names[name]; ok {
 		return false
+	}
+	if len(i.names) >= maxNames {
+		return i.set(index.DirtyNames)
 	}
 	if len(name) <= maxNameLen {
 		i.e.addName(kindName, i.Ino(), 0, name)
@@ -123,10 +131,15 @@ func (i *Inode) SetHint(parent uint64, name string) {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if p, n := i.hintLocked(); p == parent && n == name {
+	p, n := i.hintLocked()
+	if p == parent && n == name {
 		return
 	}
+	old := i.rec.hint
 	i.rec.hint = i.e.addName(kindHint, i.Ino(), parent, name)
+	if old != 0 {
+		i.e.dropName(old, len(n))
+	}
 }
 
 // Hint returns what SetHint noted; 0 and "" if nothing.

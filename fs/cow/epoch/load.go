@@ -207,7 +207,7 @@ func (e *Epoch) loadName(p []byte, off uint64) int {
 		e.damaged++
 		return nameAlign
 	}
-	n := (nameHead + int(length) + nameAlign - 1) &^ (nameAlign - 1)
+	n := int(nameSize(int(length)))
 	if k == kindUnfinished && n <= len(p) {
 		return n
 	}
