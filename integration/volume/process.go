@@ -111,18 +111,23 @@ func waitGone(pid int, limit time.Duration) bool {
 }
 
 // PeakRSS is the most memory that a process has used, in bytes.
-func PeakRSS(pid int) (int64, error) {
+func PeakRSS(pid int) (int64, error) { return memory(pid, "VmHWM:") }
+
+// RSS is the memory that a process uses, in bytes.
+func RSS(pid int) (int64, error) { return memory(pid, "VmRSS:") }
+
+func memory(pid int, field string) (int64, error) {
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(raw)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
 			return kb << 10, err
 		}
 	}
-	return 0, fmt.Errorf("process %d: no VmHWM", pid)
+	return 0, fmt.Errorf("process %d: no %s", pid, field)
 }
 
 // Mounted reports whether something is mounted at dir.

@@ -61,6 +61,15 @@ type Status struct {
 	Epoch      int64  `json:"epoch"`
 	DirtyBytes int64  `json:"dirty_bytes"`
 	StoreBytes int64  `json:"store_bytes"`
+	Server     Server `json:"server"`
+}
+
+// Server is what the volume's server uses.
+type Server struct {
+	Goroutines    int64 `json:"goroutines"`
+	OpenFiles     int64 `json:"open_files"`
+	ResidentBytes int64 `json:"resident_bytes"`
+	HeapBytes     int64 `json:"heap_bytes"`
 }
 
 // ExitError is a command that ended with another code than 0.
