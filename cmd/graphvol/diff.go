@@ -10,7 +10,9 @@ import (
 
 type changeRow struct {
 	Path         string     `json:"path"`
+	PathBase64   string     `json:"path_base64,omitempty"` // if it isn't UTF-8
 	OldPath      string     `json:"old_path,omitempty"`
+	OldBase64    string     `json:"old_path_base64,omitempty"`
 	Kind         string     `json:"kind"`
 	Content      bool       `json:"content"`
 	Attributes   bool       `json:"attributes"`
@@ -54,8 +56,8 @@ little.`,
 			list := newJSONList(a.out, "changes")
 			err = each(stream, func(ch *api.Change) error {
 				return list.add(changeRow{
-					Path: string(ch.GetPath()), OldPath: string(ch.GetOldPath()), Kind: ch.GetKind(), Content: ch.GetContent(), Attributes: ch.GetAttributes(),
-					Link: ch.GetLink(), ChangedBytes: ch.GetChangedBytes(), Ranges: rangesOf(ch.GetRanges()),
+					Path: string(ch.GetPath()), PathBase64: exact(ch.GetPath()), OldPath: string(ch.GetOldPath()), OldBase64: exact(ch.GetOldPath()),
+					Kind: ch.GetKind(), Content: ch.GetContent(), Attributes: ch.GetAttributes(), Link: ch.GetLink(), ChangedBytes: ch.GetChangedBytes(), Ranges: rangesOf(ch.GetRanges()),
 				})
 			})
 			if err != nil {

@@ -14,6 +14,7 @@ import (
 
 type dirtyRow struct {
 	Path       string     `json:"path"`
+	PathBase64 string     `json:"path_base64,omitempty"` // if it isn't UTF-8
 	DirtyBytes int64      `json:"dirty_bytes"`
 	Removed    bool       `json:"removed,omitempty"`
 	Ranges     []rangeRow `json:"ranges,omitempty"`
@@ -104,7 +105,7 @@ func dirtyJSON(w io.Writer, stream grpc.ServerStreamingClient[api.DirtyFile]) er
 	list := newJSONList(w, "files")
 	err := each(stream, func(f *api.DirtyFile) error {
 		bytes += f.GetDirtyBytes()
-		return list.add(dirtyRow{name(f.GetPath()), f.GetDirtyBytes(), f.GetRemoved(), rangesOf(f.GetRanges())})
+		return list.add(dirtyRow{name(f.GetPath()), exact(f.GetPath()), f.GetDirtyBytes(), f.GetRemoved(), rangesOf(f.GetRanges())})
 	})
 	if err != nil {
 		return err

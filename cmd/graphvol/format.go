@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -73,9 +74,21 @@ func name(path []byte) string {
 	return string(path)
 }
 
-// shown gives a path for people: in quotes if it holds what would spoil a terminal or a line.
+// exact gives a path in base64 if it isn't UTF-8: JSON's strings are, so several such paths look the same there.
+func exact(path []byte) string {
+	if utf8.Valid(path) {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(path)
+}
+
+// shown gives a path for people: in quotes if it holds what would spoil a terminal or a line, or could be taken for something else that is
+// printed: for quotes, a remark, or two paths.
 func shown(path []byte) string {
 	s := name(path)
+	if len(path) > 0 && (s[0] == '"' || s[0] == '(' || s[len(s)-1] == ')' || strings.Contains(s, " -> ")) {
+		return strconv.Quote(s)
+	}
 	for _, r := range s {
 		if !strconv.IsPrint(r) || r == utf8.RuneError {
 			return strconv.Quote(s)

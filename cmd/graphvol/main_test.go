@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -331,6 +332,36 @@ func TestCompletion(t *testing.T) {
 	a, out, _ := newApp(t, &fakeVolume{})
 	if code := a.run(t.Context(), []string{"completion", "bash"}); code != exitDone || !strings.Contains(out.String(), "__start_graphvol") {
 		t.Errorf("completion bash: %d", code)
+	}
+}
+
+// TestPathsAreUnambiguous: two paths are never shown as the same text, nor in JSON as the same pair of members.
+func TestPathsAreUnambiguous(t *testing.T) {
+	texts, pairs := map[string]string{}, map[[2]string]string{}
+	for _, p := range []string{
+		"plain", "a\nb", `"a\nb"`, `a\nb`, "\xff", "\xfe", "\ufffd", `\xff`, `"\xff"`, "a -> b", `"a -> b"`, "ü", "u\u0308", "\u200bx", " x", "x ", "\x1b[31m", "",
+		"(no known name)", "x (removed)",
+	} {
+		text := shown([]byte(p))
+		if other, ok := texts[text]; ok {
+			t.Errorf("%q and %q are both shown as %s", p, other, text)
+		}
+		if strings.ContainsAny(text, "\n\x1b") || !utf8.ValidString(text) {
+			t.Errorf("%q spoils a terminal: %q", p, text)
+		}
+		texts[text] = p
+		js, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p == "" {
+			continue // a name that isn't known
+		}
+		pair := [2]string{string(js), exact([]byte(p))}
+		if other, ok := pairs[pair]; ok {
+			t.Errorf("%q and %q are both %q in JSON", p, other, pair)
+		}
+		pairs[pair] = p
 	}
 }
 

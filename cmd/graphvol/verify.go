@@ -10,9 +10,10 @@ import (
 )
 
 type problemRow struct {
-	Snapshot string `json:"snapshot,omitempty"`
-	Path     string `json:"path,omitempty"`
-	Message  string `json:"message"`
+	Snapshot   string `json:"snapshot,omitempty"`
+	Path       string `json:"path,omitempty"`
+	PathBase64 string `json:"path_base64,omitempty"` // if it isn't UTF-8
+	Message    string `json:"message"`
 }
 
 type verifyRow struct {
@@ -73,7 +74,7 @@ func (a *app) verify(cmd *cobra.Command, volume string, req *api.VerifyRequest, 
 	err = each(stream, func(ev *api.VerifyEvent) error {
 		bar.update(ev.GetProgress())
 		if p := ev.GetProblem(); p != nil {
-			row.Problems = append(row.Problems, problemRow{p.GetSnapshot(), string(p.GetPath()), p.GetMessage()})
+			row.Problems = append(row.Problems, problemRow{p.GetSnapshot(), string(p.GetPath()), exact(p.GetPath()), p.GetMessage()})
 			if !quiet {
 				fmt.Fprintln(a.out, problemText(p))
 			}
