@@ -1,10 +1,16 @@
 package cow
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"graphvol/snapshot/tree"
 )
@@ -19,6 +25,8 @@ type images struct {
 	dir    string
 	tables atomic.Pointer[[]*imageTable] // ascending labels; copied on write under mu
 	mu     sync.Mutex
+
+	sweeping sync.WaitGroup
 }
 
 // imageTable holds the preimages of one label.
@@ -55,16 +63,46 @@ const (
 // saved tells who reads that there is nothing live to look for.
 func (g goneKind) saved() bool { return g == goneSaved || g == goneSoon }
 
-func openImages(dir string) (*images, error) {
-	if err := os.RemoveAll(dir); err != nil {
+// openImages begins without preimages. Removing those that a server left may take long, since they may be gigabytes: that is done in the background, and
+// waited for by close.
+func openImages(dir string, log *slog.Logger) (*images, error) {
+	im := &images{dir: dir}
+	if err := im.sweep(log); err != nil {
 		return nil, fmt.Errorf("old preimages: %w", err)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("preimages: %w", err)
 	}
-	im := &images{dir: dir}
 	im.tables.Store(&[]*imageTable{})
 	return im, nil
+}
+
+// oldSuffix marks directories that are being removed.
+const oldSuffix = ".old-"
+
+// sweep moves what is there out of the way, and removes it.
+func (im *images) sweep(log *slog.Logger) error {
+	aside := fmt.Sprint(im.dir, oldSuffix, time.Now().UnixNano())
+	if err := os.Rename(im.dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(im.dir); err != nil {
+			return err
+		}
+	}
+	list, err := os.ReadDir(filepath.Dir(im.dir))
+	if err != nil {
+		return err
+	}
+	im.sweeping.Go(func() {
+		for _, d := range list { // also of a server that was killed here
+			if !strings.HasPrefix(d.Name(), filepath.Base(im.dir)+oldSuffix) {
+				continue
+			}
+			if err := os.RemoveAll(filepath.Join(filepath.Dir(im.dir), d.Name())); err != nil {
+				log.Warn("preimages that nobody needs stay behind", "name", d.Name(), "err", err)
+			}
+		}
+	})
+	return nil
 }
 
 // add opens a new label, unless a barrier that failed has opened it. Nothing is written yet, so it cannot fail.

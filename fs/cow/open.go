@@ -80,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Volume, error) {
 	v.scan.done = make(chan struct{})
 	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
-	if v.images, err = openImages(v.dirs.images); err != nil {
+	if v.images, err = openImages(v.dirs.images, v.log); err != nil {
 		return nil, err
 	}
 	if v.journal, err = openJournal(filepath.Join(v.dirs.markers, "journal"), cfg.Takeover); err != nil {
@@ -148,6 +148,7 @@ func (v *Volume) Close(ctx context.Context) error {
 	v.gate.open()
 	v.stop()
 	v.wg.Wait()
+	v.images.sweeping.Wait()
 	return errors.Join(v.save(), v.tree.Close())
 }
 

@@ -32,6 +32,7 @@ type recovery struct {
 	sealed  uint64 // greatest epoch that a complete snapshot has ended
 	last    uint64 // greatest epoch number seen anywhere
 	parts   []*part
+	safe    map[uint64]bool // epochs with a marker, and whether all that happened in them is announced
 	doubts  doubts
 }
 
@@ -50,37 +51,42 @@ func (v *Volume) recover(state string, takeover bool) error {
 	if !rc.trusted {
 		rc.persist()
 	}
-	if !scanned {
-		// An earlier mount's scan tells nothing of what was changed before this one.
-		if err := v.db.PutMeta(metaScanned, nil); err != nil {
-			return fmt.Errorf("index: %w", err)
-		}
-	}
 	v.mu.full = rc.full
-	v.setCarriedLocked(rc.parts)
-	if err := v.beginFirst(rc.last + 1); err != nil {
+	if rc.full && meta(metaFull) != "1" {
+		v.setFull()
+	}
+	calm := rc.full || scanned || v.recorded == nil // everything counts as changed, or it is known that nothing did unseen
+	if err := v.noteMount(calm); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	if err := rc.begin(takeover && calm); err != nil {
 		return err
 	}
+	v.setCarriedLocked(rc.parts)
 	if !rc.clean {
 		v.log.Info("the volume was not unmounted cleanly", "takeover", takeover, "epochs", len(rc.parts), "trusted", rc.trusted, "full", rc.full)
 	}
-	if rc.full || scanned || v.recorded == nil {
-		close(v.scan.done) // everything counts as changed, or it is known that nothing did unseen
-		if rc.full && meta(metaFull) != "1" {
-			v.setFull()
-		}
-		return nil
+	if calm {
+		close(v.scan.done)
+	} else {
+		v.startScan(rc.doubts)
 	}
-	v.startScan(rc.doubts)
 	return nil
 }
 
-// beginFirst begins the running epoch. What can't be written doesn't keep the volume from being used.
-func (v *Volume) beginFirst(n uint64) error {
-	v.images.add(n - 1)
-	if err := errors.Join(v.db.PutMeta(metaClean, nil), v.db.PutMeta(metaToken, []byte(v.token))); err != nil {
-		return fmt.Errorf("index: %w", err)
+// begin begins the running epoch, or goes on with that of the server before. What can't be written doesn't keep the volume from being used.
+func (rc *recovery) begin(goOn bool) error {
+	v := rc.v
+	if goOn {
+		if r := rc.resume(); r != nil {
+			v.images.add(r.label())
+			v.run.Store(r)
+			rc.parts = rc.parts[:len(rc.parts)-1]
+			return nil
+		}
 	}
+	n := rc.last + 1
+	v.images.add(n - 1)
 	r, err := v.prepare(n)
 	if err != nil {
 		v.log.Error("changes can't be recorded durably; free space in the state directory, then take a snapshot", "epoch", n, "err", err)
@@ -93,6 +99,59 @@ func (v *Volume) beginFirst(n uint64) error {
 	}
 	v.run.Store(r)
 	return nil
+}
+
+// resume makes the epoch in which the server before was killed the running one again, if its marks and its intents are all there. A new one would
+// need a marker on the disk, and again an intent for whatever is changed next; while clients wait for this server, nothing should wait for the disk.
+// No snapshot needs a preimage from that epoch: those that were not sealed have failed.
+func (rc *recovery) resume() *running {
+	if len(rc.parts) == 0 {
+		return nil
+	}
+	p := rc.parts[len(rc.parts)-1]
+	n := p.ep.Number()
+	if p.indexed || n != rc.last || !rc.safe[n] || !rc.trusted || p.ep.Damaged() > 0 || !p.ep.Durable() {
+		return nil
+	}
+	list, err := rc.v.db.Intents(n)
+	if err != nil {
+		return nil
+	}
+	r := newRunning(p.ep)
+	r.resumed = true
+	for _, i := range list {
+		switch i.Kind {
+		case index.IntentAllAttrs:
+			r.intents.allAttrs.Store(true)
+		case index.IntentAllDirs:
+			r.intents.allDirs.Store(true)
+		}
+	}
+	return r
+}
+
+// noteMount says durably that the volume isn't unmounted cleanly, by which mount its epochs' files can be trusted, and whether a server
+// that takes over must look for changes made while it was unmounted: an earlier mount's scan tells nothing of this one's.
+func (v *Volume) noteMount(calm bool) error {
+	want := map[string]string{metaClean: "", metaToken: v.token, metaScanned: ""}
+	if calm {
+		want[metaScanned] = v.token
+	}
+	var errs error
+	for key, val := range want {
+		if have, err := v.db.Meta(key); err == nil && string(have) == val {
+			continue // a write would wait for the disk
+		}
+		errs = errors.Join(errs, v.db.PutMeta(key, orNil(val)))
+	}
+	return errs
+}
+
+func orNil(s string) []byte {
+	if s == "" {
+		return nil
+	}
+	return []byte(s)
 }
 
 // load reads dirty maps from the index and from epochs' files.
@@ -157,6 +216,7 @@ func (rc *recovery) loadFiles(indexed map[uint64]bool) error {
 	for n := range marks {
 		nums = append(nums, n)
 	}
+	rc.safe = marks
 	slices.Sort(nums)
 	for _, n := range slices.Compact(nums) {
 		rc.last = max(rc.last, n)

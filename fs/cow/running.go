@@ -28,9 +28,10 @@ const stateShards = 64
 // running is the running epoch and what is known of inodes in it. A barrier replaces it whole, while nobody is inside the
 // gate, so that nothing in it needs to be told of epochs.
 type running struct {
-	ep     *epoch.Epoch
-	number uint64
-	shard  [stateShards]struct {
+	ep      *epoch.Epoch
+	number  uint64
+	resumed bool // begun by a server that was killed
+	shard   [stateShards]struct {
 		sync.RWMutex
 		m map[uint64]*inodeState
 	}
@@ -85,9 +86,22 @@ func (r *running) state(ino uint64) *inodeState {
 	defer s.Unlock()
 	if st = s.m[ino]; st == nil {
 		st = &inodeState{ino: ino}
+		if r.resumed {
+			st.resume(r.ep.Find(ino))
+		}
 		s.m[ino] = st
 	}
 	return st
+}
+
+// resume tells what the server before has marked. That an inode is in no snapshot must not be forgotten: who changes it would wait for an intent.
+func (st *inodeState) resume(in *epoch.Inode) {
+	if in == nil || !in.HasFresh() {
+		return
+	}
+	in.MarkAttr() // it may have been killed in between
+	st.fresh.Store(true)
+	st.in.Store(in)
 }
 
 // changed says that the backing has just changed these inodes.
