@@ -104,21 +104,29 @@ func openServer(ctx context.Context, sess *hold.Session, o MountOptions, version
 
 func (s *server) open(ctx context.Context, version string) (err error) {
 	o, log, sess := s.opts, s.log, s.sess
+	began := time.Now()
+	opened := func(part string) {
+		log.Debug("opened", "part", part, "took", time.Since(began))
+		began = time.Now()
+	}
 	if s.repo, err = snapshot.Open(ctx, snapshot.Config{State: o.State, Log: log}); err != nil {
 		return err
 	}
+	opened("snapshots")
 	tree, err := backing.Open(backing.Config{
 		Root: sess.Backing(), State: o.State, Log: log, Takeover: sess.Takeover(), Stash: sess, Stashed: sess.Stashed(),
 	})
 	if err != nil {
 		return err
 	}
+	opened("backing")
 	s.vol, err = cow.Open(ctx, cow.Config{
 		Tree: tree, DB: s.repo.Index(), State: o.State, Log: log, Recorded: s.repo.Recorded(), Takeover: sess.Takeover(),
 	})
 	if err != nil {
 		return errors.Join(err, tree.Close())
 	}
+	opened("volume")
 	newest, ok, err := s.repo.Newest()
 	if err != nil {
 		return err
@@ -127,7 +135,9 @@ func (s *server) open(ctx context.Context, version string) (err error) {
 		s.vol.SetBase(newest.ID)
 	}
 	s.repo.SetLive(s.vol)
-	return s.openFront(version)
+	err = s.openFront(version)
+	opened("front")
+	return err
 }
 
 func (s *server) openFront(version string) error {
@@ -135,9 +145,11 @@ func (s *server) openFront(version string) error {
 	facts := Facts{
 		Backing: o.Backing, Mount: o.Mount, Cache: o.Cache, SnapDir: o.SnapDir, Mounted: time.Now(), HolderPID: os.Getppid(),
 	}
-	if err := WriteFacts(o.State, facts); err != nil {
-		// Commands find the volume by its mount; a full state disk must not keep it from being mounted.
-		s.log.Warn("the volume's facts are not up to date", "err", err)
+	if !s.sess.Takeover() { // else the server before has written them
+		if err := WriteFacts(o.State, facts); err != nil {
+			// Commands find the volume by its mount; a full state disk must not keep it from being mounted.
+			s.log.Warn("the volume's facts are not up to date", "err", err)
+		}
 	}
 	s.browse = browse.New(catalogue{s.repo}, s.log)
 	s.front = fs.New(fs.Config{Volume: s.vol, Browser: s.browse, SnapDir: o.SnapDir, Cache: fs.Cache(o.Cache), Log: s.log})

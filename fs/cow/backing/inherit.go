@@ -1,6 +1,7 @@
 package backing
 
 import (
+	"bytes"
 	"math/bits"
 	"os"
 	"slices"
@@ -22,7 +23,9 @@ func (tb *table) adopt() *inheritance {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
 	h := &inheritance{table: tb}
-	for _, path := range tb.files() {
+	paths := tb.files()
+	h.recs = make([]*record, 0, len(paths)*(segmentSize/80)) // 80 bytes are a record with a usual name
+	for _, path := range paths {
 		s, err := openSegment(path)
 		if err != nil {
 			tb.log.Warn("node table: a segment can't be read", "path", path, "err", err)
@@ -37,8 +40,11 @@ func (tb *table) adopt() *inheritance {
 				s.live += int(r.length)
 			}
 		})
-		// What a process that was killed left of a record must not follow one that is shorter.
-		clear(s.mem[s.used:min(s.used+recordSize(maxName), len(s.mem))])
+		// What a process that was killed left of a record must not follow one that is shorter. Storing to a mapping may wait for the disk, so
+		// nothing is stored that is there already.
+		if rest := s.mem[s.used:min(s.used+recordSize(maxName), len(s.mem))]; len(bytes.Trim(rest, "\x00")) > 0 {
+			clear(rest)
+		}
 		tb.segs = append(tb.segs, s)
 	}
 	if len(h.recs) == 0 {
@@ -110,6 +116,9 @@ func (h *inheritance) node(ino uint64) *node {
 // mergeCounts leaves what the kernel knows of n in one record, and none that says nothing more.
 func (h *inheritance) mergeCounts(n *node, all []*record) {
 	for _, r := range all {
+		if r == n.rec {
+			continue
+		}
 		n.rec.nlookup = max(n.rec.nlookup, r.nlookup)
 		n.rec.readers, n.rec.writers = max(n.rec.readers, r.readers), max(n.rec.writers, r.writers)
 	}
