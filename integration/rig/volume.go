@@ -43,7 +43,8 @@ func NewVolume(t testing.TB, o volume.Options) *volume.Volume {
 }
 
 // TakeStderr gives what the volume's processes have written to standard error, and empties that file: what the race detector and the
-// runtime say of a fault. Lines of the log, which go there while the state's disk is full or broken, are left out. A test that
+// runtime say of a fault. Lines of the log, which go there while the state's disk is full or broken, are left out, and those with which
+// a process says why it can't mount. A test that
 // makes a process crash takes its report, so that it isn't held against it in the end.
 func TakeStderr(v *volume.Volume) string {
 	path := filepath.Join(v.StateDir(), "log", "stderr.log")
@@ -53,7 +54,7 @@ func TakeStderr(v *volume.Volume) string {
 	}
 	var report strings.Builder
 	for line := range strings.Lines(string(raw)) {
-		if !strings.HasPrefix(line, `{"time":`) {
+		if !strings.HasPrefix(line, `{"time":`) && !strings.HasPrefix(line, "graphvol: ") {
 			report.WriteString(line)
 		}
 	}
