@@ -58,6 +58,25 @@ func (v *Volume) KillAll(ctx context.Context) error {
 	return nil
 }
 
+// KillProcesses ends server and holder with SIGKILL where they can't be asked for their numbers any more.
+func (v *Volume) KillProcesses() error {
+	deadline := time.Now().Add(20 * time.Second)
+	// The holder may start another server before it ends.
+	for pids := v.processes(); len(pids) > 0; pids = v.processes() {
+		for _, pid := range pids {
+			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
+				return fmt.Errorf("kill %d: %w", pid, err)
+			}
+		}
+		for _, pid := range pids {
+			if !waitGone(pid, time.Until(deadline)) {
+				return fmt.Errorf("process %d is still there after kill -9", pid)
+			}
+		}
+	}
+	return nil
+}
+
 // processes are the volume's processes: those with the binary's path and one of the volume's directories in their command line.
 func (v *Volume) processes() []int {
 	var pids []int

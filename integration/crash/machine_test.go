@@ -1,0 +1,147 @@
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"graphvol/integration/rig"
+	"graphvol/integration/volume"
+)
+
+// loss is what a power cut takes.
+type loss int
+
+const (
+	together     loss = iota // backing and state are on one disk
+	backingFirst             // on two, which both lose their last writes
+	stateFirst
+	backingOnly // the state's disk loses nothing
+	stateOnly   // the state's disk fails while the volume is in use; then the processes die
+	losses
+)
+
+func (l loss) String() string {
+	return [...]string{"together", "backing-first", "state-first", "backing-only", "state-only"}[l]
+}
+
+// machine is a volume on disks whose power can be cut.
+type machine struct {
+	*volume.Volume
+	loss    loss
+	rng     *rand.Rand
+	backing *rig.Disk
+	state   *rig.Disk // the same, or another
+}
+
+const diskSize = 400 << 20
+
+func newMachine(t *testing.T, rng *rand.Rand, l loss, fstype string) *machine {
+	m := &machine{loss: l, rng: rng, backing: rig.NewDisk(t, fstype, diskSize, "")}
+	m.state = m.backing
+	if l != together {
+		m.state = rig.NewDisk(t, fstype, diskSize, "")
+	}
+	cache := []string{"writeback", "through"}[rng.IntN(2)]
+	m.Volume = rig.NewVolume(t, volume.Options{
+		Dir: t.TempDir(), Backing: filepath.Join(m.backing.Dir, "backing"), State: filepath.Join(m.state.Dir, "state"), Cache: cache,
+	})
+	for _, dir := range []string{m.backing.Dir, m.state.Dir} {
+		if err := fsyncPath(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%s, %s, cache %s", l, fstype, cache)
+	return m
+}
+
+// off ends everything as a power cut does.
+func (m *machine) off() error {
+	disks := []*rig.Disk{m.backing, m.state}
+	switch m.loss {
+	case together, backingOnly:
+		disks = disks[:1]
+	case stateFirst:
+		disks[0], disks[1] = disks[1], disks[0]
+	case stateOnly:
+		disks = nil // it has failed before
+	}
+	if m.rng.IntN(4) == 0 {
+		if err := m.KillProcesses(); err != nil {
+			return err
+		}
+	}
+	for _, d := range disks {
+		if err := d.CutPower(); err != nil {
+			return err
+		}
+	}
+	return m.KillProcesses()
+}
+
+// on mounts the disks again.
+func (m *machine) on() error {
+	disks := []*rig.Disk{m.backing}
+	switch m.loss {
+	case backingFirst, stateFirst:
+		disks = append(disks, m.state)
+	case stateOnly:
+		disks[0] = m.state
+	}
+	for _, d := range disks {
+		if err := unmount(d); err != nil {
+			return err
+		}
+		if err := d.Mount(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unmount waits for what the kernel still does for processes that have ended.
+func unmount(d *rig.Disk) error {
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		err := d.Unmount()
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// verify is what a user checks after a power cut.
+func (m *machine) verify(ctx context.Context) error {
+	if out, err := m.Run(ctx, "verify", m.Volume.Mount, "--read-data"); err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	return nil
+}
+
+// restored compares a snapshot, restored to an empty directory, with what it must hold.
+func (m *machine) restored(ctx context.Context, name string, holds Listing) error {
+	dir, err := os.MkdirTemp("", "restored")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if _, err := m.Run(ctx, "restore", m.Volume.Mount, name, dir); err != nil {
+		return err
+	}
+	got, err := List(dir)
+	if err == nil {
+		err = holds.Compare(got)
+	}
+	if err != nil {
+		return fmt.Errorf("snapshot %s, restored: %w", name, err)
+	}
+	return nil
+}
