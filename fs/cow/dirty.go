@@ -53,7 +53,6 @@ func (v *Volume) dirtyFile(ins []*epoch.Inode, eps []*epoch.Epoch) DirtyFile {
 		f.Path = "."
 	}
 	if err != nil || a.Mode&syscall.S_IFMT != syscall.S_IFREG {
-		f.Whole = false
 		return f
 	}
 	if f.Whole {

@@ -58,6 +58,7 @@ type scan struct {
 	r       *running
 	carried []*epoch.Epoch // newest first
 	rec     recorded
+	found   map[uint64]bool // inodes of the carried dirty maps that are there
 	doubts  doubts
 }
 
@@ -123,7 +124,7 @@ func (v *Volume) WaitScan(ctx context.Context) error {
 }
 
 func (v *Volume) runScan(d doubts) error {
-	s := &scan{v: v, r: v.run.Load(), doubts: d}
+	s := &scan{v: v, r: v.run.Load(), found: map[uint64]bool{}, doubts: d}
 	for _, p := range slices.Backward(*v.carried.Load()) {
 		s.carried = append(s.carried, p.ep)
 	}
@@ -206,6 +207,7 @@ func (s *scan) look(a Attr, p place) {
 	}
 	for _, ep := range s.carried {
 		if in := ep.Find(a.Ino); marked(in) {
+			s.found[a.Ino] = true
 			s.hint(a, p, in)
 			if in.Ident() != identOf(a) {
 				s.whole(a, now, p, touched)
@@ -251,21 +253,32 @@ func (s *scan) hint(a Attr, p place, in *epoch.Inode) {
 	}
 }
 
-// lookForGone marks what the snapshot has and the volume has no more. The directories it was in have been found changed.
+// lookForGone marks what the snapshot has, or what was changed since, and the volume has no more. The directories it was in have been
+// found changed.
 func (s *scan) lookForGone() {
 	for i, seen := range s.rec.seen {
-		if seen {
-			continue
-		}
-		ino := s.rec.inos[i]
-		known := slices.ContainsFunc(append(s.carried, s.r.ep), func(ep *epoch.Epoch) bool {
-			in := ep.Find(ino)
-			return in != nil && in.HasRemoved()
-		})
-		if !known {
-			in := s.r.ep.Inode(ino, 0)
-			in.MarkAttr()
-			in.MarkRemoved()
+		if !seen {
+			s.gone(s.rec.inos[i])
 		}
 	}
+	for _, ep := range s.carried {
+		for in := range ep.All {
+			if marked(in) && !s.found[in.Ino()] {
+				s.gone(in.Ino())
+			}
+		}
+	}
+}
+
+// gone marks an inode as removed, unless it is known to be, or has become another since the mount: the backing likes to use a number again.
+func (s *scan) gone(ino uint64) {
+	st := s.r.state(ino)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if in := s.r.ep.Find(ino); in != nil && in.HasFresh() || removedIn(s.carried, ino) {
+		return
+	}
+	in := s.r.ep.Inode(ino, 0)
+	in.MarkAttr()
+	in.MarkRemoved()
 }

@@ -81,7 +81,7 @@ type DirtyFile struct {
 	Gen    uint64 // tells it from others of its number; 0: unknown
 	Path   string // of the live volume, relative to its root, which is "."; "" if the inode has no known name
 	Bytes  int64  // of dirty blocks within the file's size; all of its data, but no holes, if its whole content counts as dirty
-	Whole  bool   // the whole content counts as dirty
+	Whole  bool   // the whole content counts as dirty, or would if it were a file; the inode may have taken the number of another
 	Ranges []DirtyRange
 
 	Removed  bool     // it has no name any more

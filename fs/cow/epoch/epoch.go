@@ -114,7 +114,6 @@ func (e *Epoch) Inode(ino, gen uint64) *Inode {
 	for old := i.Gen(); old != gen; old = i.Gen() {
 		if atomic.CompareAndSwapUint64(&i.rec.gen, old, gen) && old != 0 {
 			i.MarkFresh()
-			i.clear(index.DirtyRemoved)
 			i.SetIdent(index.Ident{})
 		}
 	}

@@ -46,8 +46,12 @@ func (i *Inode) MarkAttr() (first bool) { return i.set(index.DirtyAttr) }
 // MarkContent marks every block, without making Blocks true. It returns true the first time.
 func (i *Inode) MarkContent() (first bool) { return i.set(index.DirtyContent) }
 
-// MarkFresh marks the inode as new. It returns true the first time.
-func (i *Inode) MarkFresh() (first bool) { return i.set(index.DirtyFresh) }
+// MarkFresh marks the inode as new, and so as not removed: that was another of its number. It returns true the first time.
+func (i *Inode) MarkFresh() (first bool) {
+	first = i.set(index.DirtyFresh)
+	i.clear(index.DirtyRemoved)
+	return first
+}
 
 // MarkRemoved notes that the last link went. It returns true the first time.
 func (i *Inode) MarkRemoved() (first bool) { return i.set(index.DirtyRemoved) }
