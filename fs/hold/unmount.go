@@ -16,7 +16,7 @@ import (
 var aLongTimeAgo = time.Unix(1, 0)
 
 // Unmount unmounts the volume at point and waits until the processes behind it have ended, so that its state is on disk and a new mount can follow.
-// infoPath is the holder's pid file; empty: don't wait. *BusyError says who uses the mount; ErrNotMounted that there is none.
+// infoPath is the holder's pid file; if it is empty or, the disk being broken, can't be read, it doesn't wait. *BusyError says who uses the mount; ErrNotMounted that there is none.
 // A dead mount is detached.
 func Unmount(ctx context.Context, point, infoPath string) error {
 	m, ok, err := MountAt(point)
@@ -26,10 +26,10 @@ func Unmount(ctx context.Context, point, infoPath string) error {
 	if !ok || m.FSType != FSType {
 		return fmt.Errorf("%s: %w", point, ErrNotMounted)
 	}
-	var in Info
+	var in Info // before the unmount: its holder removes it
 	if infoPath != "" {
-		if in, err = ReadInfo(infoPath); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+		if in, err = ReadInfo(infoPath); err != nil {
+			in = Info{}
 		}
 	}
 	if probe(ctx, m.Point, probeTimeout) == dead {
