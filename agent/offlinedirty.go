@@ -122,7 +122,14 @@ func (c *leftChanges) load(files map[uint64]*cow.DirtyFile) error {
 	if err != nil {
 		return err
 	}
+	sealed, err := db.SealedEpoch()
+	if err != nil {
+		return err
+	}
 	for _, n := range epochs {
+		if n <= sealed {
+			continue // kept for a power cut only
+		}
 		err := db.LoadEpoch(n, func(d *index.Dirty) error {
 			if d.Flags == 0 && d.Blocks == nil && len(d.Names) == 0 {
 				return nil // it only tells where a directory is

@@ -3,19 +3,18 @@ package index
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"go.etcd.io/bbolt"
 )
 
-// Complete makes the pending snapshot c.Snapshot.ID complete, with the facts of c.Snapshot. The flip is one transaction, in which
-// also the epochs are dropped. A long list of chunks goes in transactions before it; a crash between them leaves the snapshot
+// Complete makes the pending snapshot c.Snapshot.ID complete, with the facts of c.Snapshot, and forgets the intents of epochs up to
+// the one that it ended. The dirty maps stay: a power cut may still undo what they name. A long list of chunks goes in transactions before it; a crash between them leaves the snapshot
 // pending, and rows of chunks that are durable though nobody needs them. Errors: ErrNotFound, ErrNotPending.
 func (db *DB) Complete(c Commit) error {
 	if err := db.complete(&c); err != nil {
 		return fmt.Errorf("completing snapshot %s: %w", c.Snapshot.ID, err)
 	}
-	db.intents.drop(func(n uint64) bool { return n == anyEpoch || slices.Contains(c.DropEpochs, n) })
+	db.intents.drop(func(n uint64) bool { return n == anyEpoch || n <= c.Snapshot.Epoch })
 	return nil
 }
 
@@ -35,7 +34,6 @@ func (db *DB) complete(c *Commit) error {
 	return db.updateChunks(func(tx *bbolt.Tx, ct *chunkTx) error {
 		return errors.Join(
 			ct.putAll(chunks),
-			dropEpochs(tx, c.DropEpochs),
 			flip(tx, &c.Snapshot),
 		)
 	})

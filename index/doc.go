@@ -5,7 +5,7 @@
 //
 //  1. Packs must be durable, then the manifest, before Complete is called: Complete makes the catalogue say so.
 //  2. Complete may write rows of chunks in transactions of their own. The last one, and only that, changes the
-//     snapshot to "complete" and drops the epochs that it makes needless. A crash before it leaves the snapshot pending; the
+//     snapshot to "complete". Its dirty map stays, until the backing's disk has what the snapshot has. A crash before leaves it pending; the
 //     rows that are there already are true, since their packs are durable, and needed by nobody until a later snapshot has the
 //     same chunk. Pruning removes them.
 //  3. Packs are removed only after Relocate has returned, which refuses to forget a pack that has chunks.

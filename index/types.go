@@ -44,9 +44,8 @@ type Snapshot struct {
 
 // Commit is what makes a pending snapshot complete.
 type Commit struct {
-	Snapshot   Snapshot
-	Chunks     []chunkstore.Located // durable already; Complete sorts the slice
-	DropEpochs []uint64             // dirty maps and intents that the snapshot made needless
+	Snapshot Snapshot
+	Chunks   []chunkstore.Located // durable already; Complete sorts the slice
 }
 
 // DirtyFlags say which parts of an inode are dirty beside single blocks and names.

@@ -12,7 +12,7 @@
 //
 //  1. packs: data chunks and tree nodes
 //  2. the manifest
-//  3. one transaction of the index: chunk locations, the snapshot complete, dirty maps dropped
+//  3. one transaction of the index: chunk locations, the snapshot complete
 //
 // A crash in between leaves a pending snapshot, which is dropped at the next mount, and packs or a manifest that
 // nothing refers to, which pruning removes. A seal that fails before 3 removes its packs itself; one that fails in 3 leaves

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"graphvol/chunkstore"
@@ -162,17 +161,9 @@ func (r *Repo) commit(ctx context.Context, snap, parent index.Snapshot, s *seale
 		s.w.Abort()
 		return snap, err
 	}
-	epochs, err := r.epochsUpTo(parent.Epoch, snap.Epoch)
-	if err != nil {
-		return snap, err
-	}
 	snap.SealNS = time.Since(start).Nanoseconds()
 	// From here on the index may refer to the packs, even after an error: they stay.
-	if err := r.db.Complete(index.Commit{
-		Snapshot:   snap,
-		Chunks:     written.Chunks,
-		DropEpochs: epochs,
-	}); err != nil {
+	if err := r.db.Complete(index.Commit{Snapshot: snap, Chunks: written.Chunks}); err != nil {
 		return snap, err
 	}
 	snap.State = index.StateComplete
@@ -207,19 +198,4 @@ func (r *Repo) putManifest(ctx context.Context, snap, parent index.Snapshot, wri
 	}
 	snap.StoredBytes, snap.ManifestSHA256 = m.StoredBytes, hashHex(p)
 	return snap, nil
-}
-
-// epochsUpTo gives the epochs whose records a complete snapshot makes needless: the source has the changes of all up to
-// its own since the snapshot before.
-func (r *Repo) epochsUpTo(before, last uint64) ([]uint64, error) {
-	all, err := r.db.Epochs()
-	if err != nil {
-		return nil, fmt.Errorf("list recorded epochs: %w", err)
-	}
-	drop := slices.DeleteFunc(all, func(e uint64) bool { return e > last })
-	for e := max(before+1, last-min(last, 1000)); e <= last; e++ { // those with intents alone
-		drop = append(drop, e)
-	}
-	slices.Sort(drop)
-	return slices.Compact(drop), nil
 }

@@ -30,7 +30,7 @@ type DirtyInode struct {
 // Source is an ended epoch: the volume as of one barrier, however long ago that was. All methods but Dirty are safe for
 // concurrent use. A dirty map may say too much, never too little.
 type Source interface {
-	// Epoch is the number of the ended epoch. Completing its snapshot drops the dirty maps of all epochs up to it.
+	// Epoch is the number of the ended epoch. Completing its snapshot makes the changes of all epochs up to it part of the snapshot.
 	Epoch() uint64
 	// Root is the inode number of the volume's root directory.
 	Root() uint64

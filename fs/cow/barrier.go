@@ -14,7 +14,7 @@ import (
 // part is the dirty map of one ended epoch that no complete snapshot covers.
 type part struct {
 	ep      *epoch.Epoch
-	indexed bool // it is in the index; guarded by the barrier semaphore
+	indexed bool // it is in the index; guarded by the barrier semaphore, and of a sealed epoch by whoever releases it
 }
 
 // Barrier ends the running epoch and begins the next. What had returned before is in the ended one, what begins after pause is

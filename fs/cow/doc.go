@@ -44,6 +44,9 @@
 // need none: their directory has one, and the newest snapshot doesn't know them. STATE/markers says durably
 // which epochs have begun and aren't in the index yet, and whether intents could be recorded in them.
 //
+// A snapshot may hold what the backing's disk doesn't have yet. So the dirty map of a sealed epoch stays in the index until the backing's
+// filesystem has been synced; see settle.go.
+//
 // After any mount but a takeover, a scan compares all inodes with what was recorded of them: by the newest dirty map
 // that has them, else by the newest complete snapshot. Change times are compared for difference, never for order.
 // Attributes and names need intents only where the kernel's change times are too coarse to differ (before Linux 6.13); other

@@ -147,20 +147,6 @@ func (v *Volume) passOnLocked(e *Ended) {
 	v.mu.full = v.mu.full || e.Full()
 }
 
-// forget drops what was kept of a sealed epoch. The index drops its own part with the snapshot's completion.
-func (v *Volume) forget(e *Ended) {
-	for _, p := range *e.parts.Load() {
-		n := p.ep.Number()
-		err := errors.Join(epoch.Delete(v.dirs.epochs, n), v.marker(n).remove(), p.ep.Close())
-		if err != nil {
-			v.log.Warn("leftovers of a sealed epoch", "epoch", n, "err", err)
-		}
-	}
-	if e.Full() && v.db.PutMeta(metaFull, nil) != nil {
-		v.log.Warn("after the next mount the first snapshot may be a full one")
-	}
-}
-
 // Inode gives attributes, xattrs and link target as of the barrier; fs.ErrNotExist if there was no such inode then.
 func (e *Ended) Inode(ctx context.Context, ino uint64) (tree.Inode, error) {
 	if err := e.Err(); err != nil {

@@ -25,6 +25,8 @@ type Volume struct {
 	dirs     struct{ epochs, images, markers string }
 	token    string // of this boot and this mount of the state's filesystem
 
+	backingToken string // the same for the backing's
+
 	gate    gate
 	closed  atomic.Bool
 	run     atomic.Pointer[running]
@@ -37,6 +39,7 @@ type Volume struct {
 	held     holds
 	journal  *journal
 	scan     scanner
+	settler  settler
 
 	mu struct {
 		sync.Mutex
@@ -78,6 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Volume, error) {
 	v.carried.Store(&[]*part{})
 	v.held.m = map[uint64]held{}
 	v.scan.done = make(chan struct{})
+	v.settler.wake = make(chan struct{}, 1)
 	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
 	if v.images, err = openImages(v.dirs.images, v.log); err != nil {
@@ -90,8 +94,9 @@ func Open(ctx context.Context, cfg Config) (*Volume, error) {
 		v.stop()
 		return nil, fmt.Errorf("opening the volume: %w", err)
 	}
-	v.wg.Add(1)
+	v.wg.Add(2)
 	go v.keepIdents()
+	go v.settle()
 	return v, nil
 }
 

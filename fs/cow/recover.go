@@ -5,12 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
+	"graphvol/fs/cow/backing"
 	"graphvol/fs/cow/epoch"
 	"graphvol/index"
 )
@@ -21,6 +19,10 @@ const (
 	metaToken   = "cow.token"   // of the boot and mount in which epochs' files were last written
 	metaScanned = "cow.scanned" // token of the mount whose scan is complete
 	metaFull    = "cow.full"    // "1": the next snapshot must be a full one
+	// metaBacking is the token of the boot and mount in which the backing was written last.
+	metaBacking = "cow.backing"
+	// metaUnsettled is "1" while the backing's disk may lack something of what a full snapshot has sealed.
+	metaUnsettled = "cow.unsettled"
 )
 
 // recovery is what is found of earlier mounts.
@@ -28,22 +30,27 @@ type recovery struct {
 	v       *Volume
 	clean   bool
 	trusted bool // the epochs' files are what the process before wrote
+	lived   bool // the backing's filesystem has stayed mounted, so nothing that was written to it is lost
 	full    bool
 	sealed  uint64 // greatest epoch that a complete snapshot has ended
 	last    uint64 // greatest epoch number seen anywhere
 	parts   []*part
 	safe    map[uint64]bool // epochs with a marker, and whether all that happened in them is announced
 	doubts  doubts
+
+	unsettled []uint64 // epochs that are sealed, and in the index
 }
 
 // recover loads the dirty map and begins the running epoch.
 func (v *Volume) recover(state string, takeover bool) error {
-	v.token = mountToken(state)
+	v.token, v.backingToken = mountToken(mountOf(state)), mountToken(v.tree.Mount())
 	rc := &recovery{v: v, doubts: doubts{dir: map[uint64]bool{}}}
 	meta := func(key string) string { val, _ := v.db.Meta(key); return string(val) }
 	rc.clean = meta(metaClean) == "1"
 	rc.trusted = takeover || v.token != "" && meta(metaToken) == v.token
-	rc.full = meta(metaFull) == "1"
+	rc.lived = takeover || v.backingToken != "" && meta(metaBacking) == v.backingToken
+	unsettledFull := meta(metaUnsettled) == "1"
+	rc.full = meta(metaFull) == "1" || unsettledFull && !rc.lived
 	scanned := takeover && v.token != "" && meta(metaScanned) == v.token
 	if err := rc.load(); err != nil {
 		return err
@@ -51,6 +58,7 @@ func (v *Volume) recover(state string, takeover bool) error {
 	if !rc.trusted {
 		rc.persist()
 	}
+	v.leftUnsettled(unsettled{rc.unsettled, unsettledFull}, rc.lived)
 	v.mu.full = rc.full
 	if rc.full && meta(metaFull) != "1" {
 		v.setFull()
@@ -133,7 +141,7 @@ func (rc *recovery) resume() *running {
 // noteMount says durably that the volume isn't unmounted cleanly, by which mount its epochs' files can be trusted, and whether a server
 // that takes over must look for changes made while it was unmounted: an earlier mount's scan tells nothing of this one's.
 func (v *Volume) noteMount(calm bool) error {
-	want := map[string]string{metaClean: "", metaToken: v.token, metaScanned: ""}
+	want := map[string]string{metaClean: "", metaToken: v.token, metaBacking: v.backingToken, metaScanned: ""}
 	if calm {
 		want[metaScanned] = v.token
 	}
@@ -185,15 +193,19 @@ func (rc *recovery) loadIndexed() (map[uint64]bool, error) {
 	for _, n := range nums {
 		rc.last = max(rc.last, n)
 		if n <= rc.sealed {
-			if err := db.DropEpoch(n); err != nil {
-				return nil, err
+			rc.unsettled = append(rc.unsettled, n)
+			if rc.lived {
+				continue
 			}
-			continue
 		}
 		ep, err := epoch.FromIndex(db, n)
 		if err != nil {
 			rc.v.log.Error("dirty map unreadable, the next snapshot is a full one", "epoch", n, "err", err)
 			rc.full = true
+			continue
+		}
+		if n <= rc.sealed {
+			rc.doubts.content = append(rc.doubts.content, ep)
 			continue
 		}
 		indexed[n] = true
@@ -308,18 +320,22 @@ func (rc *recovery) persist() {
 	}
 }
 
-// mountToken names this boot and this mount of the state's filesystem: while it stays the same, files that a process left
-// behind are what it wrote. Empty where the kernel can't tell.
-func mountToken(state string) string {
+// mountToken names this boot and one mount of a filesystem: while it stays the same, what a process wrote there is what it
+// left behind. Empty where the kernel can't tell.
+func mountToken(mount uint64) string {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil || mount == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s/%d", strings.TrimSpace(string(boot)), mount)
+}
+
+// mountOf is the number of the mount that a directory is on, 0 if the kernel can't tell.
+func mountOf(dir string) uint64 {
+	f, err := os.Open(dir)
 	if err != nil {
-		return ""
+		return 0
 	}
-	var st unix.Statx_t
-	const mntIDUnique = 0x4000 // STATX_MNT_ID_UNIQUE, since Linux 6.8
-	path, err := filepath.Abs(state)
-	if err != nil || unix.Statx(unix.AT_FDCWD, path, 0, mntIDUnique, &st) != nil || st.Mask&mntIDUnique == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s/%d", strings.TrimSpace(string(boot)), st.Mnt_id)
+	defer f.Close()
+	return backing.MountOf(int(f.Fd()))
 }

@@ -62,10 +62,11 @@ type scan struct {
 	doubts  doubts
 }
 
-// doubts are what a power cut leaves open: which attributes and directories may have changed without a trace in the change time.
+// doubts are what a power cut leaves open: which attributes, directories and blocks may have changed without a trace in the change time.
 type doubts struct {
 	attrs, dirs bool // of all inodes; of all directories
 	dir         map[uint64]bool
+	content     []*epoch.Epoch // sealed, and perhaps lost again by the backing's disk
 }
 
 // recorded are the inodes of the newest complete snapshot, ascending, with what tells whether they were changed.
@@ -205,6 +206,7 @@ func (s *scan) look(a Attr, p place) {
 	if s.doubtful(a, p) {
 		s.r.ep.Inode(a.Ino, a.Gen).MarkAttr()
 	}
+	s.doubtfulContent(a, p)
 	for _, ep := range s.carried {
 		if in := ep.Find(a.Ino); marked(in) {
 			s.found[a.Ino] = true
@@ -228,6 +230,25 @@ func (s *scan) doubtful(a Attr, p place) bool {
 		return true
 	}
 	return s.doubts.attrs || s.doubts.dirs || s.doubts.dir[p.parent]
+}
+
+// doubtfulContent marks what the newest snapshot has of an inode and the backing's disk may have lost.
+func (s *scan) doubtfulContent(a Attr, p place) {
+	for _, ep := range s.doubts.content {
+		old := ep.Find(a.Ino)
+		if !marked(old) {
+			continue
+		}
+		in := s.r.ep.Inode(a.Ino, a.Gen)
+		in.MarkAttr()
+		s.hint(a, p, in)
+		if old.HasContent() || old.HasFresh() {
+			in.MarkContent()
+		}
+		for first, n := range old.DirtyRuns {
+			in.MarkBlocks(first, n)
+		}
+	}
 }
 
 // whole marks everything of an inode.

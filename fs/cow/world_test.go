@@ -147,17 +147,7 @@ func (w *world) seal(e *Ended) (*image, error) {
 		e.Release(false)
 		return nil, errors.Join(err, w.db.Fail(s.ID, err.Error()))
 	}
-	var drop []uint64
-	nums, err := w.db.Epochs()
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range nums {
-		if n <= e.Epoch() {
-			drop = append(drop, n)
-		}
-	}
-	if err := w.db.Complete(index.Commit{Snapshot: s, DropEpochs: drop}); err != nil {
+	if err := w.db.Complete(index.Commit{Snapshot: s}); err != nil {
 		return nil, err
 	}
 	w.sealed = im

@@ -188,6 +188,16 @@ func (t *Tree) Fsync(ino uint64, datasync bool) error {
 // FsyncDir makes a directory's entries durable.
 func (t *Tree) FsyncDir(ino uint64, datasync bool) error { return t.Fsync(ino, datasync) }
 
+// SyncFS makes everything durable that was written to the backing's filesystem before the call.
+func (t *Tree) SyncFS() error {
+	h, err := t.reading(t.root.ino)
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	return eintr(func() error { return unix.Syncfs(h.fd) })
+}
+
 func syncFD(fd int, datasync bool) error {
 	if datasync {
 		return eintr(func() error { return unix.Fdatasync(fd) })

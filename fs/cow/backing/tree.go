@@ -134,6 +134,26 @@ func (t *Tree) Root() uint64 { return t.root.ino }
 // Dev is the backing's device number, as in st_dev.
 func (t *Tree) Dev() uint64 { return unix.Mkdev(t.dev.major, t.dev.minor) }
 
+// MountOf is the number of the mount that a file is on, which no other mount gets while the machine runs. 0: the kernel can't tell.
+func MountOf(fd int) uint64 {
+	const mntIDUnique = 0x4000 // STATX_MNT_ID_UNIQUE, since Linux 6.8
+	var st unix.Statx_t
+	if unix.Statx(fd, "", unix.AT_EMPTY_PATH, mntIDUnique, &st) != nil || st.Mask&mntIDUnique == 0 {
+		return 0
+	}
+	return st.Mnt_id
+}
+
+// Mount is the number of the backing's mount.
+func (t *Tree) Mount() uint64 {
+	h, err := t.acquire(t.root.ino, kindPath)
+	if err != nil {
+		return 0
+	}
+	defer h.release()
+	return MountOf(h.fd)
+}
+
 // Statfs tells sizes and free space of the backing's filesystem.
 func (t *Tree) Statfs() (Statfs, error) {
 	h, err := t.acquire(t.root.ino, kindPath)
