@@ -75,7 +75,7 @@ func (v *Volume) swap(old, next *running) *Ended {
 	e := &Ended{v: v, number: old.number}
 	parts := append(v.mu.carried, &part{ep: old.ep})
 	e.parts.Store(&parts)
-	e.full.Store(v.mu.full)
+	e.full.Store(v.mu.full || old.ep.Lost())
 	list := *v.unsealed.Load()
 	list = append(list[:len(list):len(list)], e)
 	v.unsealed.Store(&list)

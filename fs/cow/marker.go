@@ -82,6 +82,19 @@ func syncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// checkMarks sees to it that nothing is missed when the disk below the running epoch's files has failed.
+func (v *Volume) checkMarks(r *running) {
+	if !r.ep.Lost() {
+		return
+	}
+	r.ep.Confess()
+	if !r.lost.Swap(true) {
+		v.log.Error("the disk of the state directory fails: marks are in memory only, and the next snapshot is a full one", "epoch", r.number)
+		v.intentsBroken(r, r.ep.DurableErr())
+		v.setFull()
+	}
+}
+
 // intentsBroken is called when an intent could not be made durable.
 func (v *Volume) intentsBroken(r *running, err error) {
 	if r.intents.broken.Swap(true) {

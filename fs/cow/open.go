@@ -109,9 +109,11 @@ func (v *Volume) keepIdents() {
 	for {
 		select {
 		case <-t.C:
+			r := v.run.Load()
 			if !v.scan.active.Load() {
-				v.refreshIdents(v.run.Load())
+				v.refreshIdents(r)
 			}
+			v.checkMarks(r)
 		case <-v.ctx.Done():
 			return
 		}
@@ -164,7 +166,7 @@ func (v *Volume) save() error {
 	}
 	v.mu.Lock()
 	parts := append(v.mu.carried[:len(v.mu.carried):len(v.mu.carried)], &part{ep: r.ep})
-	full := v.mu.full
+	full := v.mu.full || r.ep.Lost()
 	v.mu.Unlock()
 	for _, e := range *v.unsealed.Load() {
 		e.fail(ErrClosed)

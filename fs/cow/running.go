@@ -37,6 +37,7 @@ type running struct {
 	}
 
 	intents intentCounts
+	lost    atomic.Bool // checkMarks has seen that marks may be
 
 	stale struct {
 		sync.Mutex

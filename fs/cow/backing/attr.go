@@ -141,7 +141,7 @@ func (t *Tree) Forget(ino, n uint64) {
 	if nd == nil {
 		return
 	}
-	nd.rec.nlookup -= min(n, nd.rec.nlookup)
+	t.table.store(func() { nd.rec.nlookup -= min(n, nd.rec.nlookup) })
 	idle, named := nd.idleLocked(), len(nd.links) > 0
 	nd.mu.Unlock()
 	if !idle {

@@ -27,11 +27,7 @@ func (t *Tree) OpenFile(ino uint64, write bool) error {
 	if n == nil {
 		return syscall.ESTALE
 	}
-	if write {
-		n.rec.writers++
-	} else {
-		n.rec.readers++
-	}
+	t.table.store(func() { *n.opensLocked(write)++ })
 	nameless := len(n.links) == 0 && n != t.root
 	n.mu.Unlock()
 	if nameless {
@@ -40,19 +36,25 @@ func (t *Tree) OpenFile(ino uint64, write bool) error {
 	return nil
 }
 
+// opensLocked counts the opens for writing, or for reading.
+func (n *node) opensLocked(write bool) *uint32 {
+	if write {
+		return &n.rec.writers
+	}
+	return &n.rec.readers
+}
+
 // CloseFile takes one open back.
 func (t *Tree) CloseFile(ino uint64, write bool) {
 	n := t.nodes.getLocked(ino, nil)
 	if n == nil {
 		return
 	}
-	c := &n.rec.readers
-	if write {
-		c = &n.rec.writers
-	}
-	if *c > 0 {
-		*c--
-	}
+	t.table.store(func() {
+		if c := n.opensLocked(write); *c > 0 {
+			*c--
+		}
+	})
 	idle, named := n.idleLocked(), len(n.links) > 0
 	n.mu.Unlock()
 	if idle && named {

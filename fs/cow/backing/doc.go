@@ -16,7 +16,7 @@
 // # The node table: STATE/nodes
 //
 // What the kernel knows must survive the process: a directory of segment files, each a fixed 4 MiB, allocated before it is mapped
-// (so that a full disk is an error at that moment and never a SIGBUS later), filled with records from the front:
+// (so that a full disk is an error at that moment and never a SIGBUS later; where the disk fails, package mapped goes on in memory), filled with records from the front:
 //
 //	 0  u32  length of the record, multiple of 8; 0: end of the segment
 //	 4  u32  CRC-32C over ino, gen, parent, type, name length and name

@@ -26,7 +26,7 @@ func (tb *table) adopt() *inheritance {
 	paths := tb.files()
 	h.recs = make([]*record, 0, len(paths)*(segmentSize/80)) // 80 bytes are a record with a usual name
 	for _, path := range paths {
-		s, err := openSegment(path)
+		s, err := tb.openSegment(path)
 		if err != nil {
 			tb.log.Warn("node table: a segment can't be read", "path", path, "err", err)
 			continue
@@ -43,7 +43,7 @@ func (tb *table) adopt() *inheritance {
 		// What a process that was killed left of a record must not follow one that is shorter. Storing to a mapping may wait for the disk, so
 		// nothing is stored that is there already.
 		if rest := s.mem[s.used:min(s.used+recordSize(maxName), len(s.mem))]; len(bytes.Trim(rest, "\x00")) > 0 {
-			clear(rest)
+			tb.store(func() { clear(rest) })
 		}
 		tb.segs = append(tb.segs, s)
 	}
@@ -55,7 +55,7 @@ func (tb *table) adopt() *inheritance {
 }
 
 // openSegment maps a segment that is there. One that is short was never written to: its process died while it was made.
-func openSegment(path string) (*segment, error) {
+func (tb *table) openSegment(path string) (*segment, error) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -64,7 +64,7 @@ func openSegment(path string) (*segment, error) {
 	if st, err := f.Stat(); err != nil || st.Size() < segmentSize {
 		return nil, os.Remove(path)
 	}
-	return mapSegment(f)
+	return tb.mapSegment(f)
 }
 
 func (h *inheritance) hash() {
@@ -119,8 +119,10 @@ func (h *inheritance) mergeCounts(n *node, all []*record) {
 		if r == n.rec {
 			continue
 		}
-		n.rec.nlookup = max(n.rec.nlookup, r.nlookup)
-		n.rec.readers, n.rec.writers = max(n.rec.readers, r.readers), max(n.rec.writers, r.writers)
+		h.table.store(func() {
+			n.rec.nlookup = max(n.rec.nlookup, r.nlookup)
+			n.rec.readers, n.rec.writers = max(n.rec.readers, r.readers), max(n.rec.writers, r.writers)
+		})
 	}
 	for _, r := range all {
 		if r != n.rec && n.extra[link{r.parent, r.name()}] != r {

@@ -154,7 +154,9 @@ func (t *Tree) learn(a Attr, dir uint64, name string, refs uint64) *node {
 	if fresh {
 		mv = t.recordLocked(n)
 	}
-	n.rec.nlookup += refs
+	if refs > 0 {
+		t.table.store(func() { n.rec.nlookup += refs })
+	}
 	n.mu.Unlock()
 	t.moveKid(mv)
 	releaseAll(stale)

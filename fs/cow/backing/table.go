@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/mapped"
 )
 
 const (
@@ -69,6 +71,7 @@ type table struct {
 	log *slog.Logger
 
 	grown atomic.Bool // a segment was added since somebody looked
+	mem   mapped.Memory
 
 	mu     sync.Mutex
 	segs   []*segment // the last one is written to; guarded by mu
@@ -93,18 +96,27 @@ func (tb *table) add(ino, gen uint64, l link, typ uint32, old *record) *record {
 		b := make([]uint64, size/8)
 		r = (*record)(unsafe.Pointer(&b[0]))
 	}
-	r.ino, r.gen, r.parent, r.typ, r.nameLen, r.version = ino, gen, l.parent, typ, uint16(len(l.name)), recordVersion
-	copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(r), recordHead)), len(l.name)), l.name)
-	if old != nil {
-		r.nlookup, r.readers, r.writers = old.nlookup, old.readers, old.writers
-	}
-	r.sum = r.checksum()
-	r.length = uint32(size) // last: now the record exists
+	tb.store(func() {
+		r.ino, r.gen, r.parent, r.typ, r.nameLen, r.version = ino, gen, l.parent, typ, uint16(len(l.name)), recordVersion
+		copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(r), recordHead)), len(l.name)), l.name)
+		if old != nil {
+			r.nlookup, r.readers, r.writers = old.nlookup, old.readers, old.writers
+		}
+		r.sum = r.checksum()
+		r.length = uint32(size) // last: now the record exists
+	})
 	if seg != nil {
 		seg.live += size
 	}
 	tb.killLocked(old)
 	return r
+}
+
+// store runs fn, which stores to records. Where the disk below the table fails, they are in memory only from then on.
+func (tb *table) store(fn func()) {
+	if tb.mem.Do(fn) {
+		tb.log.Error("node table: the disk below it fails, so it goes on in memory: after a restart of the server, files that are open now may be stale")
+	}
 }
 
 // spaceLocked finds room in the last segment or in a new one. nil: there is none.
@@ -142,7 +154,7 @@ func (tb *table) newSegmentLocked() (*segment, error) {
 	defer f.Close()
 	if err = allocate(f, segmentSize); err == nil {
 		var s *segment
-		if s, err = mapSegment(f); err == nil {
+		if s, err = tb.mapSegment(f); err == nil {
 			return s, nil
 		}
 	}
@@ -150,8 +162,8 @@ func (tb *table) newSegmentLocked() (*segment, error) {
 	return nil, err
 }
 
-func mapSegment(f *os.File) (*segment, error) {
-	mem, err := unix.Mmap(int(f.Fd()), 0, segmentSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+func (tb *table) mapSegment(f *os.File) (*segment, error) {
+	mem, err := tb.mem.Map(f, 0, segmentSize)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +191,7 @@ func (tb *table) killLocked(r *record) {
 	if r == nil || r.dead != 0 {
 		return
 	}
-	r.dead = 1
+	tb.store(func() { r.dead = 1 })
 	if s := tb.segmentOfLocked(r); s != nil {
 		s.live -= int(r.length)
 	}
@@ -235,7 +247,7 @@ func (tb *table) remove(s *segment) {
 		}
 	}
 	os.Remove(s.path)
-	unix.Munmap(s.mem)
+	tb.mem.Unmap(s.mem)
 }
 
 // records calls fn for every record of s that isn't dead.
@@ -315,15 +327,11 @@ func decode(mem []byte) []stored {
 	return all
 }
 
-func (tb *table) close() error {
+func (tb *table) close() {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
-	var err error
-	for _, s := range tb.segs {
-		err = errors.Join(err, unix.Munmap(s.mem))
-	}
+	tb.mem.UnmapAll()
 	tb.segs = nil
-	return err
 }
 
 // holds says whether r lives in s.

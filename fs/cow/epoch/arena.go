@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/mapped"
 )
 
 // An arena doubles from firstSegment until it has a segment of maxSegment; then it grows by that.
@@ -39,7 +41,7 @@ const flagNocow = 0x00800000
 // arena is memory that grows and never moves. It is a shared mapping of a file, so that it survives the process; if the file can't
 // grow, or there is none, it goes on in ordinary memory.
 type arena struct {
-	maps *mappings
+	maps *mapped.Memory
 	// onFail is called once, with mu held, when a segment can't be in the file.
 	onFail func(error)
 
@@ -50,64 +52,6 @@ type arena struct {
 		segs   [][]byte
 		pos    uint64 // where the next record goes; in the last segment
 	}
-}
-
-// mappings are the mapped segments of an epoch. They are unmapped when nothing can reach the epoch any more.
-type mappings struct {
-	mu struct {
-		sync.Mutex
-		segs [][]byte
-	}
-}
-
-// add maps a part of a file.
-func (m *mappings) add(file *os.File, start, size uint64) ([]byte, error) {
-	p, err := unix.MmapPtr(int(file.Fd()), int64(start), nil, uintptr(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
-	}
-	seg := unsafe.Slice((*byte)(p), size)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.mu.segs = append(m.mu.segs, seg)
-	return seg, nil
-}
-
-// release gives the files' memory and disk space back. The addresses stay valid and read as zero: a stale pointer
-// to a mark finds nothing, instead of killing the process.
-func (m *mappings) release() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var errs error
-	for _, seg := range m.mu.segs {
-		_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&seg[0]), uintptr(len(seg)), unix.PROT_READ|unix.PROT_WRITE,
-			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED|unix.MAP_NORESERVE)
-		if err != nil {
-			errs = errors.Join(errs, fmt.Errorf("mmap: %w", err))
-		}
-	}
-	return errs
-}
-
-func (m *mappings) unmap() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, seg := range m.mu.segs {
-		// It can only fail for addresses that aren't mapped.
-		_ = unix.MunmapPtr(unsafe.Pointer(&seg[0]), uintptr(len(seg)))
-	}
-	m.mu.segs = nil
-}
-
-func (m *mappings) sync() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, seg := range m.mu.segs {
-		if err := unix.Msync(seg, unix.MS_SYNC); err != nil {
-			return fmt.Errorf("msync: %w", err)
-		}
-	}
-	return nil
 }
 
 // allocLocked returns n zero bytes at an 8-byte boundary, and their offset. n must be smaller than firstSegment.
@@ -130,7 +74,7 @@ func (a *arena) growLocked() {
 	err := errClosed
 	if a.mu.file != nil {
 		if err = preallocate(a.mu.file, start, size); err == nil {
-			seg, err = a.maps.add(a.mu.file, start, size)
+			seg, err = a.maps.Map(a.mu.file, int64(start), int(size))
 		}
 	}
 	if err != nil {

@@ -294,8 +294,9 @@ func (i *Inode) Blocks(first, n uint64) bool {
 // MarkBlocks marks n blocks of 4 KiB. It takes no lock where the bitmaps are there already. Blocks that no file can have
 // (numbers from 2^52 on) are ignored.
 func (i *Inode) MarkBlocks(first, n uint64) {
-	if lo, hi, ok := clampRange(first, n); ok {
-		i.mark(lo, hi)
+	lo, hi, ok := clampRange(first, n)
+	if ok && !i.all(lo, hi) {
+		i.e.store(func() { i.mark(lo, hi) })
 	}
 }
 

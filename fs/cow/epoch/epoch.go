@@ -2,6 +2,7 @@ package epoch
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"unsafe"
 
 	"graphvol/index"
+	"graphvol/internal/mapped"
 )
 
 const shards = 64
@@ -23,11 +25,16 @@ type Epoch struct {
 	bits    arena
 	names   arena
 	spare   map[uint64][]uint64 // length → offsets of records of the names that count no more; guarded by names.mu
-	maps    *mappings
+	maps    *mapped.Memory
 	headers [2]*header // of the two files; nil: no files
 	damaged int
 	failure atomic.Pointer[error] // why not everything is in the files
 	shards  [shards]shard
+
+	abandoned struct {
+		sync.Mutex
+		files []*os.File // that must still be told that they aren't whole
+	}
 }
 
 // shard is a part of the inodes.
@@ -40,13 +47,13 @@ type shard struct {
 }
 
 func newEpoch(n uint64) *Epoch {
-	e := &Epoch{n: n, maps: new(mappings), spare: make(map[uint64][]uint64)}
+	e := &Epoch{n: n, maps: new(mapped.Memory), spare: make(map[uint64][]uint64)}
 	e.bits.maps, e.names.maps = e.maps, e.maps
 	e.bits.onFail, e.names.onFail = e.fail, e.fail
 	for i := range e.shards {
 		e.shards[i].mu.inodes = make(map[uint64]*Inode)
 	}
-	runtime.AddCleanup(e, func(m *mappings) { m.unmap() }, e.maps)
+	runtime.AddCleanup(e, func(m *mapped.Memory) { m.UnmapAll() }, e.maps)
 	return e
 }
 
@@ -68,6 +75,47 @@ func (e *Epoch) fail(err error) {
 			atomic.OrUint32(&h.flags, flagIncomplete)
 		}
 	}
+}
+
+// store runs fn, which makes marks. If the disk below the files fails, they are made in memory, like all that follow.
+func (e *Epoch) store(fn func()) {
+	if e.maps.Do(fn) {
+		e.abandon()
+	}
+}
+
+// errDisk says why an epoch has left its files.
+var errDisk = errors.New("the disk failed below a mapped file")
+
+// abandon ends the use of the files, after the marks have left them.
+func (e *Epoch) abandon() {
+	for _, a := range []*arena{&e.bits, &e.names} {
+		a.mu.Lock()
+		if a.mu.file != nil {
+			e.abandoned.Lock()
+			e.abandoned.files = append(e.abandoned.files, a.mu.file)
+			e.abandoned.Unlock()
+			a.mu.file = nil
+		}
+		a.failLocked(errDisk)
+		a.mu.Unlock()
+	}
+	e.Confess()
+}
+
+// Lost tells whether the disk failed below the files. Marks made in that moment may be missing, so everything counts as changed.
+func (e *Epoch) Lost() bool { return e.maps.Left() }
+
+// Confess makes files that the epoch has left say that they don't have everything, if the disk takes it. It is to be tried again now and then.
+func (e *Epoch) Confess() {
+	e.abandoned.Lock()
+	defer e.abandoned.Unlock()
+	var flags [4]byte
+	binary.NativeEndian.PutUint32(flags[:], flagIncomplete)
+	e.abandoned.files = slices.DeleteFunc(e.abandoned.files, func(f *os.File) bool {
+		_, err := f.WriteAt(flags[:], int64(unsafe.Offsetof(header{}.flags)))
+		return err == nil && f.Close() == nil
+	})
 }
 
 // Number returns the epoch's number.
@@ -107,14 +155,25 @@ func (e *Epoch) Find(ino uint64) *Inode {
 // the number with another gen, it has been used again: it gets the new gen, is marked Fresh, and isn't removed any more.
 // The pointer stays good for as long as the caller keeps it; it keeps the whole epoch in memory.
 func (e *Epoch) Inode(ino, gen uint64) *Inode {
+	if i := e.Find(ino); i != nil && (gen == 0 || i.Gen() == gen) {
+		return i
+	}
+	var i *Inode
+	e.store(func() { i = e.reuse(ino, gen) })
+	return i
+}
+
+// reuse is Inode, when something is to be stored.
+func (e *Epoch) reuse(ino, gen uint64) *Inode {
 	i := e.inode(ino, gen)
 	if gen == 0 {
 		return i
 	}
 	for old := i.Gen(); old != gen; old = i.Gen() {
 		if atomic.CompareAndSwapUint64(&i.rec.gen, old, gen) && old != 0 {
-			i.MarkFresh()
-			i.SetIdent(index.Ident{})
+			i.set(index.DirtyFresh)
+			i.clear(index.DirtyRemoved)
+			i.setIdent(index.Ident{})
 		}
 	}
 	return i
@@ -232,26 +291,6 @@ func (e *Epoch) All(yield func(*Inode) bool) {
 	}
 }
 
-// Sync makes the files durable. The epoch doesn't need it to survive the process.
-func (e *Epoch) Sync() error {
-	if e.dir == "" {
-		return nil
-	}
-	err := e.maps.sync()
-	for _, a := range []*arena{&e.bits, &e.names} {
-		a.mu.Lock()
-		f := a.mu.file
-		a.mu.Unlock()
-		if f != nil {
-			err = errors.Join(err, f.Sync())
-		}
-	}
-	if err = errors.Join(err, syncDir(e.dir)); err != nil {
-		return fmt.Errorf("epoch %d: %w", e.n, err)
-	}
-	return nil
-}
-
 // Close ends the use of the files; they stay, for Load. The marks can still be read. New ones may be lost, which
 // the files then say.
 func (e *Epoch) Close() error {
@@ -264,6 +303,13 @@ func (e *Epoch) Close() error {
 		}
 		a.mu.Unlock()
 	}
+	e.Confess()
+	e.abandoned.Lock()
+	defer e.abandoned.Unlock()
+	for _, f := range e.abandoned.files {
+		err = errors.Join(err, f.Close())
+	}
+	e.abandoned.files = nil
 	return err
 }
 
@@ -271,19 +317,10 @@ func (e *Epoch) Close() error {
 func (e *Epoch) Remove() error {
 	err := e.Close()
 	if e.dir != "" {
-		err = errors.Join(err, Delete(e.dir, e.n), e.maps.release())
+		err = errors.Join(err, Delete(e.dir, e.n), e.maps.Release())
 	}
 	if err != nil {
 		return fmt.Errorf("removing epoch %d: %w", e.n, err)
 	}
 	return nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

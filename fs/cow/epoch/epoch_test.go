@@ -389,7 +389,7 @@ func TestNoDirectory(t *testing.T) {
 	if !i.Blocks(3, 100_000) {
 		t.Fatal("the mark is lost")
 	}
-	if err := errors.Join(e.Sync(), e.Remove()); err != nil {
+	if err := e.Remove(); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -433,6 +433,52 @@ func TestFullDisk(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {
 		t.Fatalf("files left: %v", left)
+	}
+}
+
+// Where the disk fails below the files (as it does for a page beyond a file's end), marking goes on in memory, and the files are told.
+func TestDiskFails(t *testing.T) {
+	dir := t.TempDir()
+	e, err := Create(dir, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Inode(1, 1).MarkBlocks(5, 1)
+	for _, path := range []string{bitsPath(dir, 1), namesPath(dir, 1)} {
+		if err := os.Truncate(path, 4096); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.Lost() || !e.Durable() {
+		t.Error("lost before anything failed")
+	}
+	const n = 3000
+	for ino := range uint64(n) {
+		i := e.Inode(ino, 1)
+		i.MarkBlocks(ino, 2)
+		i.MarkAttr()
+		i.MarkName("name")
+		i.SetHint(2, "hint")
+		i.SetIdent(index.Ident{Valid: true, Size: int64(ino)})
+	}
+	for ino := range uint64(n) {
+		i := e.Find(ino)
+		if p, name := i.Hint(); !i.Blocks(ino, 2) || !i.HasName("name") || i.Flags() != index.DirtyAttr || p != 2 || name != "hint" || i.Ident().Size != int64(ino) {
+			t.Fatalf("inode %d: a mark is lost", ino)
+		}
+	}
+	if !e.Find(1).Blocks(5, 1) {
+		t.Error("a mark made before is lost")
+	}
+	if !e.Lost() || !errors.Is(e.DurableErr(), errDisk) {
+		t.Error("claims to be durable:", e.DurableErr())
+	}
+	p, err := os.ReadFile(bitsPath(dir, 1))
+	if err != nil || (*header)(unsafe.Pointer(&p[0])).flags != flagIncomplete {
+		t.Error("the file doesn't say that it isn't whole:", err)
+	}
+	if err := e.Remove(); err != nil {
+		t.Error(err)
 	}
 }
 

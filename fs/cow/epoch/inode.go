@@ -25,6 +25,15 @@ func (i *Inode) Ino() uint64 { return i.rec.ino }
 // Gen returns what tells the inode from others of its number, 0 if that is unknown.
 func (i *Inode) Gen() uint64 { return atomic.LoadUint64(&i.rec.gen) }
 
+// flag is set, whatever the disk does.
+func (i *Inode) flag(f index.DirtyFlags) (first bool) {
+	if i.Flags()&f == f {
+		return false
+	}
+	i.e.store(func() { first = i.set(f) })
+	return first
+}
+
 // set sets flags and tells whether one of them is new.
 func (i *Inode) set(f index.DirtyFlags) bool {
 	p := &i.rec.flags
@@ -41,23 +50,28 @@ func (i *Inode) has(f index.DirtyFlags) bool {
 }
 
 // MarkAttr marks attributes and xattrs. It returns true the first time.
-func (i *Inode) MarkAttr() (first bool) { return i.set(index.DirtyAttr) }
+func (i *Inode) MarkAttr() (first bool) { return i.flag(index.DirtyAttr) }
 
 // MarkContent marks every block, without making Blocks true. It returns true the first time.
-func (i *Inode) MarkContent() (first bool) { return i.set(index.DirtyContent) }
+func (i *Inode) MarkContent() (first bool) { return i.flag(index.DirtyContent) }
 
 // MarkFresh marks the inode as new, and so as not removed: that was another of its number. It returns true the first time.
 func (i *Inode) MarkFresh() (first bool) {
-	first = i.set(index.DirtyFresh)
-	i.clear(index.DirtyRemoved)
+	if i.has(index.DirtyFresh) && !i.has(index.DirtyRemoved) {
+		return false
+	}
+	i.e.store(func() {
+		first = i.set(index.DirtyFresh)
+		i.clear(index.DirtyRemoved)
+	})
 	return first
 }
 
 // MarkRemoved notes that the last link went. It returns true the first time.
-func (i *Inode) MarkRemoved() (first bool) { return i.set(index.DirtyRemoved) }
+func (i *Inode) MarkRemoved() (first bool) { return i.flag(index.DirtyRemoved) }
 
 // MarkAllNames marks every name of a directory, without making HasName true. It returns true the first time.
-func (i *Inode) MarkAllNames() (first bool) { return i.set(index.DirtyNames) }
+func (i *Inode) MarkAllNames() (first bool) { return i.flag(index.DirtyNames) }
 
 // HasContent tells whether MarkContent was called.
 func (i *Inode) HasContent() bool { return i.has(index.DirtyContent) }
@@ -81,6 +95,14 @@ const maxNames = 1 << 18
 // MarkName marks a name of a directory. It returns true the first time. When there are too many, all names of the directory are marked,
 // and HasName stays false for those that come later.
 func (i *Inode) MarkName(name string) (first bool) {
+	if i.HasName(name) {
+		return false
+	}
+	i.e.store(func() { first = i.markName(name) })
+	return first
+}
+
+func (i *Inode) markName(name string) (first bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if _, ok := i.names[name]; ok {
@@ -130,9 +152,12 @@ func (i *Inode) Names() []string {
 
 // SetHint notes where the inode was seen last: a directory and a name there. It is cheap if that is known.
 func (i *Inode) SetHint(parent uint64, name string) {
-	if len(name) > maxNameLen {
-		return
+	if len(name) <= maxNameLen {
+		i.e.store(func() { i.setHint(parent, name) })
 	}
+}
+
+func (i *Inode) setHint(parent uint64, name string) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	p, n := i.hintLocked()
@@ -168,7 +193,9 @@ func (i *Inode) hintLocked() (parent uint64, name string) {
 }
 
 // SetIdent replaces the ident. A process that dies in the middle leaves none. It needs no system call.
-func (i *Inode) SetIdent(id index.Ident) {
+func (i *Inode) SetIdent(id index.Ident) { i.e.store(func() { i.setIdent(id) }) }
+
+func (i *Inode) setIdent(id index.Ident) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	r := i.rec
