@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,17 +17,29 @@ import (
 
 // child is one server. Fields belong to the holder's main loop unless they say otherwise.
 type child struct {
-	cmd    *exec.Cmd
-	ctl    *net.UnixConn
-	fresh  bool // the first on its connection
-	polite bool // told to stop
-	ready  time.Time
-	ended  time.Time
-	exited bool   // done is closed, so cmd.ProcessState is set
-	reason string // what the server said before it ended
+	cmd     *exec.Cmd
+	program *program
+	ctl     *net.UnixConn
+	fresh   bool // the first on its connection
+	polite  bool // told to stop
+	failed  bool // its program was on trial, and is given up
+	restart *Restart
+	ready   time.Time
+	ended   time.Time
+	exited  bool   // done is closed, so cmd.ProcessState is set
+	reason  string // what the server said before it ended
 
 	events chan message  // from the control reader; closed when the socket has been read to its end
 	done   chan struct{} // closed when the process has ended
+
+	// Between the main loop, the control reader and the watch.
+	greeted atomic.Bool   // hello, which comes first, is sent
+	answer  atomic.Uint64 // the last ping that was answered
+	serves  atomic.Bool   // it is ready
+	hung    chan string   // why the watch takes it for hung; one at most
+	over    chan struct{} // closed when the main loop has done with it
+	watched chan struct{} // closed when the watch has ended
+	excuse  string        // the watch's
 }
 
 // lingerTime is how long a process may take to end after it has closed its control socket, before the next server is started beside it.
@@ -35,26 +48,44 @@ const lingerTime = 100 * time.Millisecond
 // drainTimeout bounds the reading of a dead server's control socket. It is at its end at once, unless a child of the server got hold of it.
 const drainTimeout = 5 * time.Second
 
-// start runs a server on the connection.
-func (h *holder) start() (*child, error) {
+// start runs a server on the connection. One that can't be started counts as one that died at once: the next attempt may go better.
+func (h *holder) start() *child {
+	c := &child{program: h.program, fresh: !h.served, events: make(chan message, 16), done: make(chan struct{}),
+		hung: make(chan string, 1), over: make(chan struct{}), watched: make(chan struct{})}
+	if h.next != nil {
+		c.program, h.next = h.next, nil
+	}
+	if h.last != nil {
+		last := *h.last
+		c.restart = &last
+	}
+	if err := h.spawn(c); err != nil {
+		c.reason = fmt.Sprintf("start the server: %v", err)
+		close(c.events)
+		close(c.done)
+	}
+	return c
+}
+
+func (h *holder) spawn(c *child) error {
 	// Left by a server that was stopped politely.
 	if err := unix.SetNonblock(h.dev, false); err != nil {
-		return nil, err
+		return err
 	}
 	ctl, remote, err := socketpair()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer remote.Close()
 	dup, err := unix.FcntlInt(uintptr(h.dev), unix.F_DUPFD_CLOEXEC, 3)
 	if err != nil {
 		ctl.Close()
-		return nil, err
+		return err
 	}
 	dev := os.NewFile(uintptr(dup), fuseDevice)
 	defer dev.Close()
 	cmd := &exec.Cmd{
-		Path: h.argv0, Args: h.cfg.Argv, Env: h.cfg.Env, Dir: "/",
+		Path: c.program.link(), Args: append([]string{c.program.path}, h.cfg.Argv[1:]...), Env: h.cfg.Env, Dir: "/",
 		Stdout: orDefault(h.cfg.Stdout, os.Stdout), Stderr: orDefault(h.cfg.Stderr, os.Stderr),
 		ExtraFiles: []*os.File{dev, h.backing, remote},
 		// A group of its own: ^C on the terminal is for the holder, which then unmounts.
@@ -64,19 +95,29 @@ func (h *holder) start() (*child, error) {
 		cmd.Env = os.Environ()
 	}
 	cmd.Env = append(cmd.Env, envMark+"=1")
-	c := &child{cmd: cmd, ctl: ctl, fresh: !h.served, events: make(chan message, 16), done: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
 		ctl.Close()
-		return nil, fmt.Errorf("start the server: %w", err)
+		return fmt.Errorf("%s: %w", c.program.path, plainCause(err))
 	}
+	c.cmd, c.ctl = cmd, ctl
 	h.note(cmd.Process.Pid)
 	go h.serveControl(c)
+	go h.watch(c)
 	go func() {
 		cmd.Wait()
 		ctl.SetReadDeadline(time.Now().Add(drainTimeout))
 		close(c.done)
 	}()
-	return c, nil
+	return nil
+}
+
+// plainCause leaves out the path of an error: it is that of a descriptor.
+func plainCause(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 func orDefault(f, def *os.File) *os.File {
@@ -101,6 +142,7 @@ func (h *holder) serveControl(c *child) {
 	if err := h.greet(c); err != nil {
 		h.log.Warn("the server ended before it was greeted", "err", err)
 	}
+	c.greeted.Store(true)
 	for {
 		m, err := receive(c.ctl)
 		if errors.Is(err, errMessage) {
@@ -113,7 +155,10 @@ func (h *holder) serveControl(c *child) {
 			}
 			return
 		}
-		if !h.keep(m) {
+		switch {
+		case m.Op == opPong:
+			c.answer.Store(m.Seq)
+		case !h.keep(m):
 			c.events <- m
 		}
 	}
@@ -123,7 +168,7 @@ func (h *holder) serveControl(c *child) {
 func (h *holder) greet(c *child) error {
 	h.mu.Lock()
 	hello := message{Op: opHello, Version: protocolVersion, Takeover: !c.fresh, Mount: h.cfg.Mount, Backing: h.cfg.Backing,
-		Init: h.mu.init, Negotiated: h.mu.negotiated, Count: len(h.mu.stash)}
+		Init: h.mu.init, Negotiated: h.mu.negotiated, Count: len(h.mu.stash), Restart: c.restart}
 	stash := make([]message, 0, len(h.mu.stash))
 	for ino, f := range h.mu.stash {
 		stash = append(stash, message{Op: opStashed, Ino: ino, file: f})
@@ -167,6 +212,10 @@ func (h *holder) keep(m message) bool {
 // supervise returns when all the server said has been heard and the server has ended, or is past the point where it could read requests: its descriptors
 // are closed, and what is left of it waits for answers from its successor (see WithOwnFiles).
 func (h *holder) supervise(ctx context.Context, c *child, sigs <-chan os.Signal) {
+	if c.cmd == nil { // it couldn't be started
+		c.ended = time.Now()
+		return
+	}
 	done, asked := c.done, ctx.Done()
 	events := c.events
 	var linger <-chan time.Time
@@ -187,13 +236,17 @@ func (h *holder) supervise(ctx context.Context, c *child, sigs <-chan os.Signal)
 			c.exited = true
 		case <-linger:
 			done = nil
-			h.log.Warn("the server's process waits for requests of its own, which the next server will answer", "pid", c.cmd.Process.Pid)
+			h.log.Warn("the server's process waits for requests of its own, which the next server will answer", "pid", c.pid())
 		case sig := <-sigs:
 			if sig == syscall.SIGUSR2 {
-				h.stop(c)
+				h.findProgram(c)
 			} else {
 				h.unmount()
 			}
+		case f := <-h.finding:
+			h.restartFound(c, f)
+		case why := <-c.hung:
+			h.endHung(c, why)
 		case <-asked:
 			asked = nil
 			h.unmount()
@@ -204,6 +257,8 @@ func (h *holder) supervise(ctx context.Context, c *child, sigs <-chan os.Signal)
 			}
 		}
 	}
+	close(c.over)
+	<-c.watched
 	c.ctl.Close()
 }
 
@@ -211,17 +266,17 @@ func (h *holder) handle(c *child, m message) {
 	switch m.Op {
 	case opReady:
 		c.ready = time.Now()
+		c.serves.Store(true)
 		h.served = true
 		if h.cfg.OnReady != nil {
-			h.cfg.OnReady(c.cmd.Process.Pid)
+			h.cfg.OnReady(c.pid())
 		}
 	case opFail:
 		c.reason = m.Error
 	case opRestart:
-		if m.Path != "" {
-			h.argv0 = m.Path
-		}
-		h.stop(c)
+		h.restartAsked(c, m)
+	case opPaused:
+		h.notePause()
 	case opUnmount:
 		h.unmount()
 	default:
@@ -252,12 +307,25 @@ func (h *holder) unmount() {
 		if err == nil {
 			err = unmount(h.at)
 		}
+		if err == nil && h.cfg.OnStop != nil {
+			h.cfg.OnStop()
+		}
 		result <- err
 	}()
 }
 
 func (c *child) diedQuickly() bool {
 	return c.ready.IsZero() || c.ended.Sub(c.ready) < quickDeath
+}
+
+// proven: what it is a process of can serve.
+func (c *child) proven() bool { return !c.diedQuickly() || c.polite && !c.ready.IsZero() }
+
+func (c *child) pid() int {
+	if c.cmd == nil {
+		return 0
+	}
+	return c.cmd.Process.Pid
 }
 
 // state says how the process ended: "exit status 1", "signal: killed".

@@ -25,15 +25,18 @@
 // One JSON object per packet, with at most one descriptor (SCM_RIGHTS). Unknown members are ignored and unknown operations are
 // logged, so a holder can outlive several versions of the server; a Version that is greater than the receiver's is refused.
 //
-//	holder → server   hello      first packet; Takeover, Mount, Backing, Init, Negotiated, Count of stashed packets that follow
+//	holder → server   hello      first packet; Takeover, Mount, Backing, Init, Negotiated, Restart, Count of stashed packets that follow
 //	                  stashed    Ino and its descriptor
 //	                  stop       finish the requests in flight and end
+//	                  ping       answer with pong and the same Seq
 //	server → holder   init       the INIT request as the kernel sent it, and what was negotiated
 //	                  ready      the server serves from here on
 //	                  fail       it will not serve, and why
 //	                  stash      Ino and a descriptor to keep      unstash    Ino to let go
-//	                  restart    end me politely and start Path (empty: the same program again)
+//	                  paused     told to stop, it reads no further requests
+//	                  restart    end me politely and start the program in the descriptor, from Path; without one, the same again
 //	                  unmount    as SIGTERM to the holder
+//	                  pong       Seq of the ping
 //
 // A packet that the server has sent is never lost with it: the holder reads a dead server's socket to its end before it
 // starts the next. So a server stashes a descriptor first and unlinks the name after.
@@ -44,6 +47,20 @@
 // before the next start; after Config.QuickDeaths of them the holder unmounts lazily and gives up. Any other death is answered
 // at once. Without FUSE_NOTIFY_RESEND a takeover would leave the requests in flight unanswered for ever, so there the
 // holder detaches the dead mount and mounts anew: open files of the old mount fail with ENOTCONN, the path works again.
+//
+// # Hangs
+//
+// A server may live and do nothing. The holder asks again and again in two ways: on the control socket, which shows that the process runs, and
+// by a request to the mount that needs no disk (AliveAttr), which shows that requests are read and answered. If either isn't answered for
+// Config.HangTimeout, the server gets SIGQUIT, for its stacks, then SIGKILL, and is replaced as one that died. What is slow because of a
+// disk answers both. One case doesn't: a page fault of a mapped file can stop all threads of a Go program. So a process with a
+// thread in uninterruptible sleep is left alone. A request to the mount that the next server doesn't answer either isn't held against it.
+//
+// # Programs
+//
+// The holder keeps the program of its servers open, and starts them from the descriptor: a server that died comes back as what it was, whatever has
+// been installed at its path meanwhile. Another program is on trial until a server of it was ready for 100 ms. If its server ends before,
+// or can't be started, the one before is started again, and hears why (Session.Restarted).
 //
 // A server is taken for dead when its control socket is closed, which comes after its last read of a request, even if its process can't end
 // yet because it waits for the mount it served. WithOwnFiles makes sure that such a process holds nothing but that.

@@ -15,8 +15,10 @@ import (
 // a node it doesn't know is found by its number in the directory, or among the stashed descriptors.
 type flatFS struct {
 	fuse.RawFileSystem
-	s   *Session
-	dir int
+	s     *Session
+	dir   int
+	slow  time.Duration
+	stuck bool
 
 	mu struct {
 		sync.Mutex
@@ -172,7 +174,15 @@ func (f *flatFS) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if !s.Ok() {
 		return s
 	}
+	time.Sleep(f.slow)
 	return fuse.ToStatus(unix.Fdatasync(int(file.Fd())))
+}
+
+func (f *flatFS) GetXAttr(_ <-chan struct{}, _ *fuse.InHeader, attr string, _ []byte) (uint32, fuse.Status) {
+	if attr == AliveAttr && f.stuck {
+		select {}
+	}
+	return 0, fuse.ENODATA
 }
 
 func (f *flatFS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }

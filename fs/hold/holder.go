@@ -34,6 +34,12 @@ type Config struct {
 	OnReady func(server int) // called each time that a server is ready, with its pid; may be nil
 	Signals <-chan os.Signal // replaces the process's SIGTERM, SIGINT and SIGUSR2; nil: those
 
+	HangTimeout time.Duration // a server that does not answer for so long, though no disk is to blame, is replaced; 0: never
+	OnAlive     func()        // called again and again while that time has not passed; must not block; may be nil
+	AliveEvery  time.Duration // how often at least; 0: a sixth of HangTimeout
+	OnRestart   func()        // called when a server is about to be replaced politely; may be nil
+	OnStop      func()        // called when the holder has unmounted; may be nil
+
 	QuickDeaths int  // quick deaths in a row after which the holder gives up; 0: 12
 	noResend    bool // for tests: as if the kernel had no FUSE_NOTIFY_RESEND
 	helper      bool // for tests: as if mount(2) were not permitted
@@ -53,13 +59,19 @@ type holder struct {
 	log     *slog.Logger
 	backing *os.File
 	claims  *claims
-	dev     int   // the connection; -1 before the mount
-	at      Mount // what is mounted
-	argv0   string
+	dev     int      // the connection; -1 before the mount
+	at      Mount    // what is mounted
+	program *program // proven: it has served
+	next    *program // of the next server; nil: program
 	info    Info
 	umount  chan error // result of an unmount that is under way; nil: none
+	finding chan found // of a look for a program that is under way; nil: none
 	quick   int        // quick deaths in a row
 	served  bool       // a server has been ready on this connection
+
+	question question
+	blamed   int64    // the watch's: number of the question for which a server was ended
+	last     *Restart // the polite restart that the next server comes by, or the running one came by; nil: none
 
 	mu struct {
 		sync.Mutex
@@ -106,7 +118,7 @@ func newHolder(ctx context.Context, cfg Config) (*holder, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	h := &holder{cfg: cfg, log: cfg.Log, dev: -1, argv0: cfg.Argv[0]}
+	h := &holder{cfg: cfg, log: cfg.Log, dev: -1}
 	h.mu.stash = make(map[uint64]*os.File)
 	// Dead mounts first: one may cover the backing directory.
 	n, err := CleanStale(ctx, cfg.Mount, cfg.Info)
@@ -138,10 +150,16 @@ func newHolder(ctx context.Context, cfg Config) (*holder, error) {
 		return nil, err
 	}
 	raiseFileLimit()
+	if h.program, err = openProgram(cfg.Argv[0]); err != nil {
+		h.claims.release()
+		h.backing.Close()
+		return nil, err
+	}
 	self, err := ProcessOf(os.Getpid())
 	if err != nil {
 		h.claims.release()
 		h.backing.Close()
+		h.program.file.Close()
 		return nil, err
 	}
 	h.info = Info{Holder: self, Mount: h.cfg.Mount, Backing: h.cfg.Backing, Restarts: -1}
@@ -191,6 +209,8 @@ func (h *holder) close() {
 	if h.dev >= 0 {
 		unix.Close(h.dev)
 	}
+	h.setNext(nil)
+	h.program.file.Close()
 	h.mu.Lock()
 	h.dropStashLocked()
 	h.mu.Unlock()
@@ -204,16 +224,13 @@ func (h *holder) close() {
 // run starts servers until the connection is gone.
 func (h *holder) run(ctx context.Context, sigs <-chan os.Signal) error {
 	for {
-		c, err := h.start()
-		if err != nil {
-			h.abandon()
-			return err
-		}
+		c := h.start()
 		h.supervise(ctx, c, sigs)
 		if h.gone() {
 			h.log.Info("unmounted", "mount", h.cfg.Mount)
 			return nil
 		}
+		h.judge(c)
 		if !h.served && c.fresh {
 			h.abandon()
 			return c.failure()
@@ -235,12 +252,15 @@ func (h *holder) run(ctx context.Context, sigs <-chan os.Signal) error {
 // wait counts a quick death and waits its time out. ErrGaveUp if it was one too many.
 func (h *holder) wait(c *child) error {
 	switch {
+	case c.failed:
+		h.quick = 0
+		return nil
 	case c.polite:
-		h.log.Info("the server ended as asked, starting the next", "pid", c.cmd.Process.Pid)
+		h.log.Info("the server ended as asked, starting the next", "pid", c.pid())
 		h.quick = 0
 		return nil
 	case !c.diedQuickly():
-		h.log.Warn("the server died, starting another", "pid", c.cmd.Process.Pid, "why", c.state())
+		h.log.Warn("the server died, starting another", "pid", c.pid(), "why", c.state())
 		h.quick = 0
 		return nil
 	}
@@ -249,7 +269,7 @@ func (h *holder) wait(c *child) error {
 		return fmt.Errorf("%w: %d times in a row, lastly: %w; unmounted %s", ErrGaveUp, h.quick, c.failure(), h.cfg.Mount)
 	}
 	pause := min(firstBackoff<<(h.quick-1), lastBackoff)
-	h.log.Error("the server died at once, starting another", "pid", c.cmd.Process.Pid, "why", c.failure(), "pause", pause, "deaths", h.quick)
+	h.log.Error("the server died at once, starting another", "pid", c.pid(), "why", c.failure(), "pause", pause, "deaths", h.quick)
 	time.Sleep(pause)
 	return nil
 }

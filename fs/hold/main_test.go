@@ -2,6 +2,7 @@ package hold
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,11 @@ type testConf struct {
 	OpenSelf             bool   // the server keeps a file of its own mount open
 	Next                 string // the program that SIGUSR1 to the server asks for
 	Crash                string // the server's program: "", "early" (dies before it serves), "after" (dies as soon as a successor serves)
+
+	Program     string // of the server; empty: this one
+	HangTimeout time.Duration
+	Stuck       bool          // the first server answers nothing that the holder asks through the mount
+	Slow        time.Duration // each sync takes so long
 }
 
 func holderMain() int {
@@ -55,8 +61,8 @@ func holderMain() int {
 		return 1
 	}
 	env := append(os.Environ(), envRole+"=server")
-	err := Run(context.Background(), Config{Backing: c.Backing, Mount: c.Mount, Info: c.Info, Argv: []string{"/proc/self/exe"}, Env: env, AllowOther: true,
-		Log: log, Stdout: os.Stderr, QuickDeaths: c.QuickDeaths, noResend: c.NoResend, helper: c.Helper, OnReady: func(pid int) { fmt.Println("ready", pid) }})
+	err := Run(context.Background(), Config{Backing: c.Backing, Mount: c.Mount, Info: c.Info, Argv: []string{cmp.Or(c.Program, "/proc/self/exe")}, Env: env, AllowOther: true,
+		Log: log, Stdout: os.Stderr, QuickDeaths: c.QuickDeaths, HangTimeout: c.HangTimeout, noResend: c.NoResend, helper: c.Helper, OnReady: func(pid int) { fmt.Println("ready", pid) }})
 	if err != nil {
 		fmt.Println("error", err)
 		return 1
@@ -86,7 +92,9 @@ func serverMain() int {
 	if c.OpenSelf && !s.Takeover() {
 		go WithOwnFiles(func() error { return openSelf(filepath.Join(c.Mount, "self")) })
 	}
-	err = s.Serve(newFlatFS(s), &fuse.MountOptions{MaxWrite: 1 << 20, ExtraCapabilities: fuse.CAP_WRITEBACK_CACHE, DirectMount: true})
+	flat := newFlatFS(s)
+	flat.slow, flat.stuck = c.Slow, c.Stuck && !s.Takeover()
+	err = s.Serve(flat, &fuse.MountOptions{MaxWrite: 1 << 20, ExtraCapabilities: fuse.CAP_WRITEBACK_CACHE, DirectMount: true})
 	if errors.Is(err, ErrRestart) {
 		return 7
 	}
@@ -114,9 +122,23 @@ func askHolder(s *Session, sigs <-chan os.Signal, next string) {
 		if sig == syscall.SIGTERM {
 			s.Unmount()
 		} else {
-			s.Restart(next)
+			restartWith(s, next)
 		}
 	}
+}
+
+func restartWith(s *Session, path string) {
+	if path == "" {
+		s.Restart("", nil)
+		return
+	}
+	p, err := openProgram(path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return
+	}
+	defer p.file.Close()
+	s.Restart(p.path, p.file)
 }
 
 // rig is a mounted flatFS with its processes.
@@ -163,6 +185,9 @@ func startRig(t *testing.T, change func(*testConf)) *rig {
 		if err := os.Mkdir(d, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			t.Fatal(err)
 		}
+	}
+	if filepath.Dir(r.conf.Program) == r.conf.Backing {
+		copySelf(t, r.conf.Program)
 	}
 	conf, _ := json.Marshal(r.conf)
 	r.cmd = exec.Command("/proc/self/exe")

@@ -27,6 +27,9 @@ const (
 	opStash   = "stash"
 	opUnstash = "unstash"
 	opRestart = "restart"
+	opPaused  = "paused"
+	opPing    = "ping"
+	opPong    = "pong"
 	opUnmount = "unmount"
 )
 
@@ -40,8 +43,10 @@ type message struct {
 	Negotiated *negotiated `json:"negotiated,omitempty"`
 	Count      int         `json:"count,omitempty"`
 	Ino        uint64      `json:"ino,omitempty"`
+	Seq        uint64      `json:"seq,omitempty"`
 	Error      string      `json:"error,omitempty"`
 	Path       string      `json:"path,omitempty"`
+	Restart    *Restart    `json:"restart,omitempty"`
 
 	file *os.File // sent or received beside the text
 }

@@ -67,6 +67,9 @@ func (s *Session) Serve(raw fuse.RawFileSystem, opts *fuse.MountOptions) error {
 	if err := keepResident(srv); err != nil {
 		s.log.Warn(err.Error())
 	}
+	s.mu.Lock()
+	s.mu.ready = time.Now()
+	s.mu.Unlock()
 	if err := s.tell(message{Op: opReady}); err != nil {
 		s.log.Warn("nobody hears that the mount is ready", "err", err)
 	}
@@ -78,6 +81,10 @@ func (s *Session) Serve(raw fuse.RawFileSystem, opts *fuse.MountOptions) error {
 	select {
 	case <-done:
 	case <-s.stopping:
+		if s.beforeStop != nil {
+			s.beforeStop()
+		}
+		s.tell(message{Op: opPaused}) // without a holder nobody has asked for this
 		s.drain(done)
 	}
 	switch {
@@ -100,10 +107,18 @@ func (s *Session) connect(raw fuse.RawFileSystem, o *fuse.MountOptions) (*fuse.S
 	}
 	in := srv.KernelSettings()
 	init := bytes.Clone(unsafe.Slice((*byte)(unsafe.Pointer(in)), unsafe.Sizeof(*in)))
-	if err := s.tell(message{Op: opInit, Init: init, Negotiated: negotiatedFrom(o, in)}); err != nil {
+	n := negotiatedFrom(o, in)
+	s.noteResend(n)
+	if err := s.tell(message{Op: opInit, Init: init, Negotiated: n}); err != nil {
 		s.log.Warn("a restart of the server will not be possible", "err", err)
 	}
 	return srv, nil
+}
+
+func (s *Session) noteResend(n *negotiated) {
+	s.mu.Lock()
+	s.mu.resend = n.Resend
+	s.mu.Unlock()
 }
 
 // takeOver lets go-fuse read the saved INIT from a socket that stands in the device's place, puts the device there, and has the kernel
@@ -113,6 +128,7 @@ func (s *Session) takeOver(raw fuse.RawFileSystem, o *fuse.MountOptions) (*fuse.
 		return nil, errors.New("the holder doesn't know the kernel's INIT request")
 	}
 	s.hello.Negotiated.apply(o)
+	s.noteResend(s.hello.Negotiated)
 	sp, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
@@ -32,9 +33,13 @@ type Session struct {
 	dev      int           // a second descriptor of the connection, for what happens outside go-fuse's reader
 	stopping chan struct{} // closed when the holder has asked for an end
 
+	beforeStop func()
+
 	mu struct {
 		sync.Mutex
 		stopped bool // stopping is closed
+		ready   time.Time
+		resend  bool // the kernel repeats requests
 	}
 }
 
@@ -44,6 +49,7 @@ func Attach(log *slog.Logger) (*Session, error) {
 	if os.Getenv(envMark) == "" {
 		return nil, ErrNoHolder
 	}
+	nameProcess()
 	// Children of the server must not inherit any of it.
 	os.Unsetenv(envMark)
 	for fd := devFD; fd <= controlFD; fd++ {
@@ -102,14 +108,21 @@ func (s *Session) listen() {
 			}
 			return
 		}
-		if m.Op == opStop {
-			s.mu.Lock()
-			if !s.mu.stopped {
-				s.mu.stopped = true
-				close(s.stopping)
-			}
-			s.mu.Unlock()
+		switch m.Op {
+		case opPing:
+			s.tell(message{Op: opPong, Seq: m.Seq}) // that the holder is gone is seen by the next receive
+		case opStop:
+			s.stop()
 		}
+	}
+}
+
+func (s *Session) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.mu.stopped {
+		s.mu.stopped = true
+		close(s.stopping)
 	}
 }
 
@@ -137,8 +150,36 @@ func (s *Session) Stash(ino uint64, f *os.File) error {
 // Unstash lets the holder close what it keeps for ino; nothing happens if it has nothing.
 func (s *Session) Unstash(ino uint64) error { return s.tell(message{Op: opUnstash, Ino: ino}) }
 
-// Restart asks the holder for another server in place of this one, running the program at path (empty: the same). Serve then returns ErrRestart.
-func (s *Session) Restart(path string) error { return s.tell(message{Op: opRestart, Path: path}) }
+// Restart asks the holder for another server in place of this one. Serve then returns ErrRestart. program is an open executable that was found at path; nil: the
+// same program again. It must not lie behind the mount. If it doesn't come so far as to serve, this program is started again; Restarted tells.
+func (s *Session) Restart(path string, program *os.File) error {
+	return s.tell(message{Op: opRestart, Path: path, file: program})
+}
+
+// Restarted tells of the polite restart that this server came by, and how long requests waited for it; 0: it doesn't serve yet, or nobody knows. The last
+// result is false for a server that was started otherwise.
+func (s *Session) Restarted() (Restart, time.Duration, bool) {
+	r := s.hello.Restart
+	if r == nil {
+		return Restart{}, 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.Paused == 0 || s.mu.ready.IsZero() {
+		return *r, 0, true
+	}
+	return *r, s.mu.ready.Sub(time.Unix(0, r.Paused)), true
+}
+
+// CanRestart reports whether the kernel repeats requests. Where it doesn't, a restart costs the files that are open.
+func (s *Session) CanRestart() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.resend
+}
+
+// BeforeStop has fn called when the holder has asked for an end, while requests are still served. It must be called before Serve.
+func (s *Session) BeforeStop(fn func()) { s.beforeStop = fn }
 
 // Unmount asks the holder for an orderly unmount. Serve returns nil when it has happened; if the mount is busy the holder logs who uses it.
 func (s *Session) Unmount() error { return s.tell(message{Op: opUnmount}) }

@@ -46,8 +46,20 @@ func Unmount(ctx context.Context, point, infoPath string) error {
 	return nil
 }
 
-// unmount unmounts in an orderly way: the kernel writes its dirty pages back first, so the server must be running.
+// unmount unmounts in an orderly way: the kernel writes its dirty pages back first, so the server must be running. A mount that is busy
+// without a user that could be named is tried again: the holder's question to it counts as use for the moment that it takes.
 func unmount(m Mount) error {
+	for tries := 5; ; tries-- {
+		err := unmountOnce(m)
+		var busy *BusyError
+		if tries == 0 || !errors.As(err, &busy) || len(busy.Users)+len(busy.Submounts) > 0 {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func unmountOnce(m Mount) error {
 	err := unix.Unmount(m.Point, unix.UMOUNT_NOFOLLOW)
 	if errors.Is(err, unix.EPERM) {
 		err = unmountHelper(m.Point, "-u")
