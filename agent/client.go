@@ -196,8 +196,8 @@ func (c *Client) serveHere(svc api.VolumeServer) error {
 	return c.attach(func(ctx context.Context, _ string) (net.Conn, error) { return ln.DialContext(ctx) })
 }
 
-func newServer(svc api.VolumeServer) *grpc.Server {
-	s := grpc.NewServer(grpc.MaxSendMsgSize(maxMessage))
+func newServer(svc api.VolumeServer, opts ...grpc.ServerOption) *grpc.Server {
+	s := grpc.NewServer(append(opts, grpc.MaxSendMsgSize(maxMessage))...)
 	api.RegisterVolumeServer(s, svc)
 	return s
 }

@@ -16,6 +16,9 @@
 // It closes them in the opposite order: pending snapshots are sealed first, or dropped when a bound passes; the dirty map goes
 // into the index only if the mount is gone, since otherwise another server takes over.
 //
+// Upgrade has the holder start another program's server. It looks at the program first, and then waits for what a restart would cost
+// while requests are still served: from the moment on at which this server reads no further ones, the database waits.
+//
 // # Service
 //
 // The gRPC service of package agent/api is the only way in. While a volume isn't mounted, Connect runs the same service in the

@@ -35,13 +35,18 @@ func Hold(ctx context.Context, self string, o MountOptions, onReady func(Mounted
 	}
 	defer stderr.Close()
 	said := false
+	man := newManager(log)
+	defer man.close()
+	every := man.watchdog() / 3
 	err = hold.Run(ctx, hold.Config{
 		Backing: o.Backing, Mount: o.Mount, Source: o.State,
 		Info:       filepath.Join(o.State, hold.InfoFile),
 		Argv:       []string{self, "serve", o.String()},
 		AllowOther: o.AllowOther, Suid: o.AllowSuid, Dev: o.AllowDev,
-		Log: log, Stdout: stderr, Stderr: stderr,
+		Log: log, Stdout: stderr, Stderr: stderr, Env: serverEnv(),
+		HangTimeout: o.HangTimeout, AliveEvery: every, OnAlive: man.alive, OnRestart: man.reloading, OnStop: man.stopping,
 		OnReady: func(server int) {
+			man.ready(o.Mount, server)
 			// Beside the holder's loop: it looks at the mount, and this server may be dead again.
 			go tune(o.Mount, log)
 			if said {
@@ -63,6 +68,8 @@ func Hold(ctx context.Context, self string, o MountOptions, onReady func(Mounted
 // HoldDetached is Hold in a process that Mount has started: what it has to say before the mount serves goes to the
 // inherited pipe.
 func HoldDetached(ctx context.Context, self string, o MountOptions) error {
+	// A service that mounts is not the holder, which outlives it.
+	forgetManager()
 	unix.CloseOnExec(readyFD)
 	ready := os.NewFile(readyFD, "ready")
 	if ready == nil {

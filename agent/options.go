@@ -27,6 +27,8 @@ const (
 	DefaultSnapDir         = ".snapshots"
 	DefaultSnapshotTimeout = 300 * time.Second
 	DefaultMaxConcurrent   = 2
+	DefaultHangTimeout     = 30 * time.Second
+	leastHangTimeout       = time.Second
 )
 
 // MountOptions say what to mount and how. They travel as JSON from the mounting command to the holder and from there to
@@ -46,6 +48,8 @@ type MountOptions struct {
 	// MaxConcurrent is how many snapshots may be unsealed at once; further ones wait before their barrier.
 	MaxConcurrent int        `json:"max_concurrent,omitempty"`
 	LogLevel      slog.Level `json:"log_level,omitempty"`
+	// HangTimeout is how long a server may give no sign of life before the holder replaces it; 0: for ever.
+	HangTimeout time.Duration `json:"hang_timeout,omitempty"`
 }
 
 func (o *MountOptions) setDefaults() {
@@ -98,6 +102,8 @@ func (o *MountOptions) CheckFlags() error {
 		return refuse(codes.InvalidArgument, fmt.Sprintf("%q can't be the name of the snapshots' directory: give --snapdir a plain file name", o.SnapDir))
 	case o.SnapshotTimeout < 0:
 		return refuse(codes.InvalidArgument, "the snapshot timeout must be longer than nothing")
+	case o.HangTimeout < 0, o.HangTimeout > 0 && o.HangTimeout < leastHangTimeout:
+		return refuse(codes.InvalidArgument, fmt.Sprintf("%s is too short a time to call a server hung: give --hang-timeout %s or more, or 0 to leave hung servers alone", o.HangTimeout, leastHangTimeout))
 	case o.MaxConcurrent < 0:
 		return refuse(codes.InvalidArgument, "at least 1 snapshot must be allowed to be stored at a time")
 	}

@@ -29,6 +29,8 @@ const (
 	memoryTarget = 192 << 20
 	// closeBound bounds what is done for pending snapshots after the mount is gone.
 	closeBound = 2 * time.Minute
+	// politeBound is for those that settle has left over before a restart: the database waits.
+	politeBound = time.Second
 )
 
 // Serve is the main function of a server process that a holder has started: it opens the volume, answers the kernel
@@ -156,13 +158,14 @@ func (s *server) openFront(version string) error {
 	s.svc = newService(serviceConfig{
 		state: o.State, facts: facts, repo: s.repo, log: s.log, version: version,
 		timeout: o.SnapshotTimeout, stall: o.SnapshotTimeout, maxPending: o.MaxConcurrent,
-		live: liveVolume{s.vol, s.front.NewFlusher(o.Mount)}, onChange: s.browse.Changed,
+		live: liveVolume{s.vol, s.front.NewFlusher(o.Mount)}, holder: s.sess, onChange: s.browse.Changed,
 	})
+	s.sess.BeforeStop(func() { s.svc.settle(closeBound) })
 	var err error
 	if s.ln, err = listen(o.State); err != nil {
 		return err
 	}
-	s.grpc = newServer(s.svc)
+	s.grpc = newServer(s.svc, grpc.StreamInterceptor(s.svc.calls.count))
 	return nil
 }
 
@@ -180,8 +183,10 @@ func (s *server) run(ctx context.Context) error {
 	defer close(stop)
 	go s.forward(term, stop)
 	err := s.sess.Serve(s.front, fs.MountOptions(fs.Options{Cache: fs.Cache(s.opts.Cache)}))
-	polite := errors.Is(err, hold.ErrRestart)
-	return errors.Join(err, s.close(ctx, !polite))
+	if errors.Is(err, hold.ErrRestart) {
+		return s.close(ctx, false)
+	}
+	return errors.Join(err, s.close(ctx, true))
 }
 
 // forward makes SIGTERM what it means for the holder: an orderly unmount.
@@ -200,7 +205,11 @@ func (s *server) forward(term <-chan os.Signal, stop <-chan struct{}) {
 
 // close closes what is open, from the top down. unmounted: nothing can change the volume any more.
 func (s *server) close(ctx context.Context, unmounted bool) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeBound)
+	bound := politeBound
+	if unmounted {
+		bound = closeBound
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
 	defer cancel()
 	var errs []error
 	if s.svc != nil {

@@ -23,7 +23,8 @@ type serviceConfig struct {
 	state   string
 	facts   Facts
 	repo    *snapshot.Repo
-	live    live // nil: not mounted
+	live    live   // nil: not mounted
+	holder  holder // set if live is
 	log     *slog.Logger
 	version string
 
@@ -44,6 +45,9 @@ type service struct {
 	started time.Time
 	queue   *sealQueue
 	order   sync.Mutex // held from a barrier until its snapshot is in the catalogue and in the queue
+	calls   calls
+
+	upgrading sync.Mutex // held while an upgrade is prepared
 
 	mu struct {
 		sync.Mutex
@@ -165,6 +169,7 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 		return res, nil
 	}
 	res.Mount, res.ServerPid, res.Server = s.facts.Mount, int64(os.Getpid()), thisProcess()
+	res.Program, res.Restart = []byte(os.Args[0]), s.restartOf()
 	if info, err := hold.ReadInfo(filepath.Join(s.state, hold.InfoFile)); err == nil {
 		res.HolderPid = int64(info.Holder.PID)
 	}

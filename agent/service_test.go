@@ -100,7 +100,7 @@ func serveFake(t *testing.T, l *fakeLive, change func(*serviceConfig)) *Client {
 	}
 	cfg := serviceConfig{state: state, facts: Facts{Backing: "/srv/graph", Mount: "/mnt/graph"}, repo: repo, log: quiet(), timeout: time.Minute, stall: time.Minute, maxPending: 2}
 	if l != nil {
-		cfg.live = l
+		cfg.live, cfg.holder = l, &fakeHolder{}
 	}
 	if change != nil {
 		change(&cfg)

@@ -66,7 +66,7 @@ func (s *service) take(ctx context.Context, name string) (*job, error) {
 // mayTake refuses early what would be refused after the barrier.
 func (s *service) mayTake(name string) error {
 	if s.heldBack() {
-		return refuse(codes.Aborted, "the volume is being unmounted, so no snapshot was taken")
+		return refuse(codes.Aborted, "the volume is being unmounted or upgraded, so no snapshot was taken: try again when that is done")
 	}
 	if name == "" {
 		return nil

@@ -8,9 +8,11 @@ import (
 	"hash/crc32"
 )
 
+// PackVersion is the version of packs that this software writes, and the newest that it reads.
+const PackVersion = 1
+
 // See the package documentation for the format.
 const (
-	packVersion  = 1
 	headerLen    = 16
 	recordHeader = 8
 	nonceLen     = 16
@@ -31,7 +33,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func appendHeader(p []byte) []byte {
 	p = append(p, headerMagic...)
-	p = binary.LittleEndian.AppendUint32(p, packVersion)
+	p = binary.LittleEndian.AppendUint32(p, PackVersion)
 	return binary.LittleEndian.AppendUint32(p, 0)
 }
 
@@ -43,7 +45,7 @@ func checkHeader(p []byte) error {
 	switch v := binary.LittleEndian.Uint32(p[8:]); {
 	case v == 0:
 		return errors.New("format version 0")
-	case v > packVersion:
+	case v > PackVersion:
 		return fmt.Errorf("pack format %d: %w", v, ErrNewerFormat)
 	}
 	if binary.LittleEndian.Uint32(p[12:]) != 0 {

@@ -17,7 +17,7 @@ import (
 )
 
 func commands() []string {
-	return []string{"mount", "umount", "snapshot", "snapshots", "dirty", "diff", "restore", "delete", "prune", "verify", "status"}
+	return []string{"mount", "umount", "snapshot", "snapshots", "dirty", "diff", "restore", "delete", "prune", "verify", "status", "upgrade"}
 }
 
 func TestHelp(t *testing.T) {

@@ -1631,6 +1631,8 @@ type VolumeStatus struct {
 	Snapdir       string                 `protobuf:"bytes,15,opt,name=snapdir,proto3" json:"snapdir,omitempty"`    // name of the directory of snapshots below the mount
 	Scanning      bool                   `protobuf:"varint,14,opt,name=scanning,proto3" json:"scanning,omitempty"` // the scan for changes made while unmounted still runs
 	Server        *ServerProcess         `protobuf:"bytes,16,opt,name=server,proto3" json:"server,omitempty"`      // unset: not mounted
+	Program       []byte                 `protobuf:"bytes,17,opt,name=program,proto3" json:"program,omitempty"`    // path that the server was started from
+	Restart       *Restart               `protobuf:"bytes,18,opt,name=restart,proto3" json:"restart,omitempty"`    // the polite restart that this server came by; unset: it came otherwise
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1777,6 +1779,20 @@ func (x *VolumeStatus) GetServer() *ServerProcess {
 	return nil
 }
 
+func (x *VolumeStatus) GetProgram() []byte {
+	if x != nil {
+		return x.Program
+	}
+	return nil
+}
+
+func (x *VolumeStatus) GetRestart() *Restart {
+	if x != nil {
+		return x.Restart
+	}
+	return nil
+}
+
 // ServerProcess is what the server uses of the machine. None of it should grow with the volume's age.
 type ServerProcess struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1854,6 +1870,66 @@ func (x *ServerProcess) GetHeapBytes() int64 {
 	return 0
 }
 
+type Restart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Program       []byte                 `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"` // what was to be started
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`     // why it does not serve, and the program before it does; empty: it serves
+	Waited        *durationpb.Duration   `protobuf:"bytes,3,opt,name=waited,proto3" json:"waited,omitempty"`   // how long requests waited
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restart) Reset() {
+	*x = Restart{}
+	mi := &file_agent_api_volume_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restart) ProtoMessage() {}
+
+func (x *Restart) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restart.ProtoReflect.Descriptor instead.
+func (*Restart) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Restart) GetProgram() []byte {
+	if x != nil {
+		return x.Program
+	}
+	return nil
+}
+
+func (x *Restart) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Restart) GetWaited() *durationpb.Duration {
+	if x != nil {
+		return x.Waited
+	}
+	return nil
+}
+
 type UnmountRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Timeout       *durationpb.Duration   `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"` // unset: the agent's own bound
@@ -1863,7 +1939,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +1951,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +1964,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UnmountRequest) GetTimeout() *durationpb.Duration {
@@ -1909,7 +1985,7 @@ type UnmountEvent struct {
 
 func (x *UnmountEvent) Reset() {
 	*x = UnmountEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1921,7 +1997,7 @@ func (x *UnmountEvent) String() string {
 func (*UnmountEvent) ProtoMessage() {}
 
 func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1934,7 +2010,7 @@ func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountEvent.ProtoReflect.Descriptor instead.
 func (*UnmountEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UnmountEvent) GetPending() int64 {
@@ -1966,7 +2042,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1978,7 +2054,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1991,7 +2067,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
 }
 
 type ResumeResponse struct {
@@ -2002,7 +2078,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2090,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2103,135 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
+}
+
+type UpgradeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Program       []byte                 `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"` // absolute path of a graphvol
+	Timeout       *durationpb.Duration   `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"` // for what is being stored, and for long calls; unset: the agent's own bound
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`    // drop what takes longer, rather than refuse
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeRequest) Reset() {
+	*x = UpgradeRequest{}
+	mi := &file_agent_api_volume_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeRequest) ProtoMessage() {}
+
+func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
+func (*UpgradeRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *UpgradeRequest) GetProgram() []byte {
+	if x != nil {
+		return x.Program
+	}
+	return nil
+}
+
+func (x *UpgradeRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *UpgradeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type UpgradeEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       string                 `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`        // of the program; the first event
+	Waiting       []string               `protobuf:"bytes,2,rep,name=waiting,proto3" json:"waiting,omitempty"`        // what is waited for
+	Dropped       []string               `protobuf:"bytes,3,rep,name=dropped,proto3" json:"dropped,omitempty"`        // names of snapshots that were dropped
+	Restarting    bool                   `protobuf:"varint,4,opt,name=restarting,proto3" json:"restarting,omitempty"` // the last event
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeEvent) Reset() {
+	*x = UpgradeEvent{}
+	mi := &file_agent_api_volume_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeEvent) ProtoMessage() {}
+
+func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeEvent.ProtoReflect.Descriptor instead.
+func (*UpgradeEvent) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *UpgradeEvent) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *UpgradeEvent) GetWaiting() []string {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *UpgradeEvent) GetDropped() []string {
+	if x != nil {
+		return x.Dropped
+	}
+	return nil
+}
+
+func (x *UpgradeEvent) GetRestarting() bool {
+	if x != nil {
+		return x.Restarting
+	}
+	return false
 }
 
 var File_agent_api_volume_proto protoreflect.FileDescriptor
@@ -2156,7 +2360,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06chunks\x18\x02 \x01(\x03R\x06chunks\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1a\n" +
 	"\bproblems\x18\x04 \x01(\x03R\bproblems\"\x0f\n" +
-	"\rStatusRequest\"\xf2\x03\n" +
+	"\rStatusRequest\"\xbc\x04\n" +
 	"\fVolumeStatus\x12\x14\n" +
 	"\x05mount\x18\x01 \x01(\tR\x05mount\x12\x18\n" +
 	"\abacking\x18\x02 \x01(\tR\abacking\x12\x14\n" +
@@ -2178,7 +2382,9 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\astarted\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12\x18\n" +
 	"\asnapdir\x18\x0f \x01(\tR\asnapdir\x12\x1a\n" +
 	"\bscanning\x18\x0e \x01(\bR\bscanning\x122\n" +
-	"\x06server\x18\x10 \x01(\v2\x1a.graphvol.v1.ServerProcessR\x06server\"\xba\x01\n" +
+	"\x06server\x18\x10 \x01(\v2\x1a.graphvol.v1.ServerProcessR\x06server\x12\x18\n" +
+	"\aprogram\x18\x11 \x01(\fR\aprogram\x12.\n" +
+	"\arestart\x18\x12 \x01(\v2\x14.graphvol.v1.RestartR\arestart\"\xba\x01\n" +
 	"\rServerProcess\x12\x1e\n" +
 	"\n" +
 	"goroutines\x18\x01 \x01(\x03R\n" +
@@ -2188,7 +2394,11 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x0emax_open_files\x18\x03 \x01(\x03R\fmaxOpenFiles\x12%\n" +
 	"\x0eresident_bytes\x18\x04 \x01(\x03R\rresidentBytes\x12\x1d\n" +
 	"\n" +
-	"heap_bytes\x18\x05 \x01(\x03R\theapBytes\"E\n" +
+	"heap_bytes\x18\x05 \x01(\x03R\theapBytes\"l\n" +
+	"\aRestart\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\fR\aprogram\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x121\n" +
+	"\x06waited\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x06waited\"E\n" +
 	"\x0eUnmountRequest\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"X\n" +
 	"\fUnmountEvent\x12\x18\n" +
@@ -2196,7 +2406,18 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x18\n" +
 	"\adropped\x18\x03 \x03(\tR\adropped\"\x0f\n" +
 	"\rResumeRequest\"\x10\n" +
-	"\x0eResumeResponse2\xbc\x06\n" +
+	"\x0eResumeResponse\"u\n" +
+	"\x0eUpgradeRequest\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\fR\aprogram\x123\n" +
+	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"|\n" +
+	"\fUpgradeEvent\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
+	"\awaiting\x18\x02 \x03(\tR\awaiting\x12\x18\n" +
+	"\adropped\x18\x03 \x03(\tR\adropped\x12\x1e\n" +
+	"\n" +
+	"restarting\x18\x04 \x01(\bR\n" +
+	"restarting2\x81\a\n" +
 	"\x06Volume\x12F\n" +
 	"\bSnapshot\x12\x1c.graphvol.v1.SnapshotRequest\x1a\x1a.graphvol.v1.SnapshotEvent0\x01\x12V\n" +
 	"\rListSnapshots\x12!.graphvol.v1.ListSnapshotsRequest\x1a\".graphvol.v1.ListSnapshotsResponse\x12I\n" +
@@ -2209,7 +2430,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06Verify\x12\x1a.graphvol.v1.VerifyRequest\x1a\x18.graphvol.v1.VerifyEvent0\x01\x12?\n" +
 	"\x06Status\x12\x1a.graphvol.v1.StatusRequest\x1a\x19.graphvol.v1.VolumeStatus\x12C\n" +
 	"\aUnmount\x12\x1b.graphvol.v1.UnmountRequest\x1a\x19.graphvol.v1.UnmountEvent0\x01\x12A\n" +
-	"\x06Resume\x12\x1a.graphvol.v1.ResumeRequest\x1a\x1b.graphvol.v1.ResumeResponseB\x14Z\x12graphvol/agent/apib\x06proto3"
+	"\x06Resume\x12\x1a.graphvol.v1.ResumeRequest\x1a\x1b.graphvol.v1.ResumeResponse\x12C\n" +
+	"\aUpgrade\x12\x1b.graphvol.v1.UpgradeRequest\x1a\x19.graphvol.v1.UpgradeEvent0\x01B\x14Z\x12graphvol/agent/apib\x06proto3"
 
 var (
 	file_agent_api_volume_proto_rawDescOnce sync.Once
@@ -2224,7 +2446,7 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
 	(*SnapshotInfo)(nil),          // 1: graphvol.v1.SnapshotInfo
@@ -2254,17 +2476,20 @@ var file_agent_api_volume_proto_goTypes = []any{
 	(*StatusRequest)(nil),         // 25: graphvol.v1.StatusRequest
 	(*VolumeStatus)(nil),          // 26: graphvol.v1.VolumeStatus
 	(*ServerProcess)(nil),         // 27: graphvol.v1.ServerProcess
-	(*UnmountRequest)(nil),        // 28: graphvol.v1.UnmountRequest
-	(*UnmountEvent)(nil),          // 29: graphvol.v1.UnmountEvent
-	(*ResumeRequest)(nil),         // 30: graphvol.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 31: graphvol.v1.ResumeResponse
-	(*timestamppb.Timestamp)(nil), // 32: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*Restart)(nil),               // 28: graphvol.v1.Restart
+	(*UnmountRequest)(nil),        // 29: graphvol.v1.UnmountRequest
+	(*UnmountEvent)(nil),          // 30: graphvol.v1.UnmountEvent
+	(*ResumeRequest)(nil),         // 31: graphvol.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 32: graphvol.v1.ResumeResponse
+	(*UpgradeRequest)(nil),        // 33: graphvol.v1.UpgradeRequest
+	(*UpgradeEvent)(nil),          // 34: graphvol.v1.UpgradeEvent
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	32, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	33, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	33, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	35, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	36, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	36, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
 	1,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	4,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
@@ -2280,38 +2505,43 @@ var file_agent_api_volume_proto_depIdxs = []int32{
 	4,  // 15: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
 	23, // 16: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
 	24, // 17: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	32, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	35, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
 	27, // 19: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
-	33, // 20: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 21: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
-	5,  // 22: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	7,  // 23: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
-	9,  // 24: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	11, // 25: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	13, // 26: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	16, // 27: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	18, // 28: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	21, // 29: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	25, // 30: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	28, // 31: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	30, // 32: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	3,  // 33: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 34: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	1,  // 35: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
-	10, // 36: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	12, // 37: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	14, // 38: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	17, // 39: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	19, // 40: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	22, // 41: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	26, // 42: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	29, // 43: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	31, // 44: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	33, // [33:45] is the sub-list for method output_type
-	21, // [21:33] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	28, // 20: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
+	36, // 21: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
+	36, // 22: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	36, // 23: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 24: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
+	5,  // 25: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
+	7,  // 26: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	9,  // 27: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	11, // 28: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	13, // 29: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	16, // 30: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	18, // 31: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	21, // 32: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	25, // 33: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	29, // 34: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	31, // 35: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	33, // 36: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
+	3,  // 37: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 38: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	1,  // 39: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	10, // 40: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	12, // 41: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	14, // 42: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	17, // 43: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	19, // 44: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	22, // 45: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	26, // 46: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	30, // 47: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	32, // 48: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	34, // 49: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
+	37, // [37:50] is the sub-list for method output_type
+	24, // [24:37] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_volume_proto_init() }
@@ -2325,7 +2555,7 @@ func file_agent_api_volume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   31,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -31,6 +31,7 @@ const (
 	Volume_Status_FullMethodName        = "/graphvol.v1.Volume/Status"
 	Volume_Unmount_FullMethodName       = "/graphvol.v1.Volume/Unmount"
 	Volume_Resume_FullMethodName        = "/graphvol.v1.Volume/Resume"
+	Volume_Upgrade_FullMethodName       = "/graphvol.v1.Volume/Upgrade"
 )
 
 // VolumeClient is the client API for Volume service.
@@ -74,6 +75,11 @@ type VolumeClient interface {
 	Unmount(ctx context.Context, in *UnmountRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[UnmountEvent], error)
 	// Resume takes back what Unmount prepared: snapshots can be taken again.
 	Resume(ctx context.Context, in *ResumeRequest, opts ...grpc.CallOption) (*ResumeResponse, error)
+	// Upgrade has another program serve the mounted volume. Requests of the database wait for as long as that takes, and nothing else
+	// happens to them. The program is looked at first: what can't serve this state is refused. Then what is being stored, and
+	// long calls, are waited for; when the bound passes the upgrade is refused, or with force they are dropped. The last event says that the
+	// server ends now. Status of the next one tells how it went.
+	Upgrade(ctx context.Context, in *UpgradeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[UpgradeEvent], error)
 }
 
 type volumeClient struct {
@@ -267,6 +273,25 @@ func (c *volumeClient) Resume(ctx context.Context, in *ResumeRequest, opts ...gr
 	return out, nil
 }
 
+func (c *volumeClient) Upgrade(ctx context.Context, in *UpgradeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[UpgradeEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[7], Volume_Upgrade_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[UpgradeRequest, UpgradeEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_UpgradeClient = grpc.ServerStreamingClient[UpgradeEvent]
+
 // VolumeServer is the server API for Volume service.
 // All implementations must embed UnimplementedVolumeServer
 // for forward compatibility.
@@ -308,6 +333,11 @@ type VolumeServer interface {
 	Unmount(*UnmountRequest, grpc.ServerStreamingServer[UnmountEvent]) error
 	// Resume takes back what Unmount prepared: snapshots can be taken again.
 	Resume(context.Context, *ResumeRequest) (*ResumeResponse, error)
+	// Upgrade has another program serve the mounted volume. Requests of the database wait for as long as that takes, and nothing else
+	// happens to them. The program is looked at first: what can't serve this state is refused. Then what is being stored, and
+	// long calls, are waited for; when the bound passes the upgrade is refused, or with force they are dropped. The last event says that the
+	// server ends now. Status of the next one tells how it went.
+	Upgrade(*UpgradeRequest, grpc.ServerStreamingServer[UpgradeEvent]) error
 	mustEmbedUnimplementedVolumeServer()
 }
 
@@ -353,6 +383,9 @@ func (UnimplementedVolumeServer) Unmount(*UnmountRequest, grpc.ServerStreamingSe
 }
 func (UnimplementedVolumeServer) Resume(context.Context, *ResumeRequest) (*ResumeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Resume not implemented")
+}
+func (UnimplementedVolumeServer) Upgrade(*UpgradeRequest, grpc.ServerStreamingServer[UpgradeEvent]) error {
+	return status.Error(codes.Unimplemented, "method Upgrade not implemented")
 }
 func (UnimplementedVolumeServer) mustEmbedUnimplementedVolumeServer() {}
 func (UnimplementedVolumeServer) testEmbeddedByValue()                {}
@@ -542,6 +575,17 @@ func _Volume_Resume_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Volume_Upgrade_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(UpgradeRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VolumeServer).Upgrade(m, &grpc.GenericServerStream[UpgradeRequest, UpgradeEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_UpgradeServer = grpc.ServerStreamingServer[UpgradeEvent]
+
 // Volume_ServiceDesc is the grpc.ServiceDesc for Volume service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -604,6 +648,11 @@ var Volume_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Unmount",
 			Handler:       _Volume_Unmount_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Upgrade",
+			Handler:       _Volume_Upgrade_Handler,
 			ServerStreams: true,
 		},
 	},

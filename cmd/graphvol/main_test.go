@@ -122,7 +122,7 @@ func (f *fakeVolume) Verify(req *api.VerifyRequest, s api.Volume_VerifyServer) e
 func (f *fakeVolume) Status(context.Context, *api.StatusRequest) (*api.VolumeStatus, error) {
 	return &api.VolumeStatus{
 		Mount: "/mnt/graph", Backing: "/srv/graph", State: "/srv/graph.graphvol", ServerPid: 12, HolderPid: 11, Epoch: 4, DirtyBytes: 8192,
-		Snapshots: 2, StoreBytes: 1 << 20, Cache: "writeback", Version: "v1",
+		Snapshots: 2, StoreBytes: 1 << 20, Cache: "writeback", Version: "v0.0.0-test",
 		Server: &api.ServerProcess{Goroutines: 40, OpenFiles: 60, MaxOpenFiles: 1024, ResidentBytes: 90 << 20, HeapBytes: 20 << 20},
 	}, f.fail
 }
@@ -236,9 +236,9 @@ func TestJSONShapes(t *testing.T) {
 		{"prune v --json", "", []string{"chunks_removed", "dry_run", "freed_bytes", "packs_removed", "packs_rewritten", "store_bytes"}},
 		{"verify v --json", "", []string{"bytes", "chunks", "problems", "read_data", "snapshots"}},
 		{"status v --json", "volumes", []string{
-			"backing", "cache", "dirty_bytes", "epoch", "holder_pid", "mount", "pending", "scanning", "server", "server_pid", "snapshots", "state", "store_bytes",
+			"backing", "cache", "dirty_bytes", "epoch", "holder_pid", "mount", "pending", "scanning", "server", "server_pid", "snapshots", "state", "store_bytes", "version",
 		}},
-		{"version --json", "", []string{"go", "version"}},
+		{"version --json", "", []string{"formats", "go", "version"}},
 	} {
 		a, out, errOut := newApp(t, &fakeVolume{})
 		if code := a.run(t.Context(), strings.Fields(c.line)); code != exitDone {
@@ -301,6 +301,10 @@ func TestExitCodes(t *testing.T) {
 		{"mount a b --snapshot-timeout 5", nil, exitUsage, "invalid argument"},
 		{"mount /nonexistent /tmp", nil, exitFailed, "the backing directory /nonexistent does not exist: check the path, or make it with mkdir -p\n"},
 		{"umount /nonexistent", nil, exitFailed, "no volume is mounted at /nonexistent"},
+		{"mount a b --hang-timeout 1ms", nil, exitUsage, "1ms is too short a time to call a server hung"},
+		{"upgrade", nil, exitUsage, "upgrade takes one VOLUME or more, or --all"},
+		{"upgrade v --all", nil, exitUsage, "upgrade takes one VOLUME or more, or --all"},
+		{"upgrade /nonexistent", nil, exitFailed, "/nonexistent does not exist"},
 		{"serve nonsense", nil, exitUsage, "read mount options"},
 	} {
 		a, _, errOut := newApp(t, &fakeVolume{fail: c.fail})

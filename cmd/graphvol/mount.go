@@ -42,8 +42,13 @@ With --cache writeback the kernel collects writes, as it does on a local disk; w
 --cache through each write is passed on before it returns, which is slower.
 
 The mount survives the death of its server: a small holder process starts another one,
-and programs that have files open notice nothing but a short pause. Without root, the
-program fusermount3 is needed (Debian's package fuse3).`,
+and programs that have files open notice nothing but a short pause. A server that lives
+but gives no sign of life for --hang-timeout is replaced as well; one that waits for a
+slow disk is not. Without root, the program fusermount3 is needed (Debian's package
+fuse3).
+
+With --foreground it tells systemd how it fares, if that has started it (Type=notify,
+WatchdogSec).`,
 		Example: `  graphvol mount /srv/graph /mnt/graph
   graphvol mount /srv/graph /srv/graph                      # over itself
   graphvol mount /srv/graph /mnt/graph --state /var/lib/graphvol/graph --cache through`,
@@ -75,6 +80,7 @@ program fusermount3 is needed (Debian's package fuse3).`,
 	f.BoolVar(&private, "private", false, "keep other users out (default: file modes decide, where the system allows that)")
 	f.DurationVar(&o.SnapshotTimeout, "snapshot-timeout", agent.DefaultSnapshotTimeout, "a snapshot that takes longer to begin, or stores nothing for so long, fails")
 	f.IntVar(&o.MaxConcurrent, "max-concurrent", agent.DefaultMaxConcurrent, "how many snapshots may be waiting to be stored")
+	f.DurationVar(&o.HangTimeout, "hang-timeout", agent.DefaultHangTimeout, "replace a server that gives no sign of life for so long; 0: never")
 	f.StringVar(&level, "log-level", slog.LevelInfo.String(), "debug, info, warn or error")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	complete(cmd, "cache", agent.CacheWriteback, agent.CacheThrough)

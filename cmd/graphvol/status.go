@@ -25,6 +25,7 @@ type statusRow struct {
 	StoreBytes int64  `json:"store_bytes"`
 	Cache      string `json:"cache"`
 	Scanning   bool   `json:"scanning"`
+	Version    string `json:"version"`
 	Error      string `json:"error,omitempty"`
 
 	Server *serverRow `json:"server,omitempty"` // of a mounted volume
@@ -32,7 +33,6 @@ type statusRow struct {
 
 // serverRow is what a server uses of the machine.
 type serverRow struct {
-	Version       string    `json:"version"`
 	Started       time.Time `json:"started"`
 	Goroutines    int64     `json:"goroutines"`
 	OpenFiles     int64     `json:"open_files"`
@@ -112,7 +112,7 @@ func (a *app) statusOf(ctx context.Context, volume string) (statusRow, error) {
 	return statusRow{
 		Mount: s.GetMount(), Backing: s.GetBacking(), State: s.GetState(), ServerPID: s.GetServerPid(), HolderPID: s.GetHolderPid(),
 		Epoch: s.GetEpoch(), DirtyBytes: s.GetDirtyBytes(), Snapshots: s.GetSnapshots(), Pending: s.GetPending(),
-		StoreBytes: s.GetStoreBytes(), Cache: s.GetCache(), Scanning: s.GetScanning(), Server: serverOf(s),
+		StoreBytes: s.GetStoreBytes(), Cache: s.GetCache(), Scanning: s.GetScanning(), Version: s.GetVersion(), Server: serverOf(s),
 	}, nil
 }
 
@@ -122,7 +122,7 @@ func serverOf(s *api.VolumeStatus) *serverRow {
 		return nil
 	}
 	return &serverRow{
-		Version: s.GetVersion(), Started: s.GetStarted().AsTime(), Goroutines: p.GetGoroutines(), OpenFiles: p.GetOpenFiles(),
+		Started: s.GetStarted().AsTime(), Goroutines: p.GetGoroutines(), OpenFiles: p.GetOpenFiles(),
 		MaxOpenFiles: p.GetMaxOpenFiles(), ResidentBytes: p.GetResidentBytes(), HeapBytes: p.GetHeapBytes(),
 	}
 }
@@ -139,7 +139,7 @@ func printStatus(w io.Writer, rows []statusRow) {
 			fmt.Fprintf(w, "%s  not mounted\n", r.Backing)
 		default:
 			fmt.Fprintf(w, "%s  mounted from %s (%s cache)\n", r.Mount, r.Backing, r.Cache)
-			fmt.Fprintf(w, "  server %d, holder %d, epoch %d\n", r.ServerPID, r.HolderPID, r.Epoch)
+			fmt.Fprintf(w, "  server %d (graphvol %s), holder %d, epoch %d\n", r.ServerPID, r.Version, r.HolderPID, r.Epoch)
 			if s := r.Server; s != nil {
 				fmt.Fprintf(w, "  %s resident, %s of heap, %d of %d files open, %s\n", size(s.ResidentBytes), size(s.HeapBytes), s.OpenFiles, s.MaxOpenFiles,
 					plural(s.Goroutines, "goroutine"))

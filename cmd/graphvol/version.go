@@ -5,6 +5,8 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"graphvol/agent"
 )
 
 func (a *app) versionCmd() *cobra.Command {
@@ -12,15 +14,12 @@ func (a *app) versionCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version",
-		Long:    "Prints the version of this program and of the Go release that built it.",
+		Long:    "Prints the version of this program and of the Go release that built it; as JSON also the\nversions of the formats that it reads and writes.",
 		Example: "  graphvol version --json",
 		Args:    args(cobra.NoArgs, "no arguments"),
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
-				return printJSON(a.out, struct {
-					Version string `json:"version"`
-					Go      string `json:"go"`
-				}{a.version, runtime.Version()})
+				return printJSON(a.out, agent.Program{Version: a.version, Go: runtime.Version(), Formats: agent.Formats()})
 			}
 			fmt.Fprintf(a.out, "graphvol %s (%s)\n", a.version, runtime.Version())
 			return nil

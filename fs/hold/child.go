@@ -167,7 +167,7 @@ func (h *holder) serveControl(c *child) {
 // greet sends hello and everything stashed. Descriptors stay in the stash: the next server may need them too.
 func (h *holder) greet(c *child) error {
 	h.mu.Lock()
-	hello := message{Op: opHello, Version: protocolVersion, Takeover: !c.fresh, Mount: h.cfg.Mount, Backing: h.cfg.Backing,
+	hello := message{Op: opHello, Version: ProtocolVersion, Takeover: !c.fresh, Mount: h.cfg.Mount, Backing: h.cfg.Backing,
 		Init: h.mu.init, Negotiated: h.mu.negotiated, Count: len(h.mu.stash), Restart: c.restart}
 	stash := make([]message, 0, len(h.mu.stash))
 	for ino, f := range h.mu.stash {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// protocolVersion of the control messages. It grows only when an older peer could not go on.
-const protocolVersion = 1
+// ProtocolVersion is that of the control messages. It grows only when an older peer could not go on.
+const ProtocolVersion = 1
 
 // maxMessage bounds a packet: the saved INIT request is the largest member, about 100 bytes.
 const maxMessage = 16 << 10
@@ -126,8 +126,8 @@ func decodeMessage(b []byte) (message, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return message{}, fmt.Errorf("%w: %w", errMessage, err)
 	}
-	if m.Version > protocolVersion {
-		return message{}, fmt.Errorf("%w: protocol version %d, this program knows %d: unmount and mount again instead of upgrading in place", errMessage, m.Version, protocolVersion)
+	if m.Version > ProtocolVersion {
+		return message{}, fmt.Errorf("%w: protocol version %d, this program knows %d: unmount and mount again instead of upgrading in place", errMessage, m.Version, ProtocolVersion)
 	}
 	return m, nil
 }

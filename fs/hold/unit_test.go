@@ -51,7 +51,7 @@ func FuzzParseMountLine(f *testing.F) {
 func FuzzDecodeMessage(f *testing.F) {
 	f.Add([]byte(`{"op":"hello","version":1,"takeover":true,"init":"AAA=","negotiated":{"resend":true},"count":2}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if m, err := decodeMessage(b); err == nil && m.Version > protocolVersion {
+		if m, err := decodeMessage(b); err == nil && m.Version > ProtocolVersion {
 			t.Error("a newer protocol is accepted")
 		}
 	})

@@ -54,6 +54,7 @@ func owners() map[string][]string {
 		"go.etcd.io/bbolt":                {"index"},
 		"google.golang.org/grpc":          {"agent", "agent/api", "cmd/graphvol"},
 		"google.golang.org/protobuf":      {"agent", "agent/api", "cmd/graphvol"},
+		"github.com/coreos/go-systemd":    {"agent"},
 		"github.com/spf13/cobra":          {"cmd/graphvol"},
 		"github.com/klauspost/compress":   {"chunkstore"},
 		"github.com/RoaringBitmap":        {"index", "fs/cow", "fs/cow/epoch"},

@@ -61,6 +61,7 @@ type Status struct {
 	Epoch      int64  `json:"epoch"`
 	DirtyBytes int64  `json:"dirty_bytes"`
 	StoreBytes int64  `json:"store_bytes"`
+	Version    string `json:"version"`
 	Server     Server `json:"server"`
 }
 

@@ -18,10 +18,12 @@ import (
 	"graphvol/internal/mapped"
 )
 
+// RecordVersion is the version of the node table's records that this software writes and reads.
+const RecordVersion = 1
+
 const (
-	segmentSize   = 4 << 20
-	recordHead    = 56
-	recordVersion = 1
+	segmentSize = 4 << 20
+	recordHead  = 56
 )
 
 // record is the head of a record in the mapping; the name follows it. Its mutable fields are guarded by the node's lock.
@@ -51,7 +53,7 @@ func (r *record) checksum() uint32 {
 	return crc32.Update(c, castagnoli, []byte(r.name()))
 }
 
-func (r *record) whole() bool { return r.version == recordVersion && r.sum == r.checksum() }
+func (r *record) whole() bool { return r.version == RecordVersion && r.sum == r.checksum() }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -97,7 +99,7 @@ func (tb *table) add(ino, gen uint64, l link, typ uint32, old *record) *record {
 		r = (*record)(unsafe.Pointer(&b[0]))
 	}
 	tb.store(func() {
-		r.ino, r.gen, r.parent, r.typ, r.nameLen, r.version = ino, gen, l.parent, typ, uint16(len(l.name)), recordVersion
+		r.ino, r.gen, r.parent, r.typ, r.nameLen, r.version = ino, gen, l.parent, typ, uint16(len(l.name)), RecordVersion
 		copy(unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(r), recordHead)), len(l.name)), l.name)
 		if old != nil {
 			r.nlookup, r.readers, r.writers = old.nlookup, old.readers, old.writers

@@ -102,8 +102,8 @@ func (e *Epoch) createFile(a *arena, path string, file uint32) error {
 		return *e.failure.Load()
 	}
 	h := (*header)(p)
-	h.version, h.epoch, h.file = formatVersion, e.n, file
-	h.sum = sum(magic, formatVersion, e.n, uint64(file))
+	h.version, h.epoch, h.file = FormatVersion, e.n, file
+	h.sum = sum(magic, FormatVersion, e.n, uint64(file))
 	atomic.StoreUint64(&h.magic, magic)
 	e.headers[file-1] = h
 	return nil
@@ -148,8 +148,8 @@ func checkHeader(f *os.File, path string, n uint64, file uint32) error {
 	switch {
 	case h.magic != magic:
 		return &CorruptError{path, "not a file of an epoch, or of a machine with another byte order"}
-	case h.version != formatVersion:
-		return fmt.Errorf("%s has format version %d, this software reads version %d: %w", path, h.version, formatVersion, ErrNewerFormat)
+	case h.version != FormatVersion:
+		return fmt.Errorf("%s has format version %d, this software reads version %d: %w", path, h.version, FormatVersion, ErrNewerFormat)
 	case h.sum != h.wantSum() || h.epoch != n || h.file != file:
 		return &CorruptError{path, "wrong header"}
 	}

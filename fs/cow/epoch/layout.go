@@ -29,9 +29,11 @@ const (
 	maxNameLen = 4096
 )
 
+// FormatVersion is the version of an epoch's files that this software writes and reads.
+const FormatVersion = 1
+
 const (
-	magic         = 0x0a48434f50455647 // "GVEPOCH\n", little endian
-	formatVersion = 1
+	magic = 0x0a48434f50455647 // "GVEPOCH\n", little endian
 
 	// flagIncomplete in a header: marks were made that are not in the files.
 	flagIncomplete = 1

@@ -136,7 +136,7 @@ func TestTorn(t *testing.T) {
 func TestRefused(t *testing.T) {
 	bits, names := files(t)
 	newer := bytes.Clone(bits)
-	newer[8] = formatVersion + 1
+	newer[8] = FormatVersion + 1
 	if _, err := Load(writeFiles(t, newer, names), 2); !errors.Is(err, ErrNewerFormat) {
 		t.Errorf("a newer version: %v", err)
 	}
