@@ -170,6 +170,10 @@ func fail(tx *bbolt.Tx, id, reason string) error {
 // DropPending makes every pending snapshot a failed one, for nobody can seal them after the process that began has ended.
 // It returns them, oldest first. It is called once, before the first AddPending.
 func (db *DB) DropPending() (dropped []Snapshot, err error) {
+	all, err := db.Snapshots()
+	if err != nil || !slices.ContainsFunc(all, func(s Snapshot) bool { return s.State == StatePending }) {
+		return nil, err // without a write, which would spread what is damaged
+	}
 	err = db.update("snapshots", func(tx *bbolt.Tx) error {
 		dropped = nil
 		all, err := readSnapshots(tx)
@@ -201,7 +205,7 @@ func (db *DB) Remove(ids ...string) error {
 		if err != nil {
 			return err
 		}
-		if err := tx.Bucket([]byte(bucketMeta)).Put([]byte(metaSealed), key64(sealed)); err != nil {
+		if err := putFact(tx, metaSealed, key64(sealed)); err != nil {
 			return err
 		}
 		for _, id := range ids {

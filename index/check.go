@@ -38,6 +38,7 @@ func (db *DB) Check(ctx context.Context) error {
 			return nil
 		}
 		c.structure(tx)
+		c.add(checkFacts(tx))
 		for _, check := range []func(*bbolt.Tx){c.snapshots, c.epochs} {
 			if c.add(nil) {
 				check(tx)

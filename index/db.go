@@ -42,11 +42,14 @@ const (
 type Options struct {
 	Log     *slog.Logger  // nil: nothing is logged
 	Timeout time.Duration // how long to wait for another process to release the index; 0: one second
+	// Unsynced: nothing is durable before Sync. For an index that is thrown away if it isn't finished.
+	Unsynced bool
 }
 
 // DB is an open index. All methods may be called concurrently.
 type DB struct {
 	path    string
+	opts    Options
 	log     *slog.Logger
 	packs   packTable
 	intents *intentLog
@@ -77,7 +80,7 @@ func Open(path string, opts Options) (*DB, error) {
 		opts.Timeout = defaultTimeout
 	}
 	db := &DB{path: path, log: opts.Log}
-	if err := db.openBolt(opts.Timeout); err != nil {
+	if err := db.openBolt(opts); err != nil {
 		return nil, fmt.Errorf("opening index %s: %w", path, err)
 	}
 	if err := db.load(); err != nil {
@@ -87,23 +90,32 @@ func Open(path string, opts Options) (*DB, error) {
 	return db, nil
 }
 
-func (db *DB) openBolt(timeout time.Duration) (err error) {
+func (db *DB) openBolt(o Options) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer db.guard("the file", &err)
-	db.bolt, err = bbolt.Open(db.path, 0o600, boltOptions(timeout, func() (*os.File, error) {
+	if err := checkFile(db.path); err != nil {
+		return err
+	}
+	before, _ := os.Stat(db.path)
+	db.bolt, err = bbolt.Open(db.path, 0o600, boltOptions(o, func() (*os.File, error) {
 		db.file, err = os.OpenFile(db.path, os.O_RDWR|os.O_CREATE, 0o600)
 		return db.file, err
 	}))
 	if err != nil {
 		return db.boltError("the file", err)
 	}
-	db.pageSize = db.bolt.Info().PageSize
+	// Who had it may have put another in its place while we waited: a rebuild does.
+	if after, err := os.Stat(db.path); err != nil || before != nil && !os.SameFile(before, after) {
+		db.bolt.Close()
+		return ErrInUse
+	}
+	db.opts, db.pageSize = o, db.bolt.Info().PageSize
 	return nil
 }
 
-func boltOptions(timeout time.Duration, open func() (*os.File, error)) *bbolt.Options {
+func boltOptions(o Options, open func() (*os.File, error)) *bbolt.Options {
 	opts := &bbolt.Options{
-		Timeout: timeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+		Timeout: o.Timeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true, NoSync: o.Unsynced,
 		OpenFile: func(string, int, os.FileMode) (*os.File, error) { return open() },
 	}
 	if bits.UintSize == 64 {
@@ -119,7 +131,7 @@ func (db *DB) load() error {
 		return err
 	}
 	// The log is made first: an index without its log would mean that the log was lost.
-	if db.intents, err = openIntentLog(intentPath(db.path), fresh, db.log); err != nil {
+	if db.intents, err = openIntentLog(IntentPath(db.path), fresh, db.log); err != nil {
 		return err
 	}
 	if fresh {
@@ -134,19 +146,12 @@ func (db *DB) load() error {
 	return err
 }
 
-// intentPath is where the intents of the index at path are kept.
-func intentPath(path string) string { return strings.TrimSuffix(path, ".db") + ".intents" }
+// IntentPath is where the intents of the index at path are kept.
+func IntentPath(path string) string { return strings.TrimSuffix(path, ".db") + ".intents" }
 
 // checkFormat refuses what this software doesn't understand. It returns true if the file has nothing in it yet.
 func (db *DB) checkFormat() (fresh bool, err error) {
-	st, err := os.Stat(db.path)
-	if err != nil {
-		return false, err
-	}
 	err = db.view("format", func(tx *bbolt.Tx) error {
-		if tx.Size() > st.Size() { // reading what is missing would be a memory fault
-			return corrupt("the file", fmt.Sprintf("has %d bytes and should have %d at least", st.Size(), tx.Size()), nil)
-		}
 		b := tx.Bucket([]byte(bucketFormat))
 		if b == nil {
 			if k, _ := tx.Cursor().First(); k != nil {
@@ -167,7 +172,7 @@ func (db *DB) checkFormat() (fresh bool, err error) {
 				return corrupt("format", "no bucket "+name, nil)
 			}
 		}
-		return nil
+		return checkFacts(tx)
 	})
 	return fresh, err
 }
@@ -279,13 +284,7 @@ func (db *DB) boltError(what string, err error) error {
 
 // PutMeta stores a small fact. It is durable when PutMeta returns. A nil val removes it.
 func (db *DB) PutMeta(key string, val []byte) error {
-	return db.update("meta", func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(bucketMeta))
-		if val == nil {
-			return b.Delete([]byte(key))
-		}
-		return b.Put([]byte(key), val)
-	})
+	return db.update("meta", func(tx *bbolt.Tx) error { return putFact(tx, key, val) })
 }
 
 // Meta returns a fact stored by PutMeta, nil if there is none. The slice is the caller's.

@@ -19,7 +19,8 @@
 //
 //	format     "version" → version, 4 bytes, big endian
 //	meta       any key → any value. "index.sealed" → epoch (8): the greatest that a complete snapshot had ended when one was
-//	           removed from the catalogue
+//	           removed from the catalogue. "index.facts" → CRC-32C (4) of all other facts, ascending: length of the key (4), length
+//	           of the value (4), key, value; missing in an index of an earlier version
 //	snapshots  seq (8) → record of JSON. The bucket's sequence is the last seq that was given.
 //	epochs     epoch (8) → bucket: ino (8) → record of a Dirty
 //	packs      number (4) → pack id (16), number of its chunks in this index (8, big endian). The bucket's sequence is the

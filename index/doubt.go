@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"time"
 
 	"go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
@@ -86,7 +85,7 @@ func (db *DB) reopenLocked() (err error) {
 		return err
 	}
 	file := os.NewFile(uintptr(fd), db.path)
-	bolt, err := bbolt.Open(db.path, 0o600, boltOptions(time.Second, func() (*os.File, error) { return file, nil }))
+	bolt, err := bbolt.Open(db.path, 0o600, boltOptions(db.opts, func() (*os.File, error) { return file, nil }))
 	if err != nil {
 		return db.boltError("the file", err) // bbolt has closed the file, and with it no lock
 	}

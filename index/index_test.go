@@ -240,7 +240,7 @@ func TestMeta(t *testing.T) {
 func copyIndex(t testing.TB, path string) string {
 	t.Helper()
 	to := testPath(t)
-	for _, p := range [][2]string{{path, to}, {intentPath(path), intentPath(to)}} {
+	for _, p := range [][2]string{{path, to}, {IntentPath(path), IntentPath(to)}} {
 		b, err := os.ReadFile(p[0])
 		if err == nil {
 			err = os.WriteFile(p[1], b, 0o600)

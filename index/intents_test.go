@@ -180,7 +180,7 @@ func TestIntentsLost(t *testing.T) {
 	} {
 		path := testPath(t)
 		db := open(t, path)
-		if err := errors.Join(db.AddIntents(t.Context(), 4, Intent{Kind: IntentDir, Ino: 1}), db.Close(), damage(intentPath(path))); err != nil {
+		if err := errors.Join(db.AddIntents(t.Context(), 4, Intent{Kind: IntentDir, Ino: 1}), db.Close(), damage(IntentPath(path))); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 { // it isn't forgotten by opening
@@ -215,12 +215,12 @@ func TestIntentsTorn(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile(intentPath(path))
+	b, err := os.ReadFile(IntentPath(path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	b[3*intentFrame+100]++ // the third
-	if err := os.WriteFile(intentPath(path), b, 0o600); err != nil {
+	if err := os.WriteFile(IntentPath(path), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	db = open(t, path)
@@ -230,7 +230,7 @@ func TestIntentsTorn(t *testing.T) {
 	newer := bytes.Clone(b)
 	newer[12]++
 	copy(newer, binary32(checksum(newer[4:intentFrame])))
-	if err := errors.Join(db.Close(), os.WriteFile(intentPath(path), newer, 0o600)); err != nil {
+	if err := errors.Join(db.Close(), os.WriteFile(IntentPath(path), newer, 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(path, Options{}); !errors.Is(err, ErrNewerFormat) {
