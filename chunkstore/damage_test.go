@@ -237,22 +237,14 @@ var _ io.ReaderAt = badObject{}
 // TestHealing puts a damaged chunk again: all who need it get it from its new place.
 func TestHealing(t *testing.T) {
 	for name, find := range map[string]func(f *fixture, pack PackID, id ID) error{
-		"get":     func(f *fixture, _ PackID, id ID) error { _, err := f.Get(context.Background(), id, nil); return err },
-		"verify":  func(f *fixture, pack PackID, _ ID) error { return f.VerifyPack(context.Background(), pack) },
-		"missing": func(f *fixture, _ PackID, id ID) error { _, err := f.Get(context.Background(), id, nil); return err },
+		"get":    func(f *fixture, _ PackID, id ID) error { _, err := f.Get(context.Background(), id, nil); return err },
+		"verify": func(f *fixture, pack PackID, _ ID) error { return f.VerifyPack(context.Background(), pack) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, Options{Workers: 1})
 			p := []byte("to be damaged")
 			pack := f.store(t, p).Packs[0].ID
-			if name == "missing" {
-				if err := os.Remove(f.packPath(pack)); err != nil {
-					t.Fatal(err)
-				}
-				f.packs.drop(pack)
-			} else {
-				f.flip(t, pack, headerLen+recordHeader)
-			}
+			f.flip(t, pack, headerLen+recordHeader)
 			if w := f.store(t, p); len(w.Chunks) != 0 {
 				t.Fatal("stored again before anybody knew of the damage")
 			}
@@ -270,6 +262,41 @@ func TestHealing(t *testing.T) {
 			}
 			if w := f.store(t, p); len(w.Chunks) != 0 {
 				t.Error("stored a third time")
+			}
+		})
+	}
+}
+
+// TestBrokenPacksAreNotReliedUpon: what is in a pack that is missing, or damaged beside its records, is stored again though nobody has read
+// it.
+func TestBrokenPacksAreNotReliedUpon(t *testing.T) {
+	for name, damage := range map[string]func(f *fixture, path string, pack PackID) error{
+		"missing": func(_ *fixture, path string, _ PackID) error { return os.Remove(path) },
+		"cut":     func(_ *fixture, path string, _ PackID) error { return os.Truncate(path, 70) },
+		"header":  func(f *fixture, _ string, pack PackID) error { f.flip(t, pack, 3); return nil },
+		"trailer": func(f *fixture, path string, pack PackID) error {
+			f.flip(t, pack, len(readFile(t, path))-80)
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, Options{Workers: 1})
+			p := []byte("in a pack that breaks")
+			pack := f.store(t, p).Packs[0].ID
+			if err := damage(f, f.packPath(pack), pack); err != nil {
+				t.Fatal(err)
+			}
+			f.packs.drop(pack)
+			w := f.NewWriter(t.Context())
+			if ok, err := w.Has(Sum(p)); ok || err != nil {
+				t.Errorf("it counts as stored: %v, %v", ok, err)
+			}
+			w.Close()
+			if w := f.store(t, p); len(w.Chunks) != 1 {
+				t.Error("not stored again")
+			}
+			if got, err := f.Get(t.Context(), Sum(p), nil); err != nil || !bytes.Equal(got, p) {
+				t.Errorf("after it was: %q, %v", got, err)
 			}
 		})
 	}

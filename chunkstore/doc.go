@@ -58,7 +58,8 @@
 // # Healing
 //
 // A Store remembers which chunks it found damaged or missing. To a Writer they count as not stored: if the same content is
-// put again, it gets a new place, and the index replaces the old one.
+// put again, it gets a new place, and the index replaces the old one. A Writer relies on no pack that is missing, or whose header, end or list
+// of chunks is damaged; of each that it meets it reads these once. Salvage copies the whole records of such a pack to a new one.
 //
 // # Locks
 //

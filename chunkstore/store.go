@@ -147,15 +147,6 @@ func (s *Store) get(ctx context.Context, id ID, buf []byte, again bool) ([]byte,
 	}
 }
 
-// stored tells whether the chunk is stored, as far as is known undamaged.
-func (s *Store) stored(id ID) (bool, error) {
-	_, ok, err := s.loc.Locate(id)
-	if err != nil {
-		return false, fmt.Errorf("locate chunk %s: %w", id, err)
-	}
-	return ok && !s.bad.has(id), nil
-}
-
 func (s *Store) locate(id ID) (Location, error) {
 	loc, ok, err := s.loc.Locate(id)
 	if err != nil {

@@ -25,6 +25,7 @@ type Writer struct {
 	records chan record
 	done    chan struct{} // closed when all packs are durable, or given up
 	seen    [seenShards]seenShard
+	whole   wholePacks
 	mu      struct {
 		sync.Mutex
 		state   writerState
@@ -145,7 +146,7 @@ func (w *Writer) Has(id ID) (bool, error) {
 	if ok {
 		return true, nil
 	}
-	ok, err := w.store.stored(id)
+	ok, err := w.stored(id)
 	if err != nil || !ok {
 		return false, err
 	}
@@ -174,7 +175,7 @@ func (w *Writer) claim(id ID) (bool, error) {
 	if w.force {
 		return true, nil
 	}
-	ok, err := w.store.stored(id)
+	ok, err := w.stored(id)
 	if err != nil {
 		w.cancel(err) // else a second Put of the chunk would take it for stored
 	}
