@@ -135,6 +135,12 @@ func (v *Volume) setFull() {
 	}
 }
 
+// CountAsChanged makes the next snapshot a full one: it isn't known any more what has changed.
+func (v *Volume) CountAsChanged() { v.setFull() }
+
+// CountAsChanged does the same for the next volume that is opened with db.
+func CountAsChanged(db *index.DB) error { return db.PutMeta(metaFull, []byte("1")) }
+
 // Close is for a clean unmount: what the running epoch has changed goes into the index, with what every changed inode looks like
 // now. Requests that come later fail with EIO. Epochs that are not released belong to snapshots that won't be
 // complete; their changes are kept.

@@ -45,13 +45,21 @@ type recovery struct {
 func (v *Volume) recover(state string, takeover bool) error {
 	v.token, v.backingToken = mountToken(mountOf(state)), mountToken(v.tree.Mount())
 	rc := &recovery{v: v, doubts: doubts{dir: map[uint64]bool{}}}
-	meta := func(key string) string { val, _ := v.db.Meta(key); return string(val) }
+	var unread error
+	meta := func(key string) string {
+		val, err := v.db.Meta(key)
+		unread = errors.Join(unread, err)
+		return string(val)
+	}
 	rc.clean = meta(metaClean) == "1"
 	rc.trusted = takeover || v.token != "" && meta(metaToken) == v.token
 	rc.lived = takeover || v.backingToken != "" && meta(metaBacking) == v.backingToken
-	unsettledFull := meta(metaUnsettled) == "1"
-	rc.full = meta(metaFull) == "1" || unsettledFull && !rc.lived
+	unsettledFull := meta(metaUnsettled) != ""
+	rc.full = meta(metaFull) != "" || unsettledFull && !rc.lived
 	scanned := takeover && v.token != "" && meta(metaScanned) == v.token
+	if unread != nil {
+		return unread
+	}
 	if err := rc.load(); err != nil {
 		return err
 	}
@@ -60,7 +68,7 @@ func (v *Volume) recover(state string, takeover bool) error {
 	}
 	v.leftUnsettled(unsettled{rc.unsettled, unsettledFull}, rc.lived)
 	v.mu.full = rc.full
-	if rc.full && meta(metaFull) != "1" {
+	if rc.full && meta(metaFull) == "" {
 		v.setFull()
 	}
 	calm := rc.full || scanned || v.recorded == nil // everything counts as changed, or it is known that nothing did unseen
