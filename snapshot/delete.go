@@ -171,6 +171,17 @@ type strayManifest struct {
 	expected bool
 }
 
+// Lost lists the ids of snapshots that have manifests, weren't deleted, and aren't in the catalogue.
+func (r *Repo) Lost(ctx context.Context) (ids []string, err error) {
+	strays, err := r.strayManifests(ctx)
+	for _, s := range strays {
+		if !s.expected {
+			ids = append(ids, s.id)
+		}
+	}
+	return ids, err
+}
+
 // strayManifests lists them.
 func (r *Repo) strayManifests(ctx context.Context) ([]strayManifest, error) {
 	r.upkeep.deleting.Lock()

@@ -61,6 +61,14 @@
 // snapshot can be read; the order of their steps is at the functions. What a snapshot refers to stays while it is in the
 // catalogue, or pinned: by an open Reader, a Verify, or a seal that builds on it. So all of these may run at the same time.
 //
+// # Rebuilding
+//
+// Everything in the index can be made anew of what is in the store, but for the dirty map: chunks' places are in the packs' own lists, or, where one
+// is damaged, in the records themselves, snapshots in their manifests. Rebuild does that, beside the old index, of which it takes the
+// catalogue if that can be read. Open never begins a new index beside a store that has something in it (ErrIndexLost): it would look as if there
+// had never been a snapshot, and pruning would remove all data. Manifests of snapshots that the catalogue doesn't know and that
+// weren't deleted (Lost) show that the index is an older copy of itself: what it calls changed is relative to another snapshot.
+//
 // # Locks
 //
 // upkeep.pruning, which is held while Prune runs, comes first, then upkeep.deleting. Within the latter the index, the target and

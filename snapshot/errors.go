@@ -11,6 +11,8 @@ var (
 	ErrNotComplete = errors.New("snapshot is not complete")
 	// ErrNewerFormat says that a manifest was written by a newer version of the software.
 	ErrNewerFormat = errors.New("written in a newer format; use the version of graphvol that wrote it, or a later one")
+	// ErrIndexLost says that there is no index, and that a new one would hide what is in the store.
+	ErrIndexLost = errors.New("the index is missing or empty")
 	// ErrBadManifest says that a manifest isn't one.
 	ErrBadManifest = errors.New("bad manifest")
 )

@@ -141,7 +141,11 @@ func manifestName(id string) string { return "manifests/" + id + ".json" }
 
 // Manifest reads a snapshot's manifest, and gives the SHA-256 of its bytes in hexadecimal too.
 func (r *Repo) Manifest(ctx context.Context, id string) (Manifest, string, error) {
-	p, err := target.Get(ctx, r.target, manifestName(id), maxManifest)
+	return readManifest(ctx, r.target, id)
+}
+
+func readManifest(ctx context.Context, t target.Target, id string) (Manifest, string, error) {
+	p, err := target.Get(ctx, t, manifestName(id), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, "", fmt.Errorf("manifest of snapshot %s is missing: %w", id, err)
 	}

@@ -12,7 +12,7 @@ import (
 var ErrPruning = errors.New("another prune is running; wait until it has ended")
 
 // errUnknownManifest stops a prune that would remove the data of snapshots which the catalogue has lost.
-var errUnknownManifest = errors.New("the catalogue doesn't know this manifest's snapshot, nor that it was deleted: perhaps the index is an older copy; pruning would remove the snapshot's data. If it isn't needed, remove the manifest")
+var errUnknownManifest = errors.New("the catalogue doesn't know this manifest's snapshot, nor that it was deleted: perhaps the index is an older copy; pruning would remove the snapshot's data. Run graphvol rebuild; or if it isn't needed, remove the manifest")
 
 // dropBatch is the number of chunks that are forgotten at a time; seals wait so long, a few tens of milliseconds.
 const dropBatch = 4096

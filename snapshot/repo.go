@@ -2,11 +2,8 @@ package snapshot
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,6 +22,9 @@ const (
 	defaultCache = 64 << 20
 	nodeCache    = 32 << 20
 )
+
+// IndexName is the index in the state directory.
+const IndexName = "index.db"
 
 // metaVolume is the index's key for the volume's id.
 const metaVolume = "snapshot/volume-id"
@@ -92,13 +92,17 @@ type base struct {
 }
 
 // Open opens the snapshots of a state directory. No mount is needed. Snapshots that are pending, because their process has ended,
-// become failed ones. Errors of note: index.ErrInUse, index.ErrNewerFormat,
+// become failed ones. Errors of note: index.ErrInUse, index.ErrNewerFormat, index.ErrCorrupt, ErrIndexLost,
 // chunkstore.ErrNewerFormat.
 func Open(ctx context.Context, cfg Config) (*Repo, error) {
 	if err := cfg.setDefaults(); err != nil {
 		return nil, err
 	}
-	db, err := index.Open(filepath.Join(cfg.State, "index.db"), index.Options{Log: cfg.Log})
+	path := filepath.Join(cfg.State, IndexName)
+	if err := checkIndex(ctx, cfg, path); err != nil {
+		return nil, err
+	}
+	db, err := index.Open(path, index.Options{Log: cfg.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -110,16 +114,12 @@ func Open(ctx context.Context, cfg Config) (*Repo, error) {
 }
 
 func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
-	r := &Repo{cfg: cfg, log: cfg.Log, db: db, target: cfg.Target}
-	if r.target == nil {
-		dir, err := target.OpenDir(filepath.Join(cfg.State, "store"))
-		if err != nil {
-			return nil, err
-		}
-		r.target = dir
-	}
+	r := &Repo{cfg: cfg, log: cfg.Log, db: db}
 	var err error
-	if r.volume, err = volumeID(db); err != nil {
+	if r.target, err = openTarget(cfg); err != nil {
+		return nil, err
+	}
+	if r.volume, err = r.volumeID(ctx); err != nil {
 		return nil, err
 	}
 	if r.store, err = chunkstore.Open(ctx, r.target, db, chunkstore.Options{Log: cfg.Log}); err != nil {
@@ -154,21 +154,56 @@ func (r *Repo) dropPending() error {
 	return nil
 }
 
-func volumeID(db *index.DB) (string, error) {
-	v, err := db.Meta(metaVolume)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, index.ErrNotFound) {
+// volumeID gives the volume's id, which the first opening makes: before anything is in the store. So an index without it isn't the one that
+// belongs to a store with something in it.
+func (r *Repo) volumeID(ctx context.Context) (string, error) {
+	v, err := r.db.Meta(metaVolume)
+	if err != nil {
 		return "", fmt.Errorf("read the volume's id: %w", err)
 	}
 	if len(v) > 0 {
 		return string(v), nil
 	}
-	id := make([]byte, 8)
-	_, _ = rand.Read(id) // never fails: crypto/rand ends the process instead
-	s := hex.EncodeToString(id)
-	if err := db.PutMeta(metaVolume, []byte(s)); err != nil {
+	if err := checkEmpty(ctx, r.target); err != nil {
+		return "", err
+	}
+	id := newVolumeID()
+	if err := r.db.PutMeta(metaVolume, []byte(id)); err != nil {
 		return "", fmt.Errorf("record the volume's id: %w", err)
 	}
-	return s, nil
+	return id, nil
+}
+
+func openTarget(cfg Config) (target.Target, error) {
+	if cfg.Target != nil {
+		return cfg.Target, nil
+	}
+	return target.OpenDir(filepath.Join(cfg.State, "store"))
+}
+
+// checkIndex refuses to begin a new index beside a store that has something in it.
+func checkIndex(ctx context.Context, cfg Config, path string) error {
+	if st, err := os.Stat(path); err == nil && st.Size() > 0 {
+		return nil
+	}
+	t, err := openTarget(cfg)
+	if err != nil {
+		return err
+	}
+	return checkEmpty(ctx, t)
+}
+
+func checkEmpty(ctx context.Context, t target.Target) error {
+	for _, what := range []string{"manifests", "packs"} {
+		list, err := t.List(ctx, what+"/")
+		if err != nil {
+			return err
+		}
+		if len(list) > 0 {
+			return fmt.Errorf("%w, though the store has %d %s", ErrIndexLost, len(list), what)
+		}
+	}
+	return nil
 }
 
 // Close waits for a running seal, and closes index and store. No read may be running.

@@ -123,7 +123,7 @@ func (v *verifier) checkIndex(ctx context.Context) {
 		problems = joined.Unwrap()
 	}
 	for _, p := range problems {
-		v.report(Problem{Err: fmt.Errorf("%w; copy away what snapshots you need while they can be read", p)})
+		v.report(Problem{Err: fmt.Errorf("%w; unmount the volume and run graphvol rebuild", p)})
 	}
 }
 

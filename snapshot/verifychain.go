@@ -11,7 +11,7 @@ import (
 
 var (
 	// errVanished says that a snapshot is missing though nobody deleted it.
-	errVanished = errors.New("it has vanished from the catalogue without having been deleted: perhaps the index is an older copy")
+	errVanished = errors.New("it has vanished from the catalogue without having been deleted: perhaps the index is an older copy; graphvol rebuild makes one of what is in the store")
 	// errManifestDiffers says that manifest and catalogue contradict each other.
 	errManifestDiffers = errors.New("the manifest isn't the one that was written for this snapshot; it was changed, or the index was")
 )

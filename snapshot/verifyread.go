@@ -97,7 +97,7 @@ func (v *verifier) pack(ctx context.Context, rows []chunkstore.Located) error {
 		return ctx.Err()
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // what is missing shows in its chunks
-		v.report(Problem{Err: fmt.Errorf("%w; the chunks in it that can't be read are reported too; without the pack's own list a lost index can't be rebuilt", err)})
+		v.report(Problem{Err: fmt.Errorf("%w; the chunks in it that can't be read are reported too; graphvol rebuild copies what is whole to another pack", err)})
 	}
 	var buf []byte
 	for i := range rows {
