@@ -37,7 +37,7 @@ func ReadFacts(state string) (Facts, error) {
 		return f, fmt.Errorf("read the volume's facts: %w", err)
 	}
 	if err := json.Unmarshal(b, &f); err != nil {
-		return f, fmt.Errorf("%s is damaged (%w): remove it and mount the volume again", filepath.Join(state, factsName), err)
+		return f, fmt.Errorf("%s is damaged (%w): the next mount writes it anew", filepath.Join(state, factsName), err)
 	}
 	if f.FormatVersion > factsVersion {
 		return f, fmt.Errorf("the state directory %s is of format %d, this graphvol knows %d: %w; install that version",
@@ -83,6 +83,16 @@ func IsState(dir string) bool {
 		}
 	}
 	return false
+}
+
+// hasStore reports whether the directory was a volume's state directory, as far as its store tells.
+func hasStore(dir string) bool {
+	for _, name := range []string{"packs", "manifests"} {
+		if st, err := os.Stat(filepath.Join(dir, "store", name)); err != nil || !st.IsDir() {
+			return false
+		}
+	}
+	return true
 }
 
 // DefaultState is the state directory that belongs to a backing directory if none is given: beside it.

@@ -26,6 +26,8 @@ type live interface {
 	WaitScan(ctx context.Context) error
 	changes
 	Epoch() uint64
+	// CountAsChanged makes the next snapshot a full one.
+	CountAsChanged()
 }
 
 // liveVolume is the real one.

@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"graphvol/agent/api"
 	"graphvol/fs/hold"
 )
 
@@ -36,6 +37,22 @@ type Mounted struct {
 	MountOptions
 	Server int // pid
 	Holder int // pid
+}
+
+// Problem asks the volume what keeps it from being what it should be; empty: nothing.
+func (m Mounted) Problem(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	c, err := connectLive(ctx, Place{State: m.State})
+	if c == nil || err != nil {
+		return ""
+	}
+	defer c.Close()
+	st, err := c.Status(ctx, &api.StatusRequest{})
+	if err != nil {
+		return ""
+	}
+	return st.GetProblem()
 }
 
 // Mount mounts a volume and returns when it serves. self is this program: it is run as "self hold OPTIONS", in a
@@ -78,8 +95,8 @@ func PrepareMount(ctx context.Context, o *MountOptions, notes io.Writer) error {
 	if err := checkFuse(fuseDevice); err != nil {
 		return err
 	}
-	// A newer state is refused before anything in it is touched.
-	if _, err := ReadFacts(o.State); err != nil && !errors.Is(err, os.ErrNotExist) {
+	// A newer state is refused before anything in it is touched. Facts that are damaged are written anew.
+	if _, err := ReadFacts(o.State); errors.Is(err, ErrNewerFormat) {
 		return err
 	}
 	return o.makeState()

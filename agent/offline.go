@@ -15,10 +15,16 @@ type offline struct{ *service }
 // openOffline opens the repository of a volume that isn't mounted. index.ErrInUse if another process has it.
 func openOffline(ctx context.Context, p Place, log *slog.Logger) (*offline, error) {
 	facts, err := ReadFacts(p.State)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, ErrNewerFormat) {
 		return nil, statusOf(log, "opening the volume", err)
 	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		log.Warn("the volume works without these facts; the next mount writes them anew", "err", err)
+	}
 	repo, err := snapshot.Open(ctx, snapshot.Config{State: p.State, Log: log})
+	if indexUnusable(err) {
+		err = indexError(p.State, rebuildOffline(facts.Backing, p.State), err)
+	}
 	if err != nil {
 		return nil, statusOf(log, "opening the volume", err)
 	}

@@ -50,11 +50,10 @@ func resolve(volume string, mounts []hold.Mount) (Place, error) {
 	if !st.IsDir() {
 		return Place{}, fmt.Errorf("%w: %s is not a directory; name the mount point, the backing directory or the state directory", ErrNoVolume, path)
 	}
-	if IsState(path) {
-		return place(path, mounts), nil
-	}
-	if state := DefaultState(path); IsState(state) {
-		return place(state, mounts), nil
+	for _, state := range []string{path, DefaultState(path)} {
+		if IsState(state) || hasStore(state) {
+			return place(state, mounts), nil
+		}
 	}
 	return resolveElsewhere(path, mounts)
 }

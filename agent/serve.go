@@ -19,8 +19,8 @@ import (
 	"graphvol/fs"
 	"graphvol/fs/browse"
 	"graphvol/fs/cow"
-	"graphvol/fs/cow/backing"
 	"graphvol/fs/hold"
+	"graphvol/index"
 	"graphvol/snapshot"
 )
 
@@ -86,87 +86,17 @@ type server struct {
 	opts   MountOptions
 	log    *slog.Logger
 	sess   *hold.Session
-	repo   *snapshot.Repo
+	repo   *snapshot.Repo // nil: its index can't be used
 	vol    *cow.Volume
 	browse *browse.FS
 	front  *fs.Server
 	svc    *service
 	grpc   *grpc.Server
 	ln     net.Listener
-}
 
-// openServer opens the parts from the bottom up. On failure, those that are open are closed again.
-func openServer(ctx context.Context, sess *hold.Session, o MountOptions, version string, log *slog.Logger) (*server, error) {
-	s := &server{opts: o, log: log, sess: sess}
-	if err := s.open(ctx, version); err != nil {
-		return nil, errors.Join(err, s.close(ctx, false))
-	}
-	return s, nil
-}
-
-func (s *server) open(ctx context.Context, version string) (err error) {
-	o, log, sess := s.opts, s.log, s.sess
-	began := time.Now()
-	opened := func(part string) {
-		log.Debug("opened", "part", part, "took", time.Since(began))
-		began = time.Now()
-	}
-	if s.repo, err = snapshot.Open(ctx, snapshot.Config{State: o.State, Log: log}); err != nil {
-		return err
-	}
-	opened("snapshots")
-	tree, err := backing.Open(backing.Config{
-		Root: sess.Backing(), State: o.State, Log: log, Takeover: sess.Takeover(), Stash: sess, Stashed: sess.Stashed(),
-	})
-	if err != nil {
-		return err
-	}
-	opened("backing")
-	s.vol, err = cow.Open(ctx, cow.Config{
-		Tree: tree, DB: s.repo.Index(), State: o.State, Log: log, Recorded: s.repo.Recorded(), Takeover: sess.Takeover(),
-	})
-	if err != nil {
-		return errors.Join(err, tree.Close())
-	}
-	opened("volume")
-	newest, ok, err := s.repo.Newest()
-	if err != nil {
-		return err
-	}
-	if ok {
-		s.vol.SetBase(newest.ID)
-	}
-	s.repo.SetLive(s.vol)
-	err = s.openFront(version)
-	opened("front")
-	return err
-}
-
-func (s *server) openFront(version string) error {
-	o := s.opts
-	facts := Facts{
-		Backing: o.Backing, Mount: o.Mount, Cache: o.Cache, SnapDir: o.SnapDir, Mounted: time.Now(), HolderPID: os.Getppid(),
-	}
-	if !s.sess.Takeover() { // else the server before has written them
-		if err := WriteFacts(o.State, facts); err != nil {
-			// Commands find the volume by its mount; a full state disk must not keep it from being mounted.
-			s.log.Warn("the volume's facts are not up to date", "err", err)
-		}
-	}
-	s.browse = browse.New(catalogue{s.repo}, s.log)
-	s.front = fs.New(fs.Config{Volume: s.vol, Browser: s.browse, SnapDir: o.SnapDir, Cache: fs.Cache(o.Cache), Log: s.log})
-	s.svc = newService(serviceConfig{
-		state: o.State, facts: facts, repo: s.repo, log: s.log, version: version,
-		timeout: o.SnapshotTimeout, stall: o.SnapshotTimeout, maxPending: o.MaxConcurrent,
-		live: liveVolume{s.vol, s.front.NewFlusher(o.Mount)}, holder: s.sess, onChange: s.browse.Changed,
-	})
-	s.sess.BeforeStop(func() { s.svc.settle(closeBound) })
-	var err error
-	if s.ln, err = listen(o.State); err != nil {
-		return err
-	}
-	s.grpc = newServer(s.svc, grpc.StreamInterceptor(s.svc.calls.count))
-	return nil
+	problem string    // for status
+	noIndex *Error    // why repo is nil
+	spare   *index.DB // stands in for the index then
 }
 
 // run serves until the mount is gone or the holder starts another server in this one's place.
@@ -233,6 +163,12 @@ func (s *server) close(ctx context.Context, unmounted bool) error {
 	}
 	if s.repo != nil {
 		errs = append(errs, s.repo.Close())
+	}
+	if s.spare != nil {
+		errs = append(errs, s.spare.Close())
+	}
+	if s.spare != nil && unmounted {
+		errs = append(errs, os.RemoveAll(filepath.Join(s.opts.State, spareName)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close the volume of %s: %w", filepath.Base(s.opts.State), err)

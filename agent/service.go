@@ -27,6 +27,7 @@ type serviceConfig struct {
 	holder  holder // set if live is
 	log     *slog.Logger
 	version string
+	problem string // what status shows
 
 	timeout    time.Duration // from a call to its barrier
 	stall      time.Duration // of a seal that makes no progress
@@ -61,7 +62,7 @@ var _ api.VolumeServer = (*service)(nil)
 func newService(cfg serviceConfig) *service {
 	s := &service{serviceConfig: cfg, started: time.Now()}
 	if cfg.live != nil {
-		s.queue = newSealQueue(cfg.repo, cfg.maxPending, cfg.stall, s.changed, cfg.log)
+		s.queue = newSealQueue(parentWatch{cfg.repo, cfg.live}, cfg.maxPending, cfg.stall, s.changed, cfg.log)
 		go s.awaitScan()
 	}
 	return s
@@ -152,6 +153,7 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 	}
 	res := &api.VolumeStatus{
 		Backing: s.facts.Backing, State: s.state, Cache: s.facts.Cache, Snapdir: s.facts.SnapDir, Version: s.version, Started: timestamppb.New(s.started),
+		Problem: s.problem,
 	}
 	for _, p := range packs {
 		res.StoreBytes += p.Size

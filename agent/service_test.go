@@ -89,6 +89,7 @@ func (l *fakeLive) Dirty(_ context.Context, yield func(cow.DirtyFile) bool) erro
 }
 func (l *fakeLive) Where(uint64) (uint64, string, bool) { return 0, "", false }
 func (l *fakeLive) Epoch() uint64                       { return l.epoch.Load() + 1 }
+func (l *fakeLive) CountAsChanged()                     {}
 
 // serveFake gives a client of a service over a new repository and a fake volume; nil: not mounted.
 func serveFake(t *testing.T, l *fakeLive, change func(*serviceConfig)) *Client {

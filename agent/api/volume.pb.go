@@ -1633,6 +1633,7 @@ type VolumeStatus struct {
 	Server        *ServerProcess         `protobuf:"bytes,16,opt,name=server,proto3" json:"server,omitempty"`      // unset: not mounted
 	Program       []byte                 `protobuf:"bytes,17,opt,name=program,proto3" json:"program,omitempty"`    // path that the server was started from
 	Restart       *Restart               `protobuf:"bytes,18,opt,name=restart,proto3" json:"restart,omitempty"`    // the polite restart that this server came by; unset: it came otherwise
+	Problem       string                 `protobuf:"bytes,19,opt,name=problem,proto3" json:"problem,omitempty"`    // what keeps the volume from being what it should be, and what to do; empty: nothing
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1791,6 +1792,13 @@ func (x *VolumeStatus) GetRestart() *Restart {
 		return x.Restart
 	}
 	return nil
+}
+
+func (x *VolumeStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 // ServerProcess is what the server uses of the machine. None of it should grow with the volume's age.
@@ -2360,7 +2368,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06chunks\x18\x02 \x01(\x03R\x06chunks\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1a\n" +
 	"\bproblems\x18\x04 \x01(\x03R\bproblems\"\x0f\n" +
-	"\rStatusRequest\"\xbc\x04\n" +
+	"\rStatusRequest\"\xd6\x04\n" +
 	"\fVolumeStatus\x12\x14\n" +
 	"\x05mount\x18\x01 \x01(\tR\x05mount\x12\x18\n" +
 	"\abacking\x18\x02 \x01(\tR\abacking\x12\x14\n" +
@@ -2384,7 +2392,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\bscanning\x18\x0e \x01(\bR\bscanning\x122\n" +
 	"\x06server\x18\x10 \x01(\v2\x1a.graphvol.v1.ServerProcessR\x06server\x12\x18\n" +
 	"\aprogram\x18\x11 \x01(\fR\aprogram\x12.\n" +
-	"\arestart\x18\x12 \x01(\v2\x14.graphvol.v1.RestartR\arestart\"\xba\x01\n" +
+	"\arestart\x18\x12 \x01(\v2\x14.graphvol.v1.RestartR\arestart\x12\x18\n" +
+	"\aproblem\x18\x13 \x01(\tR\aproblem\"\xba\x01\n" +
 	"\rServerProcess\x12\x1e\n" +
 	"\n" +
 	"goroutines\x18\x01 \x01(\x03R\n" +

@@ -104,16 +104,19 @@ func (a *app) mount(ctx context.Context, o agent.MountOptions, foreground, asJSO
 		if err := agent.PrepareMount(ctx, &o, a.err); err != nil {
 			return err
 		}
-		return agent.Hold(ctx, self, o, func(m agent.Mounted) { a.printMounted(m, asJSON) })
+		return agent.Hold(ctx, self, o, func(m agent.Mounted) { a.printMounted(ctx, m, asJSON) })
 	}
 	m, err := agent.Mount(ctx, self, o, a.err)
 	if err != nil {
 		return err
 	}
-	return a.printMounted(m, asJSON)
+	return a.printMounted(ctx, m, asJSON)
 }
 
-func (a *app) printMounted(m agent.Mounted, asJSON bool) error {
+func (a *app) printMounted(ctx context.Context, m agent.Mounted, asJSON bool) error {
+	if problem := m.Problem(ctx); problem != "" {
+		fmt.Fprintf(a.err, "graphvol: %s\n", problem)
+	}
 	if asJSON {
 		return printJSON(a.out, mountRow{m.Mount, m.Backing, m.State, m.Cache, m.Server, m.Holder})
 	}

@@ -26,6 +26,7 @@ type statusRow struct {
 	Cache      string `json:"cache"`
 	Scanning   bool   `json:"scanning"`
 	Version    string `json:"version"`
+	Problem    string `json:"problem,omitempty"`
 	Error      string `json:"error,omitempty"`
 
 	Server *serverRow `json:"server,omitempty"` // of a mounted volume
@@ -113,6 +114,7 @@ func (a *app) statusOf(ctx context.Context, volume string) (statusRow, error) {
 		Mount: s.GetMount(), Backing: s.GetBacking(), State: s.GetState(), ServerPID: s.GetServerPid(), HolderPID: s.GetHolderPid(),
 		Epoch: s.GetEpoch(), DirtyBytes: s.GetDirtyBytes(), Snapshots: s.GetSnapshots(), Pending: s.GetPending(),
 		StoreBytes: s.GetStoreBytes(), Cache: s.GetCache(), Scanning: s.GetScanning(), Version: s.GetVersion(), Server: serverOf(s),
+		Problem: s.GetProblem(),
 	}, nil
 }
 
@@ -148,6 +150,12 @@ func printStatus(w io.Writer, rows []statusRow) {
 		fmt.Fprintf(w, "  state %s\n", r.State)
 		if r.Error != "" {
 			continue
+		}
+		if r.Problem != "" {
+			fmt.Fprintf(w, "  problem: %s\n", r.Problem)
+		}
+		if r.Problem != "" && r.StoreBytes == 0 {
+			continue // the figures aren't known
 		}
 		fmt.Fprintf(w, "  %s, %d of them pending; %s stored", plural(r.Snapshots, "snapshot"), r.Pending, size(r.StoreBytes))
 		if r.Mount != "" {

@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"graphvol/fs/cow"
+	"graphvol/index"
+)
+
+const (
+	// unmarkedName is a file that says, in its state directory, that the volume was changed while nobody kept a dirty map that lasts.
+	unmarkedName = "index.unused"
+	// spareName is the directory of the index that stands in for one that can't be used. What is in it lasts as long as the mount.
+	spareName = "index.spare"
+)
+
+// openSpare makes the index that a volume works with while its own can't be used. A server that takes over goes on with the one before it.
+func openSpare(state string, takeover bool, log *slog.Logger) (*index.DB, error) {
+	if err := noteUnmarked(state); err != nil {
+		log.Error("that the volume is used without its index could not be noted", "err", err)
+	}
+	dir := filepath.Join(state, spareName)
+	if !takeover {
+		if err := os.RemoveAll(dir); err != nil {
+			log.Warn("what an earlier mount left is in the way", "err", err)
+		}
+	}
+	db, err := openSpareIn(dir, log)
+	if err != nil {
+		log.Warn("the state directory can't be used", "err", err)
+		if dir, err = os.MkdirTemp("", "graphvol-index"); err != nil {
+			return nil, fmt.Errorf("an index for the time of this mount: %w", err)
+		}
+		if db, err = openSpareIn(dir, log); err != nil {
+			return nil, err
+		}
+		// The open files are enough.
+		if err := os.RemoveAll(dir); err != nil {
+			log.Warn("a directory is left behind", "err", err)
+		}
+	}
+	return db, nil
+}
+
+func openSpareIn(dir string, log *slog.Logger) (*index.DB, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	db, err := index.Open(filepath.Join(dir, "index.db"), index.Options{Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if err := cow.CountAsChanged(db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func noteUnmarked(state string) error {
+	f, err := os.OpenFile(filepath.Join(state, unmarkedName), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return syncDir(state)
+}
+
+// settleUnmarked makes an index that can be used again count everything as changed, if the volume was used without it.
+func settleUnmarked(state string, db *index.DB) error {
+	path := filepath.Join(state, unmarkedName)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err := cow.CountAsChanged(db); err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(path), os.RemoveAll(filepath.Join(state, spareName)))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
