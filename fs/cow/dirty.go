@@ -78,7 +78,7 @@ func (v *Volume) statLocated(ino uint64, eps []*epoch.Epoch) (Attr, error) {
 		return a, err
 	}
 	places := func(ino uint64) []place { return hintsIn(eps, ino) }
-	if v.locate(ino, places, 0) == nil {
+	if v.locate(ino, places) == nil {
 		return v.tree.Stat(ino)
 	}
 	if removedIn(eps, ino) || len(places(ino)) == 0 {

@@ -20,9 +20,6 @@ type place struct {
 	dir    bool // it names a directory
 }
 
-// maxDepth bounds chains of places, which could be circles where hints are old.
-const maxDepth = 1 << 16
-
 var errNotFound = errors.New("no longer at its last known place")
 
 // seen remembers where Entries has found an inode.
@@ -58,7 +55,7 @@ func (e *Ended) locatedBy(ctx context.Context, ino uint64, searches int, act fun
 		if !errors.Is(err, syscall.ESTALE) {
 			return err
 		}
-		if e.v.locate(ino, e.placesOf, 0) == nil {
+		if e.v.locate(ino, e.placesOf) == nil {
 			if err = act(); !errors.Is(err, syscall.ESTALE) {
 				return err
 			}
@@ -104,26 +101,48 @@ func (e *Ended) epochsDown() (eps []*epoch.Epoch) {
 }
 
 // locate makes the backing know ino again. places lists where an inode may be.
-func (v *Volume) locate(ino uint64, places func(ino uint64) []place, depth int) error {
-	if _, err := v.tree.Stat(ino); err == nil {
+func (v *Volume) locate(ino uint64, places func(ino uint64) []place) error {
+	l := &locating{v: v, places: places, above: map[uint64]bool{}, inVain: map[uint64]bool{}, found: map[uint64]bool{}}
+	return l.find(ino)
+}
+
+// locating is one locate. Old places lead in circles: a directory was in another one which later was in it. So no inode is looked for below itself, and
+// none twice in vain, until another one was found, with which it may be.
+type locating struct {
+	v      *Volume
+	places func(ino uint64) []place
+	above  map[uint64]bool // what is being looked for
+	inVain map[uint64]bool // since the last find
+	found  map[uint64]bool
+}
+
+func (l *locating) find(ino uint64) error {
+	if _, err := l.v.tree.Stat(ino); err == nil {
 		return nil
 	}
-	if depth > maxDepth {
+	if l.above[ino] || l.inVain[ino] {
 		return errNotFound
 	}
-	for _, p := range places(ino) {
-		if v.locate(p.parent, places, depth+1) != nil {
+	l.above[ino] = true
+	defer delete(l.above, ino)
+	for _, p := range l.places(ino) {
+		if l.find(p.parent) != nil {
 			continue
 		}
-		a, err := v.tree.Lookup(p.parent, p.name)
+		a, err := l.v.tree.Lookup(p.parent, p.name)
 		if err != nil {
 			continue
 		}
-		v.tree.Forget(a.Ino, 1) // known, but not for ever
+		l.v.tree.Forget(a.Ino, 1) // known, but not for ever
+		if !l.found[a.Ino] {
+			l.found[a.Ino] = true
+			clear(l.inVain)
+		}
 		if a.Ino == ino {
 			return nil
 		}
 	}
+	l.inVain[ino] = true
 	return errNotFound
 }
 
