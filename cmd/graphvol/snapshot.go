@@ -70,7 +70,7 @@ func (a *app) takeSnapshot(ctx context.Context, volume string, req *api.Snapshot
 			return last, nil
 		}
 		if err != nil {
-			return nil, err
+			return c.AfterLoss(ctx, last, err)
 		}
 		if ev.GetSnapshot() != nil {
 			last = ev.GetSnapshot()
