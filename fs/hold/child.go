@@ -39,7 +39,7 @@ type child struct {
 	hung    chan string   // why the watch takes it for hung; one at most
 	over    chan struct{} // closed when the main loop has done with it
 	watched chan struct{} // closed when the watch has ended
-	excuse  string        // the watch's
+	excused bool          // the watch's
 }
 
 // lingerTime is how long a process may take to end after it has closed its control socket, before the next server is started beside it.

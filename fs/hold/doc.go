@@ -53,8 +53,8 @@
 // A server may live and do nothing. The holder asks again and again in two ways: on the control socket, which shows that the process runs, and
 // by a request to the mount that needs no disk (AliveAttr), which shows that requests are read and answered. If either isn't answered for
 // Config.HangTimeout, the server gets SIGQUIT, for its stacks, then SIGKILL, and is replaced as one that died. What is slow because of a
-// disk answers both. One case doesn't: a page fault of a mapped file can stop all threads of a Go program. So a process with a
-// thread in uninterruptible sleep is left alone. A request to the mount that the next server doesn't answer either isn't held against it.
+// disk answers both. One case doesn't: a page fault of a mapped file can stop all threads of a Go program. So the time that a
+// process has a thread in uninterruptible sleep doesn't count. A request to the mount that the next server doesn't answer either isn't held against it.
 //
 // # Programs
 //

@@ -44,14 +44,16 @@ func (q *question) ask(point string) {
 	}()
 }
 
-// vitals is what is known of a server after a tick.
+// vitals is what is known of a server after a tick. Ticks in which it waits for a disk are not counted: when the disk is back it has
+// all its time again.
 type vitals struct {
 	trial    bool // its program is new
 	answered bool // it has answered on the control socket: older programs don't
+	disk     bool // it waits for a disk
 	silent   int  // ticks that the last question there waits for an answer
 	starting int  // ticks that it has been starting
 	serving  int  // ticks that it has been serving
-	stuck    int  // ticks that the question has waited while it serves
+	stuck    int  // ticks that the question to the mount has waited, though the process lives and serves
 }
 
 // hang says why a server counts as hung; empty: it doesn't. A start may take long on a slow disk, so it is bounded only where
@@ -92,9 +94,7 @@ func (h *holder) watch(c *child) {
 		v.next(c, asked, h.question.busy.Load())
 		why := v.hang(limit)
 		switch {
-		case why == "":
-			h.alive()
-		case h.excused(c, why):
+		case why == "" || h.excused(c, v):
 			h.alive()
 		case !told && (h.cfg.HangTimeout > 0 || v.trial && !c.serves.Load()):
 			told = true
@@ -130,31 +130,29 @@ func (v *vitals) next(c *child, asked uint64, waiting bool) {
 			*n = 0
 		}
 	}
-	heard := c.answer.Load()
+	heard, serves := c.answer.Load(), c.serves.Load()
 	v.answered = v.answered || heard > 0
-	count(&v.silent, heard != asked)
-	count(&v.starting, !c.serves.Load())
-	count(&v.serving, c.serves.Load())
-	count(&v.stuck, waiting && c.serves.Load())
+	v.disk = (heard != asked || !serves) && waitsForDisk(c.pid())
+	count(&v.silent, heard != asked && !v.disk)
+	count(&v.starting, !serves && !v.disk)
+	count(&v.serving, serves)
+	count(&v.stuck, waiting && serves && heard == asked)
 }
 
-// excused reports whether killing a server that counts as hung would be wrong.
-func (h *holder) excused(c *child, why string) bool {
-	excuse := ""
-	switch n := h.question.n.Load(); {
-	case waitsForDisk(c.pid()):
-		excuse = "it waits for a disk"
-	case h.question.busy.Load() && n == h.blamed:
-		excuse = "the server before it did not help: something else on the path to the mount hangs"
-	default:
-		if h.question.busy.Load() && c.serves.Load() {
-			h.blamed = n
-		}
+// excused reports whether replacing a server that counts as hung would not help: the one before it was replaced for the same question to
+// the mount, which still waits.
+func (h *holder) excused(c *child, v vitals) bool {
+	if v.stuck == 0 || v.silent > 0 {
 		return false
 	}
-	if c.excuse != excuse {
-		c.excuse = excuse
-		h.log.Warn("the server is not replaced, though "+why, "pid", c.pid(), "because", excuse)
+	n := h.question.n.Load()
+	if n != h.blamed {
+		h.blamed = n
+		return false
+	}
+	if !c.excused {
+		c.excused = true
+		h.log.Warn("a request to the mount is not answered, and another server did not help: something else on the path hangs", "mount", h.cfg.Mount)
 	}
 	return true
 }
