@@ -42,7 +42,7 @@ func Hold(ctx context.Context, self string, o MountOptions, onReady func(Mounted
 		Backing: o.Backing, Mount: o.Mount, Source: o.State,
 		Info:       filepath.Join(o.State, hold.InfoFile),
 		Argv:       []string{self, "serve", o.String()},
-		AllowOther: o.AllowOther, Suid: o.AllowSuid, Dev: o.AllowDev,
+		AllowOther: o.AllowOther, Suid: o.AllowSuid, Dev: o.AllowDev, NoExec: o.NoExec,
 		Log: log, Stdout: stderr, Stderr: stderr, Env: serverEnv(),
 		HangTimeout: o.HangTimeout, AliveEvery: every, OnAlive: man.alive, OnRestart: man.reloading, OnStop: man.stopping,
 		OnReady: func(server int) {

@@ -42,6 +42,7 @@ type MountOptions struct {
 	AllowSuid  bool   `json:"allow_suid,omitempty"`
 	AllowDev   bool   `json:"allow_dev,omitempty"`
 	AllowOther bool   `json:"allow_other,omitempty"`
+	NoExec     bool   `json:"no_exec,omitempty"`
 
 	// SnapshotTimeout bounds the time from the call to the barrier, and how long a seal may make no progress.
 	SnapshotTimeout time.Duration `json:"snapshot_timeout,omitempty"`

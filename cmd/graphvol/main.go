@@ -11,5 +11,5 @@ var version = "dev"
 
 func main() {
 	a := &app{out: os.Stdout, err: os.Stderr, version: version}
-	os.Exit(a.run(context.Background(), os.Args[1:]))
+	os.Exit(a.invoked(context.Background(), os.Args))
 }

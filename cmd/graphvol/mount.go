@@ -77,6 +77,7 @@ WatchdogSec).`,
 	f.StringVar(&o.SnapDir, "snapdir", agent.DefaultSnapDir, "name of the directory of snapshots in MOUNT")
 	f.BoolVar(&o.AllowSuid, "allow-suid", false, "honour setuid and setgid bits of files in the volume")
 	f.BoolVar(&o.AllowDev, "allow-dev", false, "honour device files in the volume")
+	f.BoolVar(&o.NoExec, "no-exec", false, "execute no files of the volume")
 	f.BoolVar(&private, "private", false, "keep other users out (default: file modes decide, where the system allows that)")
 	f.DurationVar(&o.SnapshotTimeout, "snapshot-timeout", agent.DefaultSnapshotTimeout, "a snapshot that takes longer to begin, or stores nothing for so long, fails")
 	f.IntVar(&o.MaxConcurrent, "max-concurrent", agent.DefaultMaxConcurrent, "how many snapshots may be waiting to be stored")

@@ -27,6 +27,7 @@ type Config struct {
 	MaxRead    int  // greatest read request in bytes; 0: 1 MiB. The server's MountOptions.MaxWrite should be the same.
 	AllowOther bool // other users may use the mount; default_permissions is always on
 	Suid, Dev  bool // honour setuid bits, device files
+	NoExec     bool // execute nothing
 
 	Log     *slog.Logger
 	Stdout  *os.File         // of the server; nil: the holder's
@@ -178,7 +179,7 @@ func raiseFileLimit() {
 // mount makes a new connection and forgets what belonged to an older one.
 func (h *holder) mount() error {
 	c := &h.cfg
-	fd, err := mountFuse(mountOptions{Point: c.Mount, Source: c.Source, Helper: c.helper, MaxRead: c.MaxRead, AllowOther: c.AllowOther, Suid: c.Suid, Dev: c.Dev, Log: h.log})
+	fd, err := mountFuse(mountOptions{Point: c.Mount, Source: c.Source, Helper: c.helper, MaxRead: c.MaxRead, AllowOther: c.AllowOther, Suid: c.Suid, Dev: c.Dev, NoExec: c.NoExec, Log: h.log})
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ type mountOptions struct {
 	MaxRead    int
 	AllowOther bool
 	Suid, Dev  bool
+	NoExec     bool
 	Helper     bool // don't try mount(2)
 	Log        *slog.Logger
 }
@@ -55,6 +56,9 @@ func mountDirect(o mountOptions) (int, error) {
 	}
 	if !o.Dev {
 		flags |= unix.MS_NODEV
+	}
+	if o.NoExec {
+		flags |= unix.MS_NOEXEC
 	}
 	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,max_read=%d", fd, os.Geteuid(), os.Getegid(), o.MaxRead)
 	if o.AllowOther {
@@ -95,7 +99,7 @@ func runHelper(o mountOptions) (fd int, out string, err error) {
 	for _, on := range []struct {
 		set  bool
 		name string
-	}{{o.AllowOther, "allow_other"}, {o.Suid, "suid"}, {o.Dev, "dev"}} {
+	}{{o.AllowOther, "allow_other"}, {o.Suid, "suid"}, {o.Dev, "dev"}, {o.NoExec, "noexec"}} {
 		if on.set {
 			opts = append(opts, on.name)
 		}
