@@ -19,16 +19,27 @@ import (
 )
 
 var (
-	sweepStep = flag.Int("damage.step", 0, "flip every n-th byte of every file of the small store; 0: only some")
-	sweepOnly = flag.String("damage.only", "", "sweep only files of the state whose names begin so")
-	sweepRuns = flag.Int("damage.runs", 150, "how many bytes of the small store are flipped, in all files together")
-	largeMiB  = flag.Int("damage.large", 24, "size in MiB of the large store")
-	largeRuns = flag.Int("damage.hits", 6, "how often the large store is damaged")
-	seedFlag  = flag.Uint64("damage.seed", 0, "seed; 0 chooses one and prints it")
+	sweepStep    = flag.Int("damage.step", 0, "flip every n-th byte of every file of the small store; 0: only some")
+	sweepOnly    = flag.String("damage.only", "", "sweep only files of the state whose names begin so")
+	sweepRuns    = flag.Int("damage.runs", 60, "how many bytes of the small store are flipped, in all files together")
+	long         = flag.Bool("damage.long", false, "try every way to ruin an index or a store, every file and length of a cut, instead of some")
+	largeMiB     = flag.Int("damage.large", 24, "size in MiB of the large store")
+	largeHits    = flag.Int("damage.hits", 6, "how often the large store is damaged")
+	rebuildKills = flag.Int("damage.kills", 5, "how many rebuilds are killed")
+	seedFlag     = flag.Uint64("damage.seed", 0, "seed; 0 chooses one and prints it")
 )
 
 // TestMain fails the package when tests leave mounts, processes or files behind.
 func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
+
+// some gives a few of a list's elements, or with -damage.long all of them.
+func some[E any](r *rand.Rand, list []E, n int) []E {
+	if *long || n >= len(list) {
+		return list
+	}
+	r.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list[:n]
+}
 
 // random is a source of numbers whose seed is told when the test fails.
 func random(t *testing.T) *rand.Rand {

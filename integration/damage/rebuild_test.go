@@ -27,7 +27,7 @@ func TestRebuildKilled(t *testing.T) {
 	u.run("rebuild", u.Backing)
 	whole := time.Since(began)
 	killed := 0
-	for range 12 {
+	for range *rebuildKills {
 		if r.IntN(3) > 0 {
 			u.must(os.WriteFile(index, rig.RandomBytes(40_000), 0o600))
 		} else {
@@ -41,7 +41,7 @@ func TestRebuildKilled(t *testing.T) {
 		}
 		timer.Stop()
 	}
-	t.Logf("%d of 12 rebuilds were killed", killed)
+	t.Logf("%d of %d rebuilds were killed", killed, *rebuildKills)
 	u.rebuildAndCheck()
 	for _, left := range []string{"index.rebuild.db", "index.rebuild.intents", "index.spare", "index.unused"} {
 		if _, err := os.Lstat(filepath.Join(u.StateDir(), left)); err == nil {
@@ -147,7 +147,7 @@ func TestLargeStore(t *testing.T) {
 	u.umount()
 	var files []string
 	u.must(eachPack(filepath.Join(u.StateDir(), "store"), func(path string) error { files = append(files, path); return nil }))
-	for range *largeRuns {
+	for range *largeHits {
 		path := files[r.IntN(len(files))]
 		st, err := os.Stat(path)
 		u.must(err)

@@ -1,14 +1,19 @@
 package damage
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"graphvol/integration/rig"
 )
@@ -191,28 +196,67 @@ func (s *sweep) all(r *rand.Rand, names []string) {
 			step = max(step, 97)
 		}
 		for at := r.IntN(step); at < meaningful(s.files[name]); at += step {
+			if end, ok := s.t.Deadline(); ok && time.Until(end) < 2*limit {
+				s.t.Logf("no time left at byte %d of %s", at, name)
+				return
+			}
 			m := mask(r)
 			s.try(name, fmt.Sprintf("byte %d ^ %#x", at, m), r.IntN(8) == 0, flip(at, m))
 		}
 	}
 }
 
+// wound is one way to damage a file.
+type wound struct {
+	name, what string
+	do         func(path string) error
+}
+
 func TestCuts(t *testing.T) {
 	r := random(t)
 	s := newSweep(t, false)
+	var all []wound
 	for _, name := range s.names() {
 		n := len(s.files[name])
-		lengths := []int{0, n / 2, n - 1}
-		if *sweepStep > 0 {
-			for range 200 {
-				lengths = append(lengths, r.IntN(n+1))
-			}
-		}
-		for _, to := range lengths {
+		all = append(all, wound{name, "removed", os.Remove})
+		for _, to := range []int{0, n / 2, n - 1, r.IntN(n + 1), r.IntN(n + 1)} {
 			if to >= 0 && to < n {
-				s.try(name, fmt.Sprintf("cut to %d of %d bytes", to, n), true, cut(to))
+				all = append(all, wound{name, fmt.Sprintf("cut to %d of %d bytes", to, n), cut(to)})
 			}
 		}
-		s.try(name, "removed", true, os.Remove)
+	}
+	for _, w := range some(r, all, 20) {
+		s.try(w.name, w.what, true, w.do)
+	}
+}
+
+// TestFlipsByCommand is TestFlips with the command itself: it ends with 0 or 1, and one line a problem.
+func TestFlipsByCommand(t *testing.T) {
+	r := random(t)
+	s := newSweep(t, false)
+	bin, err := rig.Binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := slices.DeleteFunc(s.names(), func(n string) bool { return len(s.files[n]) == 0 })
+	for range *sweepRuns / 10 {
+		name := names[r.IntN(len(names))]
+		at, m := r.IntN(max(1, meaningful(s.files[name]))), mask(r)
+		if err := flip(at, m)(filepath.Join(s.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		f, err := inspect(t.Context(), s.dir, s.want)
+		if err != nil {
+			t.Errorf("%s, byte %d ^ %#x: %v", name, at, m, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		out, err := exec.CommandContext(ctx, bin, "verify", s.dir, "--read-data").CombinedOutput()
+		cancel()
+		var exit *exec.ExitError
+		failed := errors.As(err, &exit) && exit.ExitCode() == 1
+		if failed == f.harmless() || err != nil && !failed || bytes.Contains(out, []byte("goroutine")) {
+			t.Errorf("%s, byte %d ^ %#x: harmless %v, the command says %v: %s", name, at, m, f.harmless(), err, out)
+		}
+		s.put(t, s.dir)
 	}
 }
