@@ -179,13 +179,13 @@ func (r *restorer) progress(n int64) {
 }
 
 // warn tells of the first of its kind that something can't be restored here.
-func (r *restorer) warn(kind, path string, err error) {
+func (r *restorer) warn(kind string, at destName, err error) {
 	r.mu.Lock()
 	first := !r.mu.warned[kind]
 	r.mu.warned[kind] = true
 	r.mu.Unlock()
 	if first && r.opts.Warn != nil {
-		r.opts.Warn(fmt.Errorf("%s: %s can't be restored here, nor maybe elsewhere: %w", path, kind, err))
+		r.opts.Warn(fmt.Errorf("%s: %s can't be restored here, nor maybe elsewhere: %w", at.path(), kind, err))
 	}
 }
 

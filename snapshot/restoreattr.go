@@ -89,14 +89,14 @@ const setIDs = unix.S_ISUID | unix.S_ISGID
 
 // setAttr sets the attributes that differ, in the order in which one doesn't undo the other: a new owner clears setuid bits and
 // file capabilities, ACLs share bits with the mode, and the time is the last.
-func (r *restorer) setAttr(t attrTarget, in *tree.Inode, path string) error {
+func (r *restorer) setAttr(t attrTarget, in *tree.Inode, at destName) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(t.fd, &st); err != nil {
 		return err
 	}
 	mode := in.Mode & 0o7777
 	if st.Uid != in.UID || st.Gid != in.GID {
-		ok, err := r.setOwner(t, in, path)
+		ok, err := r.setOwner(t, in, at)
 		if err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (r *restorer) setAttr(t attrTarget, in *tree.Inode, path string) error {
 			mode &^= setIDs // rights of the wrong owner are worse than none
 		}
 	}
-	if err := r.setXattrs(t, in.Xattrs, path); err != nil {
+	if err := r.setXattrs(t, in.Xattrs, at); err != nil {
 		return err
 	}
 	if err := unix.Fstat(t.fd, &st); err != nil {
@@ -124,7 +124,7 @@ func (r *restorer) setAttr(t attrTarget, in *tree.Inode, path string) error {
 }
 
 // setOwner gives false if rights are missing for the owner or the group.
-func (r *restorer) setOwner(t attrTarget, in *tree.Inode, path string) (ok bool, err error) {
+func (r *restorer) setOwner(t attrTarget, in *tree.Inode, at destName) (ok bool, err error) {
 	err = t.chown(int(in.UID), int(in.GID))
 	if err == nil {
 		return true, nil
@@ -132,14 +132,14 @@ func (r *restorer) setOwner(t attrTarget, in *tree.Inode, path string) (ok bool,
 	if r.euid == 0 || !errors.Is(err, unix.EPERM) {
 		return false, fmt.Errorf("set the owner %d:%d: %w", in.UID, in.GID, err)
 	}
-	r.warn("the owner", path, err)
+	r.warn("the owner", at, err)
 	if err := t.chown(-1, int(in.GID)); err != nil && !errors.Is(err, unix.EPERM) {
 		return false, fmt.Errorf("set the group %d: %w", in.GID, err)
 	}
 	return false, nil
 }
 
-func (r *restorer) setXattrs(t attrTarget, want []tree.Xattr, path string) error {
+func (r *restorer) setXattrs(t attrTarget, want []tree.Xattr, at destName) error {
 	have, err := t.listxattr()
 	if err != nil {
 		return fmt.Errorf("list extended attributes: %w", err)
@@ -148,7 +148,7 @@ func (r *restorer) setXattrs(t attrTarget, want []tree.Xattr, path string) error
 		if !ours(name) || slices.ContainsFunc(want, func(x tree.Xattr) bool { return x.Name == name }) {
 			continue
 		}
-		if err := r.lacking(name, path, t.removexattr(name)); err != nil {
+		if err := r.lacking(name, at, t.removexattr(name)); err != nil {
 			return fmt.Errorf("remove the extended attribute %s: %w", name, err)
 		}
 	}
@@ -158,7 +158,7 @@ func (r *restorer) setXattrs(t attrTarget, want []tree.Xattr, path string) error
 				continue
 			}
 		}
-		if err := r.lacking(x.Name, path, t.setxattr(x.Name, x.Value)); err != nil {
+		if err := r.lacking(x.Name, at, t.setxattr(x.Name, x.Value)); err != nil {
 			return fmt.Errorf("set the extended attribute %s of %d bytes: %w", x.Name, len(x.Value), err)
 		}
 	}
@@ -173,12 +173,12 @@ func ours(name string) bool {
 }
 
 // lacking turns missing rights, or a filesystem without such attributes or room for them, into a warning.
-func (r *restorer) lacking(name, path string, err error) error {
+func (r *restorer) lacking(name string, at destName, err error) error {
 	switch {
 	case err == nil, errors.Is(err, unix.ENODATA):
 		return nil
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.E2BIG):
-		r.warn("the extended attribute "+name, path, err)
+		r.warn("the extended attribute "+name, at, err)
 		return nil
 	}
 	return err

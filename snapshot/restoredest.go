@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -231,19 +232,36 @@ func (d *destDir) finish() {
 	if d.fd < 0 || !d.set || d.r.opts.DryRun || d.r.stopped() {
 		return
 	}
-	err := d.r.setAttr(attrTarget{fd: d.fd}, &d.inode, d.path("."))
+	err := d.r.setAttr(attrTarget{fd: d.fd}, &d.inode, destName{d, "."})
 	if err == nil && d.fsync {
 		err = unix.Fsync(d.fd)
 	}
-	d.r.problem(RestoreProblem{Path: d.path("."), Err: err})
+	d.problem(".", err)
+}
+
+// destName is an entry of a directory. Its path is made only where it is told: in deep trees that takes longer than the restoring.
+type destName struct {
+	dir  *destDir
+	name string
+}
+
+func (n destName) path() string { return n.dir.path(n.name) }
+
+// problem notes what keeps an entry from being restored, if anything does.
+func (d *destDir) problem(name string, err error) {
+	if err != nil {
+		d.r.problem(RestoreProblem{Path: d.path(name), Err: err})
+	}
 }
 
 // path is that of an entry, below the destination.
 func (d *destDir) path(name string) string {
+	elems := []string{name}
 	for ; d.parent != nil; d = d.parent {
-		name = path.Join(d.name, name)
+		elems = append(elems, d.name)
 	}
-	return path.Clean(name)
+	slices.Reverse(elems)
+	return path.Join(elems...)
 }
 
 // with opens a directory again that was done with, by way of those above it.

@@ -64,8 +64,8 @@ func (t *dirTree) Lookup(_ context.Context, dir uint64, name string) (tree.Diren
 		return tree.Dirent{}, err
 	}
 	var st unix.Stat_t
-	if err := unix.Lstat(filepath.Join(parent, name), &st); err != nil {
-		return tree.Dirent{}, &os.PathError{Op: "lstat", Path: filepath.Join(parent, name), Err: err}
+	if err := lstat(filepath.Join(parent, name), &st); err != nil {
+		return tree.Dirent{}, err
 	}
 	return t.found(parent, name, &st), nil
 }
@@ -75,7 +75,11 @@ func (t *dirTree) ReadDir(ctx context.Context, dir uint64) ([]tree.Dirent, error
 	if err != nil {
 		return nil, err
 	}
-	list, err := os.ReadDir(parent)
+	var list []os.DirEntry
+	err = withShortPath(parent, func(p string) (err error) {
+		list, err = os.ReadDir(p)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -95,18 +99,36 @@ func (t *dirTree) Inode(_ context.Context, ino uint64) (tree.Inode, error) {
 	if err != nil {
 		return tree.Inode{}, err
 	}
+	var in tree.Inode
+	err = withShortPath(p, func(p string) (err error) {
+		in, err = pathInode(p)
+		return err
+	})
+	return in, err
+}
+
+func pathInode(path string) (in tree.Inode, err error) {
 	var st unix.Stat_t
-	if err := unix.Lstat(p, &st); err != nil {
-		return tree.Inode{}, &os.PathError{Op: "lstat", Path: p, Err: err}
+	if err := unix.Lstat(path, &st); err != nil {
+		return in, &os.PathError{Op: "lstat", Path: path, Err: err}
 	}
-	in := inodeOf(&st)
+	in = inodeOf(&st)
 	if in.IsSymlink() {
-		if in.Target, err = os.Readlink(p); err != nil {
+		if in.Target, err = os.Readlink(path); err != nil {
 			return in, err
 		}
 	}
-	in.Xattrs, err = pathXattrs(p)
+	in.Xattrs, err = pathXattrs(path)
 	return in, err
+}
+
+func lstat(path string, st *unix.Stat_t) error {
+	return withShortPath(path, func(p string) error {
+		if err := unix.Lstat(p, st); err != nil {
+			return &os.PathError{Op: "lstat", Path: p, Err: err}
+		}
+		return nil
+	})
 }
 
 // inodeOf gives what stat(2) says of an inode.
@@ -140,7 +162,11 @@ func (t *dirTree) Open(_ context.Context, ino uint64) (TreeFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(p, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	var f *os.File
+	err = withShortPath(p, func(p string) (err error) {
+		f, err = os.OpenFile(p, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func (r *restorer) file(d *destDir, name string, in *tree.Inode, links uint64) (
 		return RestoreProblem{Err: err}
 	}
 	if !r.opts.DryRun {
-		if err := r.setAttr(attrTarget{fd: f.fd}, in, d.path(name)); err != nil {
+		if err := r.setAttr(attrTarget{fd: f.fd}, in, destName{d, name}); err != nil {
 			return RestoreProblem{Err: err}
 		}
 	}

@@ -54,7 +54,7 @@ func (r *restorer) restoreLinks() {
 // linked restores an inode under one of its names, and links the others to it.
 func (r *restorer) linked(set *linkSet) {
 	if err := set.look(); err != nil {
-		r.problem(RestoreProblem{Path: set.names[0].path(), Err: err})
+		set.names[0].dir.problem(set.names[0].name, err)
 		return
 	}
 	links := set.choose()
@@ -68,7 +68,7 @@ func (r *restorer) linked(set *linkSet) {
 		p = r.inode(d, first.name, &in, links)
 		return nil
 	})
-	if p.Path = first.path(); err != nil {
+	if err != nil {
 		p.Err = err
 	}
 	if errors.Is(p.Err, errSkipped) {
@@ -81,7 +81,7 @@ func (r *restorer) linked(set *linkSet) {
 	}
 	for i := range set.names[1:] {
 		l := &set.names[1+i]
-		r.problem(RestoreProblem{Path: l.path(), Err: r.link(first, l)})
+		l.dir.problem(l.name, r.link(first, l))
 	}
 }
 
@@ -172,7 +172,7 @@ func (r *restorer) finishDirs() {
 			again.finish()
 			return nil
 		})
-		r.problem(RestoreProblem{Path: d.path("."), Err: err})
+		d.problem(".", err)
 	}
 	r.root.finish()
 }

@@ -45,7 +45,7 @@ func (d *destDir) unlink(name string, flags int) error {
 func (r *restorer) removeOthers(d *destDir, list []tree.Dirent) {
 	names, err := d.list()
 	if err != nil {
-		r.problem(RestoreProblem{Path: d.path("."), Err: err})
+		d.problem(".", err)
 		return
 	}
 	keep := make(map[string]bool, len(list))
@@ -61,7 +61,7 @@ func (r *restorer) removeOthers(d *destDir, list []tree.Dirent) {
 			err = r.remove(d, name, &st)
 		}
 		if !errors.Is(err, ErrProtected) {
-			r.problem(RestoreProblem{Path: d.path(name), Err: err})
+			d.problem(name, err)
 		}
 	}
 }

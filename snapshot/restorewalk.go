@@ -16,7 +16,7 @@ func (r *restorer) walk(d *destDir, ino uint64, sel selection) {
 	defer d.done()
 	list, err := r.from.ReadDir(r.ctx, ino)
 	if err != nil {
-		r.problem(RestoreProblem{Path: d.path("."), Err: unreadable(err)})
+		d.problem(".", unreadable(err))
 		return
 	}
 	if r.opts.Delete && sel == nil && d.fd >= 0 {
@@ -31,10 +31,10 @@ func (r *restorer) walk(d *destDir, ino uint64, sel selection) {
 			return
 		}
 		if err := checkName(e.Name); err != nil {
-			r.problem(RestoreProblem{Path: d.path("."), Err: unreadable(err)})
+			d.problem(".", unreadable(err))
 			continue
 		}
-		r.problem(RestoreProblem{Path: d.path(e.Name), Err: r.entry(d, e, below)})
+		d.problem(e.Name, r.entry(d, e, below))
 	}
 }
 
@@ -75,7 +75,9 @@ func (r *restorer) inode(d *destDir, name string, in *tree.Inode, links uint64) 
 	default:
 		p.Err = r.special(d, name, in, links)
 	}
-	p.Path = d.path(name)
+	if p.Err != nil {
+		p.Path = d.path(name)
+	}
 	return p
 }
 
@@ -156,7 +158,7 @@ func (r *restorer) special(d *destDir, name string, in *tree.Inode, links uint64
 	device := kind == tree.ModeBlock || kind == tree.ModeChar
 	same := ok && st.Mode&unix.S_IFMT == kind && st.Nlink == links && (!device || st.Rdev == in.Rdev)
 	if device && r.euid != 0 && !same {
-		r.warn("a device file", d.path(name), unix.EPERM)
+		r.warn("a device file", destName{d, name}, unix.EPERM)
 		return errSkipped
 	}
 	return r.place(d, name, in, &st, ok, same, func() error { return unix.Mknodat(d.fd, name, kind|0o600, int(in.Rdev)) })
@@ -185,7 +187,7 @@ func (r *restorer) place(d *destDir, name string, in *tree.Inode, st *unix.Stat_
 		return err
 	}
 	defer unix.Close(fd)
-	return r.setAttr(attrTarget{fd: fd, pathOnly: true}, in, d.path(name))
+	return r.setAttr(attrTarget{fd: fd, pathOnly: true}, in, destName{d, name})
 }
 
 // selection is what of a directory is restored, by name; nil is everything.

@@ -74,6 +74,9 @@ func (d *Disk) format(fstype string, size int64) error {
 	return command("mkfs."+fstype, append(args, d.image)...)
 }
 
+// Image is the file that the filesystem is in. It may be copied, and replaced, while the disk isn't mounted.
+func (d *Disk) Image() string { return d.image }
+
 // Mount mounts the disk again.
 func (d *Disk) Mount() error { return command("mount", "-o", d.options, d.image, d.Dir) }
 
