@@ -85,6 +85,7 @@ func translations() []translation {
 		{unix.EDQUOT, codes.ResourceExhausted, "the disk quota is used up; free some space or raise it, and try again"},
 		{unix.EROFS, codes.FailedPrecondition, "the disk is read-only; mount it writable and try again"},
 		{unix.EIO, codes.DataLoss, ""},
+		{unix.E2BIG, codes.FailedPrecondition, ""},
 		{fs.ErrNotExist, codes.NotFound, ""},
 		{fs.ErrPermission, codes.PermissionDenied, ""},
 	}

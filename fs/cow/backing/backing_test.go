@@ -232,6 +232,30 @@ func TestHardLinkOutlivesItsKnownName(t *testing.T) {
 	}
 }
 
+// TestThousandsOfLinks: of a file's names as many are remembered as it takes to reach it.
+func TestThousandsOfLinks(t *testing.T) {
+	f := open(t, func(c *Config) { c.MaxFD = 1 })
+	a := f.must(f.Create(me, f.Root(), "first", 0, 0o600))
+	name := func(i int) string { return fmt.Sprintf("l%d", i) }
+	for i := range 2000 {
+		f.must(f.Link(me, a.Ino, f.Root(), name(i)))
+	}
+	n := f.nodes.get(a.Ino)
+	if len(n.links) > maxLinks || len(n.extra) >= maxLinks {
+		t.Errorf("%d names are remembered, in %d records", len(n.links), 1+len(n.extra))
+	}
+	for i := 1999; i >= 0; i-- { // first those that are known
+		r, err := f.Unlink(me, f.Root(), name(i))
+		if err != nil || r.After.Nlink != uint32(i+1) {
+			t.Fatalf("%s: %+v, %v", name(i), r, err)
+		}
+		if i%100 == 0 {
+			f.must(f.Mkdir(me, f.Root(), fmt.Sprintf("press%d", i), 0o700)) // its descriptor goes
+			f.must(f.Stat(a.Ino))
+		}
+	}
+}
+
 func TestTmpfile(t *testing.T) {
 	f := open(t, nil)
 	a := f.must(f.Tmpfile(me, f.Root(), 0, 0o600))

@@ -80,6 +80,8 @@ func (t *Tree) ReadAt(ino uint64, p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	defer h.release()
+	// The kernel refuses what would end behind the last offset, although a file may end there.
+	p = p[:min(int64(len(p)), max(math.MaxInt64-off, 0))]
 	return full(p, func(done int, p []byte) (int, error) { return unix.Pread(h.fd, p, off+int64(done)) })
 }
 

@@ -11,6 +11,9 @@ import (
 // maxIdle bounds the nodes that nobody refers to but that are kept as hints for file handles.
 const maxIdle = 1 << 16
 
+// maxLinks bounds the names that a node is known by: they are ways to it, and some will do. A file may have 65,000.
+const maxLinks = 16
+
 // link is one name of a node.
 type link struct {
 	parent uint64
@@ -26,7 +29,7 @@ type node struct {
 	gen   uint64
 	btime Time
 	typ   uint32
-	links []link           // names it was seen under
+	links []link           // names it was seen under, the last first; not all of them
 	rec   *record          // of links[0]; references and opens live in it; never nil
 	extra map[link]*record // of the other links
 	h     [kinds]*handle
@@ -187,6 +190,7 @@ type kidMove struct{ from, to uint64 }
 func (t *Tree) recordLocked(n *node) kidMove {
 	var first link
 	var rest []link
+	n.links = n.links[:min(len(n.links), maxLinks)]
 	if len(n.links) > 0 {
 		first, rest = n.links[0], n.links[1:]
 	}

@@ -1,6 +1,7 @@
 package backing
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 
@@ -53,6 +54,10 @@ func (t *Tree) Xattrs(ino uint64) (map[string][]byte, error) {
 	names, err := grow(func(p []byte) (int, error) { return t.Listxattr(ino, p) })
 	if err == syscall.EOPNOTSUPP || err == nil && len(names) == 0 {
 		return nil, nil
+	}
+	if err == syscall.E2BIG { // xfs lets one set them
+		path, _ := t.Path(ino)
+		return nil, fmt.Errorf("%s has more names of extended attributes than Linux can list, 64 KiB: remove some: %w", path, err)
 	}
 	if err != nil {
 		return nil, err
