@@ -257,8 +257,8 @@ func (db *DB) Intents(epoch uint64) ([]Intent, error) {
 	return all, nil
 }
 
-// DropIntents forgets what was announced in epochs up to last, when a complete snapshot has ended that one: a crash may have kept
-// Complete from it, or a power cut brought them back. It isn't durable by itself either.
+// DropIntents forgets what was announced in epochs up to last, when a complete snapshot has ended that one (a crash may have kept
+// Complete from it, or a power cut brought them back), or their dirty maps are stored. It isn't durable by itself either.
 func (db *DB) DropIntents(last uint64) {
 	db.intents.drop(func(n uint64) bool { return n <= last })
 }

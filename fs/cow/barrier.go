@@ -36,6 +36,7 @@ func (v *Volume) Barrier(ctx context.Context) (*Ended, time.Duration, error) {
 	if err := v.checkParent(); err != nil {
 		return nil, 0, err
 	}
+	v.mergeCarried()
 	old := v.run.Load()
 	next, err := v.prepare(old.number + 1)
 	if err != nil {

@@ -20,7 +20,8 @@
 //
 // Epoch n runs until a barrier ends it; its snapshot is what the volume held then. At a barrier only pointers change: the
 // new epoch's files are made before the gate closes. An ended epoch is unsealed until it is released: sealed, its marks are
-// forgotten; lost, they become part of the next unsealed epoch's, or wait (are carried) for the one that is running.
+// forgotten; lost, they become part of the next unsealed epoch's, or wait (are carried) for the one that is running. When many are carried
+// they become one, the last, as if the barriers between them had not been.
 //
 // Preimages are labelled with the epoch that had ended last when they were saved; so epoch n saves under label n-1. The
 // snapshot of epoch k sees of anything

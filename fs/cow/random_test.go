@@ -31,6 +31,8 @@ type game struct {
 	shared uint64
 	taken  []taken // ended and not sealed, oldest first
 	sealed int
+	most   int // epochs that are unsealed at a time
+	fails  int // of five seals
 }
 
 // taken is an ended epoch with the states that lanes may have had at its barrier.
@@ -39,7 +41,12 @@ type taken struct {
 	states [][]*state
 }
 
-func TestRandom(t *testing.T) {
+func TestRandom(t *testing.T) { testRandom(t, 4, 1, *duration) }
+
+// TestRandomFailures: hardly a snapshot succeeds, so that dirty maps of those that failed are merged.
+func TestRandomFailures(t *testing.T) { testRandom(t, 1, 4, *duration/2) }
+
+func testRandom(t *testing.T, most, fails int, duration time.Duration) {
 	seed := *seedFlag
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
@@ -50,7 +57,8 @@ func TestRandom(t *testing.T) {
 		}
 	}()
 	g := newGame(t, seed)
-	for end := time.Now().Add(*duration); time.Now().Before(end); {
+	g.most, g.fails = most, fails
+	for end := time.Now().Add(duration); time.Now().Before(end); {
 		g.round(time.Duration(100+g.rnd.IntN(300)) * time.Millisecond)
 		g.between()
 	}
@@ -93,7 +101,7 @@ func (g *game) round(d time.Duration) {
 		})
 	}
 	for ctx.Err() == nil && len(errs) == 0 {
-		if g.rnd.IntN(2) == 0 && len(g.taken) < 4 {
+		if g.rnd.IntN(2) == 0 && len(g.taken) < g.most {
 			g.take()
 		} else if len(g.taken) > 0 {
 			g.sealOldest()
@@ -128,7 +136,7 @@ func (g *game) sealOldest() {
 	g.t.Helper()
 	k := g.taken[0]
 	g.taken = g.taken[1:]
-	if g.rnd.IntN(5) == 0 {
+	if g.rnd.IntN(5) < g.fails {
 		if g.rnd.IntN(2) == 0 { // in the middle of a seal
 			for d := range k.e.Dirty {
 				k.e.Done(d.Ino)
