@@ -44,6 +44,8 @@ type service struct {
 	api.UnimplementedVolumeServer
 	serviceConfig
 	started time.Time
+	ended   context.Context // ends with finish
+	end     context.CancelFunc
 	queue   *sealQueue
 	order   sync.Mutex // held from a barrier until its snapshot is in the catalogue and in the queue
 	calls   calls
@@ -61,6 +63,7 @@ var _ api.VolumeServer = (*service)(nil)
 
 func newService(cfg serviceConfig) *service {
 	s := &service{serviceConfig: cfg, started: time.Now()}
+	s.ended, s.end = context.WithCancel(context.Background())
 	if cfg.live != nil {
 		s.queue = newSealQueue(parentWatch{cfg.repo, cfg.live}, cfg.maxPending, cfg.stall, s.changed, cfg.log)
 		go s.awaitScan()
@@ -70,7 +73,10 @@ func newService(cfg serviceConfig) *service {
 
 // awaitScan notes when the scan for changes made while unmounted has ended.
 func (s *service) awaitScan() {
-	err := s.live.WaitScan(context.Background())
+	err := s.live.WaitScan(s.ended)
+	if s.ended.Err() != nil {
+		return
+	}
 	if err != nil {
 		s.log.Warn("looking for changes made while the volume was not mounted failed", "err", err)
 	}
@@ -79,8 +85,9 @@ func (s *service) awaitScan() {
 	s.mu.Unlock()
 }
 
-// finish ends the taking of snapshots: those that are pending are sealed, or dropped when ctx ends.
+// finish ends the taking of snapshots, and what runs in the background: those that are pending are sealed, or dropped when ctx ends.
 func (s *service) finish(ctx context.Context) {
+	s.end()
 	if s.queue != nil {
 		s.holdBack(closeBound)
 		s.queue.close(ctx)

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"testing"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,7 +17,7 @@ const helperEnv = "GRAPHVOL_TEST_HELPER"
 func TestMain(m *testing.M) {
 	what := os.Getenv(helperEnv)
 	if what == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m) // exits
 	}
 	if err := map[string]func(string) error{"store": storeToMapping, "coherent": compareMapping}[what](os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, err)

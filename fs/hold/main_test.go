@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,7 +36,7 @@ func TestMain(m *testing.M) {
 	case "server":
 		os.Exit(serverMain())
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // testConf is what a test tells its holder and server.
