@@ -74,7 +74,7 @@ func (t *Tree) Tmpfile(c Caller, dir uint64, flags, mode uint32) (Attr, error) {
 	old := n.dropHandlesLocked()
 	n.pin, n.h[kindWrite] = h, h
 	n.mu.Unlock()
-	releaseAll(old)
+	t.releaseAll(old)
 	return a, nil
 }
 

@@ -23,6 +23,10 @@ type handle struct {
 	n    *node
 	refs atomic.Int32
 	used atomic.Bool // since the cache last looked
+
+	// Under the cache's lock:
+	elem *list.Element // nil: not in the cache
+	out  bool          // its node has dropped it: the cache must not keep it, nor the node
 }
 
 func newHandle(n *node, kind, fd int) *handle {
@@ -115,7 +119,7 @@ func (t *Tree) keep(h *handle) bool {
 func (c *fdCache) add(h *handle, keep func(*handle) bool) {
 	var out []*handle
 	c.mu.Lock()
-	c.all.PushBack(h)
+	c.putLocked(h)
 	for tries := c.all.Len() * 2; c.all.Len() > c.max && tries > 0; tries-- {
 		e := c.all.Front()
 		old := e.Value.(*handle)
@@ -124,14 +128,37 @@ func (c *fdCache) add(h *handle, keep func(*handle) bool) {
 			continue
 		}
 		c.all.Remove(e)
+		old.elem = nil
 		out = append(out, old)
 	}
 	c.mu.Unlock()
 	for _, old := range out {
 		if !old.evict(keep) {
 			c.mu.Lock()
-			c.all.PushBack(old)
+			c.putLocked(old)
 			c.mu.Unlock()
+		}
+	}
+}
+
+func (c *fdCache) putLocked(h *handle) {
+	if !h.out {
+		h.elem = c.all.PushBack(h)
+	}
+}
+
+// forget takes out what nodes have dropped.
+func (c *fdCache) forget(hs []*handle) {
+	if len(hs) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range hs {
+		h.out = true
+		if h.elem != nil {
+			c.all.Remove(h.elem)
+			h.elem = nil
 		}
 	}
 }

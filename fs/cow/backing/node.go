@@ -162,7 +162,7 @@ func (t *Tree) learn(a Attr, dir uint64, name string, refs uint64) *node {
 	}
 	n.mu.Unlock()
 	t.moveKid(mv)
-	releaseAll(stale)
+	t.releaseAll(stale)
 	if unstash {
 		t.stash.Unstash(a.Ino)
 	}
@@ -177,7 +177,9 @@ func (n *node) differsLocked(a Attr) bool {
 	return n.gen != a.Gen || n.btime != a.Btime && n.btime != Time{}
 }
 
-func releaseAll(hs []*handle) {
+// releaseAll closes descriptors that a node has dropped.
+func (t *Tree) releaseAll(hs []*handle) {
+	t.cache.forget(hs)
 	for _, h := range hs {
 		h.release()
 	}
@@ -314,7 +316,7 @@ func (t *Tree) drop(ino uint64, named bool) {
 	}
 	n.mu.Unlock()
 	s.Unlock()
-	releaseAll(hs)
+	t.releaseAll(hs)
 	if kept {
 		t.stash.Unstash(ino)
 	}

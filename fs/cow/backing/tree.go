@@ -120,9 +120,7 @@ func (t *Tree) Close() error {
 		n.mu.Lock()
 		hs := n.dropHandlesLocked()
 		n.mu.Unlock()
-		for _, h := range hs {
-			h.release()
-		}
+		t.releaseAll(hs)
 	})
 	t.syncs.close()
 	t.table.close()
