@@ -11,7 +11,7 @@ import (
 var restarts = flag.Int("soak.restarts", 6, "restarts of the server in TestRestarts")
 
 // TestRestarts: the server dies again and again between snapshots, and the volume is unmounted and mounted. The holder lives through the deaths
-// of servers, the state through all.
+// of servers, and keeps the descriptors of unlinked files for as long as these are open; the state lives through all.
 func TestRestarts(t *testing.T) {
 	v := rig.Mounted(t, volume.Options{})
 	u := newUser(t, v, seed())
@@ -20,8 +20,10 @@ func TestRestarts(t *testing.T) {
 	for n := range *restarts {
 		u.cycle(t.Context())
 		u.cycle(t.Context())
+		close := u.unlinked()
 		u.must(v.KillServer(t.Context()))
 		u.cycle(t.Context())
+		close()
 		if n == third { // the last time: the holder's figures are compared from here on
 			u.must(v.Umount(t.Context()))
 			u.must(v.Start(t.Context()))

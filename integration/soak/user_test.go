@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -100,6 +101,21 @@ func (u *user) cycle(ctx context.Context) {
 	u.thin(1 + u.n%4)
 	if u.n%25 == 0 {
 		u.run("prune", u.v.Mount)
+	}
+}
+
+// unlinked opens a file and removes its name. close reads what it holds, and closes it.
+func (u *user) unlinked() (close func()) {
+	want := rig.WriteFile(u.t, u.path("unlinked"), 5000)
+	f, err := os.Open(u.path("unlinked"))
+	u.must(err)
+	u.must(os.Remove(u.path("unlinked")))
+	return func() {
+		got, err := io.ReadAll(f)
+		if err != nil || !bytes.Equal(got, want) {
+			u.t.Errorf("an unlinked file after the server's death: %d bytes, %v", len(got), err)
+		}
+		u.must(f.Close())
 	}
 }
 
