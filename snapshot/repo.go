@@ -138,6 +138,7 @@ func open(ctx context.Context, cfg Config, db *index.DB) (*Repo, error) {
 		// Reading what is intact must stay possible; the error comes back where it matters.
 		r.log.Error("the newest snapshot can't be opened; run verify", "error", err)
 	}
+	r.forgetFailed(ctx)
 	return r, nil
 }
 

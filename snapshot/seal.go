@@ -82,7 +82,9 @@ func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progre
 		r.log.Error("snapshot failed; what changed is part of the next one", "snapshot", snap.Name, "error", err)
 	}
 	src.Release(err == nil)
-	if err == nil {
+	if err != nil {
+		r.forgetFailed(context.WithoutCancel(ctx))
+	} else {
 		// After Release: only now the source's volume knows what "unchanged since this snapshot" means.
 		if berr := r.loadBase(context.WithoutCancel(ctx)); berr != nil {
 			r.log.Warn("reads are not taken from the live volume", "error", berr)
