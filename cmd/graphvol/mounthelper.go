@@ -121,5 +121,5 @@ func (a *app) helperMount(ctx context.Context, name string, c helperCall) error 
 	if err != nil || !c.verbose {
 		return err
 	}
-	return a.printMounted(m, false)
+	return a.printMounted(ctx, m, false)
 }
