@@ -19,13 +19,14 @@ import (
 //
 // An upload is a file in the subdirectory .tmp, locked by its writer. Commit does, in this order: fsync of the
 // file, rename to its name, fsync of every directory that got a new entry. Files in .tmp that nobody has locked
-// are leftovers of a process that died; OpenDir removes them.
+// are leftovers of a process that died; OpenDir removes them. What can't be removed, there or by Abort, is tried again by the next Create.
 type Dir struct {
 	root string
 	bufs sync.Pool // of *[]byte, see newBuffer
 	mu   struct {
 		sync.Mutex
 		known map[string]bool // directories that are durable in their parents
+		left  []string        // uploads that were given up and could not be removed
 	}
 }
 
@@ -77,14 +78,34 @@ func (d *Dir) removeLeftovers() error {
 			return err
 		}
 		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-			err = os.Remove(name)
+			d.remove(name)
 		}
 		f.Close()
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
 	}
 	return nil
+}
+
+// remove removes an upload, now or later.
+func (d *Dir) remove(name string) error {
+	err := os.Remove(name)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.mu.left = append(d.mu.left, name)
+	return err
+}
+
+// removeLeft tries again to remove what could not be removed.
+func (d *Dir) removeLeft() {
+	d.mu.Lock()
+	left := d.mu.left
+	d.mu.left = nil
+	d.mu.Unlock()
+	for _, name := range left {
+		d.remove(name)
+	}
 }
 
 // Create begins an upload.
@@ -92,6 +113,7 @@ func (d *Dir) Create(ctx context.Context) (Upload, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	d.removeLeft()
 	// A sweep by another process between the creation and the lock takes the file away: then make another.
 	for range 10 {
 		f, err := os.CreateTemp(filepath.Join(d.root, tmpDir), "up-*")

@@ -176,9 +176,5 @@ func (u *dirUpload) Abort() error {
 	u.release()
 	f := u.f
 	u.f = nil
-	err := os.Remove(f.Name())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, f.Close())
+	return errors.Join(u.dir.remove(f.Name()), f.Close())
 }

@@ -37,6 +37,7 @@ func (v *Volume) Barrier(ctx context.Context) (*Ended, time.Duration, error) {
 		return nil, 0, err
 	}
 	v.mergeCarried()
+	v.removeLeft()
 	old := v.run.Load()
 	next, err := v.prepare(old.number + 1)
 	if err != nil {
@@ -106,17 +107,19 @@ func (v *Volume) store(p *part) error {
 		return err
 	}
 	p.indexed = true
-	return errors.Join(p.ep.Close(), epoch.Delete(v.dirs.epochs, n), v.marker(n).remove())
+	v.removeFiles(n)
+	return p.ep.Close()
 }
 
 // prepare makes the epoch that a barrier will begin.
 func (v *Volume) prepare(n uint64) (*running, error) {
 	if err := v.marker(n).create(); err != nil {
+		v.removeFiles(n) // a directory whose sync failed must get the name anew
 		return nil, err
 	}
 	ep, err := epoch.Create(v.dirs.epochs, n)
 	if err != nil {
-		v.marker(n).remove()
+		v.removeFiles(n)
 		return nil, err
 	}
 	if !ep.Durable() {
@@ -127,8 +130,7 @@ func (v *Volume) prepare(n uint64) (*running, error) {
 
 func (v *Volume) discard(r *running) {
 	r.ep.Close()
-	epoch.Delete(v.dirs.epochs, r.number)
-	v.marker(r.number).remove()
+	v.removeFiles(r.number)
 }
 
 // checkParent makes the next snapshot a full one if the newest complete snapshot was deleted.

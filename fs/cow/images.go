@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type images struct {
 	dir    string
 	tables atomic.Pointer[[]*imageTable] // ascending labels; copied on write under mu
 	mu     sync.Mutex
+	left   []string // files that could not be removed; guarded by mu
 
 	sweeping sync.WaitGroup
 }
@@ -127,26 +129,33 @@ func (im *images) drop(first, current uint64) {
 	var rest []*imageTable
 	for _, t := range *im.tables.Load() {
 		if t.label < first {
-			t.empty()
+			if file := t.empty(); file != "" {
+				im.left = append(im.left, file)
+			}
 		}
 		if t.label >= min(first, current) {
 			rest = append(rest, t)
 		}
 	}
 	im.tables.Store(&rest)
+	im.left = slices.DeleteFunc(im.left, func(file string) bool {
+		err := os.Remove(file)
+		return err == nil || errors.Is(err, fs.ErrNotExist)
+	})
 }
 
-// empty removes everything from a table, and its file.
-func (t *imageTable) empty() {
+// empty removes everything from a table. Its file, if it has one, is left to be removed.
+func (t *imageTable) empty() (file string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.mu.file != nil {
 		t.mu.file.Close()
-		os.Remove(t.mu.file.Name())
+		file = t.mu.file.Name()
 	}
 	t.mu.file, t.mu.blocks = nil, 0
 	t.mu.pages, t.mu.attrs = map[uint64]map[uint64]*imagePage{}, map[uint64]*tree.Inode{}
 	t.mu.names, t.mu.gone = map[uint64]map[string]nameImage{}, map[uint64]goneKind{}
+	return file
 }
 
 // table returns that of a label; there is one from the barrier on that made the label.

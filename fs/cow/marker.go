@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"graphvol/fs/cow/epoch"
 )
 
 // marker says, durably, that an epoch has begun and its dirty map isn't in the index. It is there before the epoch's first change. If
@@ -53,6 +55,31 @@ func (m marker) remove() error {
 		}
 	}
 	return nil
+}
+
+// removeFiles removes what an epoch has on disk outside the index. What can't be removed harms nobody, and is tried again before the next barrier.
+func (v *Volume) removeFiles(n uint64) {
+	err := errors.Join(epoch.Delete(v.dirs.epochs, n), v.marker(n).remove())
+	if err == nil {
+		return
+	}
+	v.log.Warn("files of an epoch that nothing needs any more stay for now", "epoch", n, "err", err)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mu.left = append(v.mu.left, n)
+}
+
+// removeLeft tries again to remove files. A number that was used again by now has files that are needed.
+func (v *Volume) removeLeft() {
+	v.mu.Lock()
+	left := v.mu.left
+	v.mu.left = nil
+	v.mu.Unlock()
+	for _, n := range left {
+		if n != v.run.Load().number {
+			v.removeFiles(n)
+		}
+	}
 }
 
 // readMarkers gives the epochs with a marker, and whether all that happened in them is announced.

@@ -43,8 +43,9 @@ type Volume struct {
 
 	mu struct {
 		sync.Mutex
-		carried []*part // what the atomic pointer has
-		full    bool    // anything may differ from the newest complete snapshot
+		carried []*part  // what the atomic pointer has
+		full    bool     // anything may differ from the newest complete snapshot
+		left    []uint64 // epochs with files that could not be removed
 	}
 
 	ctx  context.Context // of the background work; ends with Close
