@@ -4,7 +4,8 @@
 // would kill the process: xfs and btrfs do that when they have stopped after an error of their device, for every page that was clean. So all
 // stores go through Do. After the first fault the segments are ordinary memory, at the same addresses, and the store is made there.
 //
-// Reading is safe too as far as the system allows: segments are locked into memory (mlock), so that they needn't be read again.
+// Reading isn't protected. It fails only where a page was written back, thrown out of memory, and can't be read again, while nothing was stored
+// since the disk failed. (Locking the pages into memory would wait for a disk that fails, without end.)
 package mapped
 
 import (
@@ -44,7 +45,6 @@ func (m *Memory) Map(file *os.File, start int64, size int) ([]byte, error) {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	seg := unsafe.Slice((*byte)(p), size)
-	_ = unix.Mlock(seg) // who may not lock so much goes without
 	m.mu.segs = append(m.mu.segs, seg)
 	return seg, nil
 }
