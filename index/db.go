@@ -229,8 +229,11 @@ func (db *DB) updateLocked(what string, fn func(*bbolt.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	if err := db.transact(what, fn); err != nil {
+	tried, err := db.transact(what, fn)
+	if tried && err != nil {
 		db.revokeLocked(before)
+	}
+	if err != nil {
 		return err
 	}
 	if db.committed != nil {
@@ -239,21 +242,23 @@ func (db *DB) updateLocked(what string, fn func(*bbolt.Tx) error) error {
 	return nil
 }
 
-// transact runs fn in bbolt's transaction. After an error it may be visible all the same.
-func (db *DB) transact(what string, fn func(*bbolt.Tx) error) (err error) {
+// transact runs fn in bbolt's transaction. tried: it was to be committed, so that after an error it may be visible all the same.
+func (db *DB) transact(what string, fn func(*bbolt.Tx) error) (tried bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer db.guard(what, &err)
 	owed := db.owes()
 	err = db.bolt.Update(func(tx *bbolt.Tx) error {
-		if err := failAll(tx, owed); err != nil {
-			return err
+		err := failAll(tx, owed)
+		if err == nil {
+			err = fn(tx)
 		}
-		return fn(tx)
+		tried = err == nil
+		return err
 	})
 	if err == nil {
 		db.paid(owed)
 	}
-	return db.boltError(what, err)
+	return tried, db.boltError(what, err)
 }
 
 // guard turns what bbolt does on a damaged file, panics and (SetPanicOnFault) memory faults, into errors. It is to be

@@ -60,9 +60,9 @@
 //
 //   - bbolt syncs a transaction's pages, then the meta page that makes them the newest state, then that. If the first sync fails,
 //     nothing refers to the pages, which are free. If the second fails, the transaction is visible in the cache, and perhaps not on
-//     the disk; the next one would overwrite pages which the state on the disk still needs. So after any error the two meta pages are
-//     compared with what they were. If they differ, the old ones are written and synced, and bbolt is opened anew, since it believes
-//     in what has failed. So an update that returned an error has had no effect.
+//     the disk; the next one would overwrite pages which the state on the disk still needs. So after any error of a commit the two meta
+//     pages are written as they were before, and synced, and bbolt is opened anew, since what it has in memory may come from what has
+//     failed: some filesystems show for a while even what they could not write. So an update that returned an error has had no effect.
 //   - As long as that fails, reading goes on and no write transaction begins: each tries it first. A snapshot that fails meanwhile is
 //     remembered, and listed as failed.
 //   - A process may die between the two syncs, or after a failed one. Therefore each writes the meta pages as it finds them once more, synced, before

@@ -1,7 +1,6 @@
 package index
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -44,12 +43,8 @@ func (db *DB) suspectLocked() error {
 	return err
 }
 
-// revokeLocked takes a transaction back that failed when it was visible already. before is what readMetas gave before it.
+// revokeLocked takes a transaction back whose commit failed, whatever is visible of it. before is what readMetas gave before it.
 func (db *DB) revokeLocked(before []byte) {
-	after, err := db.readMetas()
-	if err == nil && bytes.Equal(before, after) {
-		return // it failed before anything could refer to its pages
-	}
 	db.doubt = &doubt{metas: before, reopen: true}
 	if err := db.settleLocked(); err != nil {
 		db.log.Error("index: nothing can be written until the disk below works again", "err", err)
