@@ -37,16 +37,22 @@ func FromIndex(l Loader, n uint64) (*Epoch, error) {
 	return e, nil
 }
 
-// Merge returns an epoch in memory with the marks of several, given in ascending order. What an inode looked like counts only from the last one
-// that marked it.
+// Merge returns an epoch in memory with the marks of several, given in ascending order. What an inode looked like, and that it was removed, counts
+// only from the last one that marked it.
 func Merge(n uint64, eps []*Epoch) *Epoch {
 	e := memory(n)
 	for _, ep := range eps {
 		for d := range ep.Encode() {
 			e.add(d)
-			hintOnly := d.Flags == 0 && len(d.Names) == 0 && d.Blocks == nil
-			if !hintOnly && !d.Ident.Valid {
-				e.Find(d.Ino).SetIdent(index.Ident{})
+			if d.Flags == 0 && len(d.Names) == 0 && d.Blocks == nil {
+				continue // a hint alone
+			}
+			in := e.Find(d.Ino)
+			if !d.Ident.Valid {
+				in.SetIdent(index.Ident{})
+			}
+			if d.Flags&index.DirtyRemoved == 0 {
+				in.clear(index.DirtyRemoved)
 			}
 		}
 	}

@@ -3,7 +3,10 @@ package epoch
 import (
 	"fmt"
 	"os"
+	"slices"
 	"testing"
+
+	"graphvol/index"
 )
 
 // TestReplacedHints: an epoch in which files are renamed, or made and removed, for long has the hints of those that are there.
@@ -73,5 +76,38 @@ func TestTooManyNames(t *testing.T) {
 	defer e.Close()
 	if d := e.Find(1); !d.HasAllNames() || !d.HasName(name(maxNames-1)) {
 		t.Errorf("loaded: all %v, %d names", d.HasAllNames(), len(d.Names()))
+	}
+}
+
+// TestMerge: marks add up; what the last epoch that marked an inode says of it counts.
+func TestMerge(t *testing.T) {
+	a, b, c := memory(1), memory(2), memory(3)
+	ident := index.Ident{Valid: true, Size: 5}
+	for ino := range uint64(3) {
+		in := a.Inode(ino, 0)
+		in.MarkBlocks(ino, 1)
+		in.MarkName("a")
+		in.MarkRemoved()
+		in.SetIdent(ident)
+	}
+	in := b.Inode(1, 0) // its number is in use again
+	in.MarkBlocks(100, 2)
+	in.MarkName("b")
+	in.MarkFresh()
+	b.Inode(2, 0).SetHint(7, "hint") // not marked: only known to be there
+	c.Inode(1, 0).SetIdent(index.Ident{Valid: true, Size: 6})
+	m := Merge(3, []*Epoch{a, b, c})
+	if in := m.Find(0); !in.HasRemoved() || in.Ident() != ident || !in.Blocks(0, 1) {
+		t.Errorf("an inode of the first epoch alone: %b, %+v", in.Flags(), in.Ident())
+	}
+	in = m.Find(1)
+	if in.HasRemoved() || !in.HasFresh() || in.Ident().Valid || !in.Blocks(1, 1) || !in.Blocks(100, 2) || !slices.Equal(in.Names(), []string{"a", "b"}) {
+		t.Errorf("an inode of two epochs: %b, %+v, %v", in.Flags(), in.Ident(), in.Names())
+	}
+	if in := m.Find(2); !in.HasRemoved() || in.Ident() != ident {
+		t.Errorf("an inode that a later epoch has a hint of: %b, %+v", in.Flags(), in.Ident())
+	}
+	if p, name := m.Find(2).Hint(); p != 7 || name != "hint" || m.Number() != 3 {
+		t.Errorf("hint %d %q, number %d", p, name, m.Number())
 	}
 }
