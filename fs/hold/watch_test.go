@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-const testHang = 600 * time.Millisecond
+const testHang = 1200 * time.Millisecond
 
 func TestHangVerdict(t *testing.T) {
 	const limit = 6
@@ -87,13 +87,11 @@ func TestSlowServerIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for range 2 {
-		if _, err := f.WriteString("x"); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Sync(); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := f.WriteString("x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		t.Fatal(err)
 	}
 	if now := r.info(); now.Server != old || now.Restarts != 0 {
 		t.Errorf("the server was replaced:\n%s", r.log())

@@ -52,7 +52,7 @@ func TestHungServer(t *testing.T) {
 		}
 	}
 	longest := l.check(v.Mount)
-	if longest < bound || longest > 4*bound {
+	if longest < bound || longest > 10*bound {
 		t.Errorf("the longest wait was %v with a bound of %v", longest, bound)
 	}
 	stacks, err := os.ReadFile(filepath.Join(v.StateDir(), "log", "stderr.log"))
@@ -82,7 +82,7 @@ func ioctl(t *testing.T, dir string, req uint) {
 // TestFrozenDiskIsNoHang: a disk that takes no writes for longer than the bound, below both the backing and the state, as one that is being repaired or a
 // snapshot of the storage system. Nothing may be replaced for that.
 func TestFrozenDiskIsNoHang(t *testing.T) {
-	const bound = time.Second
+	const bound = 2 * time.Second // a busy machine takes a while to schedule a process that lives
 	for _, fstype := range []string{"ext4", "xfs"} {
 		t.Run(fstype, func(t *testing.T) {
 			d := rig.NewDisk(t, fstype, 400<<20, "")
@@ -99,7 +99,7 @@ func TestFrozenDiskIsNoHang(t *testing.T) {
 				thawed = true
 			}
 			defer thaw()
-			time.Sleep(4 * bound)
+			time.Sleep(3 * bound)
 			thaw()
 			l.goOn()
 			if after := status(t, v); after.ServerPID != before.ServerPID {

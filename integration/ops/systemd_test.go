@@ -113,7 +113,7 @@ func TestUnit(t *testing.T) {
 			if kind == "abstract" {
 				address = fmt.Sprintf("@graphvol-test-%d", os.Getpid())
 			}
-			m := newManager(t, v, address, "--hang-timeout 1s --cache through")
+			m := newManager(t, v, address, "--hang-timeout 2s --cache through")
 			cmd := m.start(900 * time.Millisecond)
 			for range 3 {
 				m.await("WATCHDOG=1")
