@@ -56,7 +56,7 @@ func newManager(t *testing.T, v *volume.Volume, address, options string) *manage
 
 // command makes one of the unit's commands. The shell expands its variables as systemd does: $X in words, ${X} as one.
 func (m *manager) command(key string) *exec.Cmd {
-	line := m.unit[key]
+	line := strings.TrimPrefix(m.unit[key], "-")
 	for _, name := range []string{"BACKING", "MOUNT"} {
 		line = strings.ReplaceAll(line, "${"+name+"}", `"$`+name+`"`)
 	}
