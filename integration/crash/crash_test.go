@@ -34,6 +34,7 @@ const workers = 3
 func TestPlain(t *testing.T) {
 	for _, fstype := range []string{"ext4", "xfs"} {
 		t.Run(fstype, func(t *testing.T) {
+			t.Parallel()
 			d := rig.NewDisk(t, fstype, diskSize, "")
 			s := firstSeed()
 			t.Logf("repeat it with: go test ./integration/crash -run TestPlain -crash.cuts %d -crash.seed %d", *cuts, s)
@@ -51,7 +52,7 @@ func TestPlain(t *testing.T) {
 				go func() { done <- l.Run() }()
 				time.Sleep(100 * time.Millisecond)
 				o.Cut()
-				for _, step := range []func() error{d.CutPower, func() error { return <-done }, d.Unmount, d.Mount, func() error { return o.Check(dir) }} {
+				for _, step := range []func() error{d.CutPower, func() error { return <-done }, func() error { return remount(d) }, func() error { return o.Check(dir) }} {
 					if err := step(); err != nil {
 						t.Fatal(err)
 					}
@@ -70,6 +71,7 @@ func TestPowerCut(t *testing.T) {
 		rng := rand.New(rand.NewPCG(s, 0))
 		l, fstype := loss(s%uint64(losses)), []string{"ext4", "ext4", "xfs"}[rng.IntN(3)]
 		t.Run(fmt.Sprintf("%s-%s", fstype, l), func(t *testing.T) {
+			t.Parallel() // they wait for disks mostly
 			t.Logf("repeat it with: go test ./integration/crash -run TestPowerCut -crash.runs 1 -crash.cuts %d -crash.seed %d", *cuts, s)
 			r := newRun(t, s, rng, l, fstype)
 			for n := range *cuts {
@@ -147,16 +149,13 @@ func (r *run) work(ctx context.Context, d time.Duration) error {
 	go func() { done <- r.load.Run() }()
 	go func() { done <- r.cat.Run(ctx) }()
 	time.Sleep(d)
-	if r.loss == stateOnly {
-		r.cat.Broken.Store(true)
-		if err := r.state.CutPower(); err != nil {
-			return err
-		}
-		time.Sleep(r.moment() / 4) // the volume goes on without its state
+	r.cat.Broken.Store(r.loss == stateFirst || r.loss == stateOnly)
+	failed, err := r.stateOff()
+	if failed {
+		time.Sleep(r.moment() / 4)
 	}
 	r.o.Cut()
-	err := r.off()
-	return errors.Join(err, <-done, <-done)
+	return errors.Join(err, r.off(), <-done, <-done)
 }
 
 // cutMounting cuts the power while the volume is being mounted.
@@ -164,12 +163,8 @@ func (r *run) cutMounting(ctx context.Context) error {
 	started := make(chan error, 1)
 	go func() { started <- r.Start(ctx) }()
 	time.Sleep(time.Duration(r.rng.IntN(60)) * time.Millisecond)
-	if r.loss == stateOnly {
-		if err := r.state.CutPower(); err != nil {
-			return err
-		}
-	}
-	err := r.off()
+	_, err := r.stateOff()
+	err = errors.Join(err, r.off())
 	<-started // it may fail
 	if err := errors.Join(err, r.KillProcesses(), r.on()); err != nil {
 		return err
