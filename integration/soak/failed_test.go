@@ -17,6 +17,7 @@ var failures = flag.Int("soak.failures", 30, "snapshots that fail in TestFailedS
 // TestFailedSnapshots: nothing can be stored for long, and somebody tries again and again. What the server keeps of each try is bounded, but for
 // its row in the catalogue; and the first snapshot that succeeds has all.
 func TestFailedSnapshots(t *testing.T) {
+	t.Parallel() // it waits for the disk more than it works
 	v := rig.Mounted(t, volume.Options{})
 	path := func(name string) string { return filepath.Join(v.Mount, name) }
 	want := rig.WriteFile(t, path("file"), 100*4096)

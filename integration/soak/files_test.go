@@ -24,6 +24,7 @@ const (
 // TestFiles: files come and go, as a database's logs and temporary files do. The server and its state forget them: in the same epoch what
 // isn't the name, and with the next snapshot that too.
 func TestFiles(t *testing.T) {
+	t.Parallel() // it waits for the disk more than it works
 	v := rig.Mounted(t, volume.Options{})
 	path := func(i int) string { return filepath.Join(v.Mount, fmt.Sprintf("tmp-%08d", i)) }
 	start := time.Now()

@@ -20,6 +20,7 @@ const readFileBytes = 600_000 // more than the kernel reads at once with the sma
 // TestDeletedWhileOpen: snapshots are deleted while a file and a directory of them are open. Who reads on gets the right bytes or ESTALE, and when
 // all is closed nothing is left of them.
 func TestDeletedWhileOpen(t *testing.T) {
+	t.Parallel() // it waits for the disk more than it works
 	v := rig.Mounted(t, volume.Options{})
 	var early, late Measure
 	for n := range 12 {

@@ -13,6 +13,7 @@ var restarts = flag.Int("soak.restarts", 6, "restarts of the server in TestResta
 // TestRestarts: the server dies again and again between snapshots, and the volume is unmounted and mounted. The holder lives through the deaths
 // of servers, and keeps the descriptors of unlinked files for as long as these are open; the state lives through all.
 func TestRestarts(t *testing.T) {
+	t.Parallel() // it waits for the disk more than it works
 	v := rig.Mounted(t, volume.Options{})
 	u := newUser(t, v, seed())
 	third := *restarts / 3

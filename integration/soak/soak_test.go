@@ -26,6 +26,7 @@ func seed() uint64 {
 
 // TestSnapshots: thousands of snapshots come and go under one server, and nothing grows.
 func TestSnapshots(t *testing.T) {
+	t.Parallel() // it waits for the disk more than it works
 	v := rig.Mounted(t, volume.Options{})
 	u := newUser(t, v, seed())
 	start := time.Now()
