@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,13 +127,13 @@ func content(path string) (sum [32]byte, data []span, err error) {
 			return sum, nil, &os.PathError{Op: "SEEK_HOLE", Path: path, Err: err}
 		}
 		data = append(data, span{from, to})
-		for off := from &^ 4095; off < to; off += 4096 {
+		for off := from &^ 4095; off >= 0 && off < to; off += 4096 { // a file may end at the last offset there is
 			if off <= hashed {
 				continue
 			}
 			hashed = off
 			clear(buf)
-			n, err := f.ReadAt(buf, off)
+			n, err := f.ReadAt(buf[:min(4096, math.MaxInt64-off)], off)
 			if err != nil && !errors.Is(err, io.EOF) {
 				return sum, nil, err
 			}

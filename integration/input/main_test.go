@@ -15,7 +15,7 @@ import (
 var (
 	seedFlag = flag.Uint64("input.seed", 0, "seed of random tests; 0 chooses one and prints it")
 	runs     = flag.Int("input.runs", 1, "how often random tests change a volume behind its back, in each variant")
-	files    = flag.Int("input.files", 20_000, "files of the test of many files; 1000000 takes some minutes")
+	files    = flag.Int("input.files", 5_000, "files of the test of many files; 1000000 takes some minutes")
 )
 
 func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }

@@ -241,7 +241,11 @@ func TestDeepTree(t *testing.T) {
 	dest := filepath.Join(v.Dir, "dest")
 	_, err = v.Run(t.Context(), "restore", v.Mount, "s", dest)
 	must(t, err)
-	for dir, want := range map[string]string{v.SnapshotDir("s"): "first", v.SnapshotDir("t"): "second", v.SnapshotDir("u"): "third", dest: "first"} {
+	_, err = v.Run(t.Context(), "restore", v.Mount, "t", v.Mount)
+	must(t, err)
+	for dir, want := range map[string]string{
+		v.SnapshotDir("s"): "first", v.SnapshotDir("t"): "second", v.SnapshotDir("u"): "third", dest: "first", v.Mount: "second",
+	} {
 		if got := readDeep(t, dir, name, depth); got != want {
 			t.Errorf("at the bottom of %s: %q, want %q", dir, got, want)
 		}
