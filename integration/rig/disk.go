@@ -29,6 +29,7 @@ func Tmpfs(t testing.TB, size string) string {
 // Disk is a filesystem in an image file, on a loop device, whose power can be cut. Its methods are for one goroutine.
 type Disk struct {
 	Dir     string // where it is mounted
+	fstype  string
 	image   string
 	options string
 }
@@ -39,7 +40,7 @@ func NewDisk(t testing.TB, fstype string, size int64, options string) *Disk {
 	t.Helper()
 	NeedRoot(t)
 	dir := t.TempDir()
-	d := &Disk{Dir: filepath.Join(dir, "disk"), image: filepath.Join(dir, "image"), options: "loop"}
+	d := &Disk{Dir: filepath.Join(dir, "disk"), fstype: fstype, image: filepath.Join(dir, "image"), options: "loop"}
 	if options != "" {
 		d.options += "," + options
 	}
@@ -82,6 +83,19 @@ func (d *Disk) Mount() error { return command("mount", "-o", d.options, d.image,
 
 // Unmount unmounts the disk. Its error is that of umount(2): EBUSY while files are open.
 func (d *Disk) Unmount() error { return unix.Unmount(d.Dir, 0) }
+
+// Check checks the unmounted filesystem and mends it, as is done after its kernel has found an error.
+func (d *Disk) Check() error {
+	if d.fstype != "ext4" {
+		return nil
+	}
+	err := command("e2fsck", "-f", "-y", d.image)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 { // errors were corrected
+		return nil
+	}
+	return err
+}
 
 // CutPower stops the filesystem as a power cut does: from now on all calls fail with EIO, and after Unmount and Mount it holds
 // what had reached the device, no more. It is FS_IOC_SHUTDOWN, which ext4 and xfs have, without flushing the log.
