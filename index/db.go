@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 // FormatVersion is the version of the index that this software reads and writes.
@@ -51,6 +52,7 @@ type DB struct {
 	path    string
 	opts    Options
 	log     *slog.Logger
+	lock    *os.File // says that the index is in use
 	packs   packTable
 	intents *intentLog
 
@@ -85,6 +87,7 @@ func Open(path string, opts Options) (*DB, error) {
 	}
 	if err := db.load(); err != nil {
 		db.bolt.Close()
+		db.lock.Close()
 		return nil, fmt.Errorf("opening index %s: %w", path, err)
 	}
 	return db, nil
@@ -109,6 +112,14 @@ func (db *DB) openBolt(o Options) (err error) {
 		db.bolt.Close()
 		return ErrInUse
 	}
+	if db.lock, err = os.Open(db.path); err == nil {
+		err = moveLock(db.file, db.lock)
+	}
+	if err != nil {
+		db.lock.Close()
+		db.bolt.Close()
+		return err
+	}
 	db.opts, db.pageSize = o, db.bolt.Info().PageSize
 	return nil
 }
@@ -122,6 +133,23 @@ func boltOptions(o Options, open func() (*os.File, error)) *bbolt.Options {
 		opts.InitialMmapSize = mmapSize
 	}
 	return opts
+}
+
+// moveLock moves bbolt's lock from its own file to another descriptor of it. A lock ends when nothing refers to the open file any more, and bbolt maps its
+// file: a process that was killed and waits for an answer of the mount that it has served has closed its descriptors, but still has its memory. Its lock would
+// keep out the server that alone can give the answer. Who comes in between finds the index as it will stay: nothing is written before the lock is had again.
+func moveLock(from, to *os.File) error {
+	err := unix.Flock(int(from.Fd()), unix.LOCK_UN)
+	if err == nil {
+		err = unix.Flock(int(to.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return ErrInUse
+	case err != nil:
+		return fmt.Errorf("lock the index: %w", err)
+	}
+	return nil
 }
 
 // load checks the format, or makes a new index, and reads what is kept in memory.
@@ -202,7 +230,11 @@ func (db *DB) initFormat() error {
 
 // Close waits for running transactions, stores intents that were waiting to be, and releases the index.
 func (db *DB) Close() error {
-	return errors.Join(db.intents.close(), db.bolt.Close())
+	err := errors.Join(db.intents.close(), db.bolt.Close())
+	if lerr := db.lock.Close(); !errors.Is(lerr, os.ErrClosed) {
+		err = errors.Join(err, lerr)
+	}
+	return err
 }
 
 // view runs fn in a read transaction. fn must not call out: a panic in it counts as damage.

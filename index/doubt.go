@@ -71,24 +71,29 @@ func (db *DB) settleLocked() error {
 	return nil
 }
 
-// reopenLocked makes bbolt forget what it has in memory. The lock of the file is never given up: old and new share it.
+// reopenLocked makes bbolt forget what it has in memory. It needs the file's lock for that, which DB.lock lends it.
 func (db *DB) reopenLocked() (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer db.guard("the file", &err)
-	fd, err := unix.FcntlInt(db.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	file, err := os.OpenFile(db.path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
-	file := os.NewFile(uintptr(fd), db.path)
+	if err := moveLock(db.lock, file); err != nil {
+		return errors.Join(err, file.Close())
+	}
 	bolt, err := bbolt.Open(db.path, 0o600, boltOptions(db.opts, func() (*os.File, error) { return file, nil }))
-	if err != nil {
-		return db.boltError("the file", err) // bbolt has closed the file, and with it no lock
+	if err != nil { // bbolt has closed the file
+		return errors.Join(db.boltError("the file", err), unix.Flock(int(db.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB))
+	}
+	if err := moveLock(file, db.lock); err != nil {
+		return errors.Join(err, bolt.Close())
 	}
 	db.using.Lock()
 	old, oldFile := db.bolt, db.file
 	db.bolt, db.file = bolt, file
 	db.using.Unlock()
-	// The file first: bbolt would unlock it. What bbolt then says about a closed file means nothing.
+	// The file first: what bbolt then says about a closed file means nothing.
 	err = oldFile.Close()
 	_ = old.Close()
 	return err
