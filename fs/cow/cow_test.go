@@ -232,6 +232,51 @@ func TestSealedAndLostAgain(t *testing.T) {
 	}
 }
 
+// If the state's disk is dead, nothing there can say what changes. Then files are announced by their own change times, once each.
+func TestDeadState(t *testing.T) {
+	w := newWorld(t)
+	f := w.create("f", fill(1, 8*blockSize))
+	w.snapshot()
+	w.must(os.RemoveAll(filepath.Join(w.state, "markers")))
+	w.v.intentsBroken(w.v.run.Load(), syscall.EIO)
+	var seen []backing.Time
+	for range 3 {
+		a, err := w.v.tree.Stat(f)
+		w.must(err)
+		seen = append(seen, a.Ctime)
+		_, err = w.v.begin(wantRange(f, 0, 1))
+		w.must(err)
+		w.v.gate.leave()
+	}
+	if seen[1] == seen[0] {
+		t.Error("blocks may change, and the change time hasn't")
+	}
+	if seen[2] != seen[1] {
+		t.Error("the file is announced twice")
+	}
+	w.must(os.Mkdir(filepath.Join(w.state, "markers"), 0o700))
+}
+
+// If nothing can be recorded from the mount on, the next snapshot is a full one, also if everything dies first.
+func TestFirstEpochCannotBegin(t *testing.T) {
+	w := newWorld(t)
+	f := w.create("f", fill(1, 8*blockSize))
+	w.snapshot()
+	rc := &recovery{v: w.v, last: w.v.Epoch() - 1}
+	w.must(rc.begin(false)) // its files are there, so it fails
+	if !w.v.run.Load().intents.broken.Load() {
+		t.Fatal("it has begun")
+	}
+	w.write(f, fill(2, 100), 0)
+	w.die()
+	w.loseEpochs()
+	w.lieAboutTimes()
+	w.open(false)
+	if im := w.snapshot(); !bytes.Equal(im.inodes[f].bytes()[:100], fill(2, 100)) {
+		t.Error("the change is missing")
+	}
+}
+
 // settled waits until the backing's disk has what snapshots have.
 func (w *world) settled() {
 	w.t.Helper()

@@ -42,7 +42,8 @@
 // go into the index. A power cut may lose the last pages of a mapping; therefore the first change in an epoch of a
 // 64 MiB region of a file, of a directory's names or of an inode's attributes is announced durably (an intent) before the
 // gate is entered. Single intents of attributes and of directories become one for all after 64. Inodes made in the epoch
-// need none: their directory has one, and the newest snapshot doesn't know them. STATE/markers says durably
+// need none: their directory has one, and the newest snapshot doesn't know them. If the state's disk is dead, files
+// are announced by their own change times. STATE/markers says durably
 // which epochs have begun and aren't in the index yet, and whether intents could be recorded in them.
 //
 // A snapshot may hold what the backing's disk doesn't have yet. So the dirty map of a sealed epoch stays in the index until the backing's

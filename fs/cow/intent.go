@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"graphvol/index"
@@ -50,7 +51,10 @@ func wantRange(ino uint64, off, n int64) want {
 type intentCounts struct {
 	attrs, dirs       atomic.Int32
 	allAttrs, allDirs atomic.Bool
-	broken            atomic.Bool // intents can't be recorded in this epoch
+
+	breaking sync.Mutex
+	broken   atomic.Bool // intents can't be recorded in this epoch
+	unnoted  atomic.Bool // and the marker can't say so: the state's disk is dead. broken is set after it
 }
 
 // begin enters the gate once everything in wants is announced for the epoch that is then running.
@@ -70,10 +74,14 @@ func (v *Volume) begin(wants ...want) (*running, error) {
 
 // announced tells whether all intents for wants are durable, or not needed.
 func (r *running) announced(wants []want) bool {
-	if r.intents.broken.Load() {
+	broken, unnoted := r.intents.broken.Load(), r.intents.unnoted.Load()
+	if broken && !unnoted {
 		return true
 	}
 	for _, w := range wants {
+		if broken && w.kind != wantBlocks {
+			continue // what changes reaches the disk with the change time
+		}
 		st := r.state(w.ino)
 		// A new inode needs none: its directory has one, and no tree knows it.
 		if st.fresh.Load() || r.intents.covers(w.kind) {
@@ -115,6 +123,10 @@ func (st *inodeState) announcedLocked(w want) bool {
 // announce makes the intents for wants durable. If that fails, the running epoch goes on without: after a power cut
 // everything then counts as dirty.
 func (v *Volume) announce(r *running, wants []want) {
+	if r.intents.unnoted.Load() {
+		v.stamp(r, wants)
+		return
+	}
 	var in []index.Intent
 	for _, w := range wants {
 		in = append(in, r.intentsFor(w)...)
@@ -125,6 +137,27 @@ func (v *Volume) announce(r *running, wants []want) {
 	}
 	for _, w := range wants {
 		r.settle(w, in)
+	}
+}
+
+// stamp announces by what the backing itself keeps, when the state's disk has died: a change time that differs from the recorded
+// one makes the whole file dirty. It must be durable before the blocks are: of a block that is overwritten in place the disk
+// may get the content alone.
+func (v *Volume) stamp(r *running, wants []want) {
+	for _, w := range wants {
+		st := r.state(w.ino)
+		if w.kind != wantBlocks || st.fresh.Load() {
+			continue
+		}
+		if err := v.tree.Stamp(w.ino); err != nil {
+			v.log.Warn("a change can't be announced at all", "ino", w.ino, "err", err)
+		}
+		st.mu.Lock()
+		if st.mu.announced == nil {
+			st.mu.announced = map[uint32]struct{}{}
+		}
+		st.mu.announced[regionAll] = struct{}{}
+		st.mu.Unlock()
 	}
 }
 

@@ -124,12 +124,17 @@ func (v *Volume) checkMarks(r *running) {
 
 // intentsBroken is called when an intent could not be made durable.
 func (v *Volume) intentsBroken(r *running, err error) {
-	if r.intents.broken.Swap(true) {
+	c := &r.intents
+	c.breaking.Lock()
+	defer c.breaking.Unlock()
+	if c.broken.Load() {
 		return
 	}
+	defer c.broken.Store(true)
 	v.log.Error("changes can't be announced; if the power fails before the next snapshot, that one reads everything",
 		"epoch", r.number, "err", err)
 	if err := v.marker(r.number).unsafe(); err != nil {
-		v.log.Error("and this could not be noted", "epoch", r.number, "err", err)
+		v.log.Error("and this could not be noted, so files are synced once before they change", "epoch", r.number, "err", err)
+		c.unnoted.Store(true)
 	}
 }

@@ -112,6 +112,7 @@ func (rc *recovery) begin(goOn bool) error {
 		}
 		r = newRunning(ep)
 		r.intents.broken.Store(true)
+		v.setFull() // after the death of everything nobody knows of this epoch
 	}
 	v.run.Store(r)
 	return nil
