@@ -14,10 +14,9 @@ import (
 	"graphvol/index"
 )
 
-// durableIndex collects what is durable of the index after each fsync that follows a failed one: what a power cut would leave.
+// durableIndex collects what is durable of the index after each fsync: what a power cut would leave.
 type durableIndex struct {
 	mu     sync.Mutex
-	failed bool
 	images [][]byte
 }
 
