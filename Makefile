@@ -8,14 +8,19 @@ VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 STATICCHECK := $(TOOLS)/staticcheck-v0.8.2
 FUZZTIME    ?= 10s
+PREFIX      ?= /usr/local
+# mount(8) looks for its helpers here and nowhere else.
+SBINDIR     ?= /sbin
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
 DURATION    ?= 2m
+RUNS        ?= 200
 DB_MODULE   := integration/databases
 
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint integration fuzz bench bench-quick demo proto clean help setup
+.PHONY: build test lint integration crash fuzz bench bench-quick demo proto install uninstall clean help setup
 
 build: ## build bin/graphvol
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/graphvol
@@ -43,6 +48,10 @@ integration: setup build ## long model runs and real databases (Node, rocksdb-to
 	$(GO) test -count=1 -timeout 3h -v ./integration -run 'TestModel|TestAcknowledged' -model.duration $(DURATION)
 	cd $(DB_MODULE) && $(GO) test -count=1 -timeout 3h -v ./... -databases -bin $(CURDIR)/$(BIN) -cache $(OUT)/databases
 
+crash: build ## RUNS=200 seeded power cuts on loop devices, and as many kills of servers under load (as root)
+	$(GO) test -count=1 -timeout 5h -v ./integration/crash -crash.runs $(RUNS)
+	$(GO) test -count=1 -timeout 5h -v ./integration/kill -kill.runs $(RUNS)
+
 fuzz: ## every fuzz test, FUZZTIME=10s each
 	$(GO) run ./integration/fuzz -time $(FUZZTIME)
 
@@ -61,6 +70,24 @@ proto: ## regenerate agent/api (needs protoc; only for developers)
 	GOBIN=$(TOOLS) $(GO) install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
 	PATH=$(TOOLS):$$PATH protoc --go_out=. --go_opt=paths=source_relative \
 		--go-grpc_out=. --go-grpc_opt=paths=source_relative $(wildcard agent/api/*.proto)
+
+install: build ## program, mount(8)'s helpers, systemd unit, completions and docs; PREFIX=/usr/local, DESTDIR=, SBINDIR=/sbin
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(SBINDIR) $(UNITDIR) /etc/graphvol $(PREFIX)/share/doc/graphvol \
+		$(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions $(PREFIX)/share/fish/vendor_completions.d)
+	install -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/.graphvol.new
+	mv -f $(DESTDIR)$(PREFIX)/bin/.graphvol.new $(DESTDIR)$(PREFIX)/bin/graphvol
+	ln -sfn $(PREFIX)/bin/graphvol $(DESTDIR)$(SBINDIR)/mount.fuse.graphvol
+	ln -sfn $(PREFIX)/bin/graphvol $(DESTDIR)$(SBINDIR)/mount.graphvol
+	sed 's#/usr/local/#$(PREFIX)/#' contrib/systemd/graphvol@.service > $(DESTDIR)$(UNITDIR)/graphvol@.service
+	$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/graphvol
+	$(BIN) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_graphvol
+	$(BIN) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/graphvol.fish
+	install -m 0644 README.md CHANGELOG.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/graphvol
+
+uninstall: ## remove what install made; volumes and /etc/graphvol stay
+	cd $(DESTDIR)/ && rm -f .$(PREFIX)/bin/graphvol .$(SBINDIR)/mount.fuse.graphvol .$(SBINDIR)/mount.graphvol .$(UNITDIR)/graphvol@.service \
+		.$(PREFIX)/share/bash-completion/completions/graphvol .$(PREFIX)/share/zsh/site-functions/_graphvol .$(PREFIX)/share/fish/vendor_completions.d/graphvol.fish
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/graphvol
 
 clean: ## remove what the build and the tests made
 	rm -rf bin out .tools
