@@ -88,8 +88,8 @@ func TestJSON(t *testing.T) {
 	fields(t, run("dirty", v.Mount), []string{"files", "[]"}, "path", "dirty_bytes")
 	fields(t, run("snapshot", v.Mount, "--name", "b"), nil, snap...)
 	fields(t, run("status", v.Mount), []string{"volumes", "[]"}, "mount", "backing", "state", "server_pid", "holder_pid", "epoch",
-		"dirty_bytes", "snapshots", "store_bytes")
-	fields(t, run("status", v.Mount), []string{"volumes", "[]", "server"}, "version", "started", "goroutines", "open_files", "max_open_files",
+		"dirty_bytes", "snapshots", "store_bytes", "version")
+	fields(t, run("status", v.Mount), []string{"volumes", "[]", "server"}, "started", "goroutines", "open_files", "max_open_files",
 		"resident_bytes", "heap_bytes")
 	all, err := v.Snapshots(t.Context())
 	if err != nil || len(all) != 2 || all[0].Kind != "full" || all[1].Kind != "incremental" || all[1].Parent == "" || all[0].Checksum == "" {
