@@ -15,6 +15,8 @@ UNITDIR     ?= $(PREFIX)/lib/systemd/system
 DURATION    ?= 2m
 RUNS        ?= 200
 DB_MODULE   := integration/databases
+# Tests that hurt graphvol for minutes; "make crash" runs them.
+HURT        := kill|faults|ops|input|soak
 
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
@@ -29,7 +31,7 @@ setup: ## install what the tests need (Debian packages, as root), or say what is
 	@$(GO) run ./integration/setup fusermount3 setfacl setfattr mkfs.ext4 mkfs.xfs $(if $(RACE),,gcc)
 
 test: setup build ## everything that runs in minutes: unit tests, the real mount, short model runs
-	$(GO) test $(RACE) -timeout 9m ./...
+	$(GO) test $(RACE) -timeout 9m $$($(GO) list ./... | grep -vE 'integration/($(HURT))$$')
 
 lint: ## gofmt, go vet, staticcheck, direction of imports
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
@@ -48,9 +50,10 @@ integration: setup build ## long model runs and real databases (Node, rocksdb-to
 	$(GO) test -count=1 -timeout 3h -v ./integration -run 'TestModel|TestAcknowledged' -model.duration $(DURATION)
 	cd $(DB_MODULE) && $(GO) test -count=1 -timeout 3h -v ./... -databases -bin $(CURDIR)/$(BIN) -cache $(OUT)/databases
 
-crash: build ## RUNS=200 seeded power cuts on loop devices, and as many kills of servers under load (as root)
+crash: build ## RUNS=200 power cuts, as many kills under load, faults, bad input, upgrades, long use (as root; an hour)
 	$(GO) test -count=1 -timeout 5h -v ./integration/crash -crash.runs $(RUNS)
 	$(GO) test -count=1 -timeout 5h -v ./integration/kill -kill.runs $(RUNS)
+	$(GO) test -count=1 -timeout 5h -p 1 ./integration/faults ./integration/ops ./integration/input ./integration/soak
 
 fuzz: ## every fuzz test, FUZZTIME=10s each
 	$(GO) run ./integration/fuzz -time $(FUZZTIME)
