@@ -45,6 +45,13 @@ func newObject(dir bool, mode uint32) *object {
 	return f
 }
 
+// Operations tells how many have begun.
+func (o *Oracle) Operations() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.mu.ops
+}
+
 // Cut says that the power is going to be cut: from now on calls may fail.
 func (o *Oracle) Cut() { o.cut.Store(true) }
 
