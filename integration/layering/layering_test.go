@@ -50,7 +50,7 @@ func narrow() map[string][]string {
 // owners lists foreign modules that only some packages may know.
 func owners() map[string][]string {
 	return map[string][]string{
-		"github.com/hanwen/go-fuse":       {"fs", "fs/browse", "fs/hold"},
+		"github.com/hanwen/go-fuse":       {"fs", "fs/browse", "fs/hold", "integration/faults"}, // the last for a filesystem that fails
 		"go.etcd.io/bbolt":                {"index"},
 		"google.golang.org/grpc":          {"agent", "agent/api", "cmd/graphvol"},
 		"google.golang.org/protobuf":      {"agent", "agent/api", "cmd/graphvol"},
