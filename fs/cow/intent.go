@@ -45,7 +45,11 @@ func wantRange(ino uint64, off, n int64) want {
 	if n <= 0 {
 		return want{ino: ino}
 	}
-	return want{ino, wantBlocks, uint32(off >> regionShift), uint32((off + n - 1) >> regionShift)}
+	first, last := off>>regionShift, (off+n-1)>>regionShift
+	if last < 0 || last >= regionAll { // an intent has no room for such a number, at 256 PiB
+		return want{ino, wantBlocks, 0, maxRegions}
+	}
+	return want{ino, wantBlocks, uint32(first), uint32(last)}
 }
 
 type intentCounts struct {
