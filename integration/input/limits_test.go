@@ -217,10 +217,10 @@ func TestHugeSparseFiles(t *testing.T) {
 	}
 }
 
-// TestManyLinks: one file with 10,000 names.
+// TestManyLinks: one file with thousands of names; see -input.links.
 func TestManyLinks(t *testing.T) {
 	t.Parallel()
-	const links = 10_000
+	links := *links
 	v := rig.Mounted(t, volume.Options{})
 	first := filepath.Join(v.Mount, "file")
 	must(t, os.WriteFile(first, []byte("content"), 0o644))

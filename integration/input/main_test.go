@@ -16,6 +16,8 @@ var (
 	seedFlag = flag.Uint64("input.seed", 0, "seed of random tests; 0 chooses one and prints it")
 	runs     = flag.Int("input.runs", 1, "how often random tests change a volume behind its back, in each variant")
 	files    = flag.Int("input.files", 5_000, "files of the test of many files; 1000000 takes some minutes")
+	links    = flag.Int("input.links", 2_000, "names of the file with many; ext4 allows 65000")
+	depth    = flag.Int("input.depth", 500, "directories in one another, of 200 bytes each")
 )
 
 func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }

@@ -202,11 +202,11 @@ func errno(err error) (e unix.Errno) {
 	return e
 }
 
-// TestDeepTree: 2,000 directories, one in the other, whose path is a hundred times longer than a path may be.
+// TestDeepTree: directories in one another, whose path is far longer than a path may be; see -input.depth.
 func TestDeepTree(t *testing.T) {
 	t.Parallel()
 	v := rig.Mounted(t, volume.Options{})
-	const depth = 2000
+	depth := *depth
 	name := strings.Repeat("d", 200)
 	fd, err := unix.Open(v.Mount, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	must(t, err)
