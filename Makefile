@@ -16,7 +16,7 @@ DURATION    ?= 2m
 RUNS        ?= 200
 DB_MODULE   := integration/databases
 # Tests that hurt graphvol for minutes; "make crash" runs them.
-HURT        := kill|faults|ops|input|soak
+HURT        := kill|faults|damage|ops|input|soak
 
 # The race detector needs a C compiler; without one the tests run without it.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
@@ -53,7 +53,7 @@ integration: setup build ## long model runs and real databases (Node, rocksdb-to
 crash: build ## RUNS=200 power cuts, as many kills under load, faults, bad input, upgrades, long use (as root; an hour)
 	$(GO) test -count=1 -timeout 5h -v ./integration/crash -crash.runs $(RUNS)
 	$(GO) test -count=1 -timeout 5h -v ./integration/kill -kill.runs $(RUNS)
-	$(GO) test -count=1 -timeout 5h -p 1 ./integration/faults ./integration/ops ./integration/input ./integration/soak
+	$(GO) test -count=1 -timeout 5h -p 1 ./integration/faults ./integration/damage ./integration/ops ./integration/input ./integration/soak
 
 fuzz: ## every fuzz test, FUZZTIME=10s each
 	$(GO) run ./integration/fuzz -time $(FUZZTIME)
