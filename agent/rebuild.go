@@ -15,6 +15,7 @@ import (
 
 	"graphvol/fs/cow"
 	"graphvol/index"
+	"graphvol/internal/durable"
 	"graphvol/snapshot"
 )
 
@@ -146,5 +147,5 @@ func putIndex(state string) (old string, err error) {
 	if err == nil {
 		err = os.Rename(filepath.Join(state, newIndexName), path)
 	}
-	return old, errors.Join(err, removeNewIndex(state), syncDir(state))
+	return old, errors.Join(err, removeNewIndex(state), durable.SyncDir(state))
 }

@@ -9,6 +9,7 @@ import (
 
 	"graphvol/fs/cow"
 	"graphvol/index"
+	"graphvol/internal/durable"
 )
 
 const (
@@ -61,14 +62,10 @@ func openSpareIn(dir string, log *slog.Logger) (*index.DB, error) {
 }
 
 func noteUnmarked(state string) error {
-	f, err := os.OpenFile(filepath.Join(state, unmarkedName), os.O_WRONLY|os.O_CREATE, 0o600)
-	if err != nil {
+	if err := writeSynced(filepath.Join(state, unmarkedName), nil); err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return syncDir(state)
+	return durable.SyncDir(state)
 }
 
 // settleUnmarked makes an index that can be used again count everything as changed, if the volume was used without it.
@@ -81,12 +78,4 @@ func settleUnmarked(state string, db *index.DB) error {
 		return err
 	}
 	return errors.Join(os.Remove(path), os.RemoveAll(filepath.Join(state, spareName)))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

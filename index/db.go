@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"graphvol/internal/durable"
+
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
@@ -225,7 +227,7 @@ func (db *DB) initFormat() error {
 	if err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(db.path))
+	return durable.SyncDir(filepath.Dir(db.path))
 }
 
 // Close waits for running transactions, stores intents that were waiting to be, and releases the index.
@@ -333,13 +335,4 @@ func (db *DB) Meta(key string) (val []byte, err error) {
 		return nil
 	})
 	return val, err
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/durable"
 )
 
 // The file of intents; its format is in the package documentation.
@@ -68,7 +70,7 @@ func (f *intentFile) create(dir string) error {
 	if err := f.grow(); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // grow makes the file longer by written zeros, durably: overwriting them later changes no metadata of the

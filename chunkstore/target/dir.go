@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	"graphvol/internal/durable"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -51,7 +53,7 @@ func OpenDir(root string) (*Dir, error) {
 		return nil, fmt.Errorf("open target: %w", err)
 	}
 	for _, dir := range []string{filepath.Dir(root), root} {
-		if err := syncDir(dir); err != nil {
+		if err := durable.SyncDir(dir); err != nil {
 			return nil, fmt.Errorf("open target: %w", err)
 		}
 	}
@@ -218,7 +220,7 @@ func (d *Dir) SyncRemoved(ctx context.Context, dir string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Join(d.root, dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.SyncDir(filepath.Join(d.root, dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("make removals durable: %w", err)
 	}
 	return nil
@@ -246,7 +248,7 @@ func (d *Dir) makeParents(name string) error {
 			return err
 		}
 		// Also when it was there: whoever made it may have died before its own fsync.
-		if err := syncDir(parent); err != nil {
+		if err := durable.SyncDir(parent); err != nil {
 			return err
 		}
 		d.mu.known[done] = true
@@ -260,12 +262,3 @@ type dirObject struct {
 }
 
 func (o *dirObject) Size() int64 { return o.size }
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
-}

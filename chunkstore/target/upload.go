@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"unsafe"
 
+	"graphvol/internal/durable"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -162,7 +164,7 @@ func (u *dirUpload) commit(ctx context.Context, name string) error {
 	// From here on Abort must not touch the name in .tmp any more; it is gone.
 	f := u.f
 	u.f = nil
-	return errors.Join(f.Close(), syncDir(filepath.Dir(final)))
+	return errors.Join(f.Close(), durable.SyncDir(filepath.Dir(final)))
 }
 
 func (u *dirUpload) Abort() error {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"graphvol/fs/cow/epoch"
+	"graphvol/internal/durable"
 )
 
 // marker says, durably, that an epoch has begun and its dirty map isn't in the index. It is there before the epoch's first change. If
@@ -38,14 +39,14 @@ func (m marker) create() error {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return syncDir(m.dir)
+	return durable.SyncDir(m.dir)
 }
 
 func (m marker) unsafe() error {
 	if err := os.Rename(m.path(markerLive), m.path(markerUnsafe)); err != nil {
 		return err
 	}
-	return syncDir(m.dir)
+	return durable.SyncDir(m.dir)
 }
 
 func (m marker) remove() error {
@@ -99,14 +100,6 @@ func readMarkers(dir string) (map[uint64]bool, error) {
 		all[n] = ext == markerLive && (!known || safe)
 	}
 	return all, nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // checkMarks sees to it that nothing is missed when the disk below the running epoch's files has failed.
