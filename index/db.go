@@ -13,11 +13,11 @@ import (
 	"sync"
 	"time"
 
-	"graphvol/internal/durable"
-
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/durable"
 )
 
 // FormatVersion is the version of the index that this software reads and writes.

@@ -12,9 +12,9 @@ import (
 	"strings"
 	"sync"
 
-	"graphvol/internal/durable"
-
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/durable"
 )
 
 // Dir is a target in a directory of a local filesystem.

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"unsafe"
 
-	"graphvol/internal/durable"
-
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/durable"
 )
 
 const (
