@@ -267,6 +267,9 @@ func (rc *recovery) loadFile(n uint64, announced bool) {
 		v.log.Warn("the dirty map was in memory only, the next snapshot is a full one", "epoch", n, "err", ep.DurableErr())
 		rc.full = true
 	}
+	if err == nil && ep.Doubtful() > 0 {
+		v.log.Warn("the dirty map's files are damaged, what is concerned counts as changed", "epoch", n, "records", ep.Doubtful())
+	}
 	if lost || !rc.trusted {
 		if !announced {
 			rc.full = true

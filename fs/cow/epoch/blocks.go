@@ -219,16 +219,9 @@ func (i *Inode) any(lo, hi uint64) bool {
 	return false
 }
 
-// orWord sets bits; if they are set already, it doesn't write.
-func orWord(p *uint64, mask uint64) {
-	if atomic.LoadUint64(p)&mask != mask {
-		atomic.OrUint64(p, mask)
-	}
-}
-
 func (s *slotRec) mark(lo, hi uint64) {
 	for w := lo / 64; w <= hi/64; w++ {
-		orWord(&s.bits[w%slotWords], maskOf(w, lo, hi))
+		orWord(&s.bits[w%slotWords], &s.bitsSum, w%slotWords, maskOf(w, lo, hi))
 	}
 }
 
@@ -250,7 +243,7 @@ func (i *Inode) slot(no uint64) *slotRec {
 // mark marks blocks lo to hi.
 func (i *Inode) mark(lo, hi uint64) {
 	if lo < 64 {
-		orWord(&i.rec.bits, maskOf(0, lo, hi))
+		orWord(&i.rec.bits, &i.rec.bitsSum, 0, maskOf(0, lo, hi))
 		if hi < 64 {
 			return
 		}

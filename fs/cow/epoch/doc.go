@@ -16,8 +16,10 @@
 // (little endian on all that Go's Linux ports are common on); the files never leave it.
 //
 // A record's first 4 bytes tell its kind and are stored last. So a record whose kind isn't 0 is whole, if it wasn't the machine
-// that failed. Sums are checksums, defined by func sum, of the fields that identify a record and never change: marks aren't covered,
-// since they are set by single atomic operations, which cannot be half done. Never changed: the first 12 bytes.
+// that failed. Sums are checksums, defined by func sum, of the fields that identify a record and never change. Marks, which are set by single
+// atomic operations, have running ones, to which each new bit adds its weight (see bitsWeight and headWeight); they were added
+// in use, so the header says whether a file has them. Where one doesn't match, what the record is about counts as dirty. Never changed:
+// the first 12 bytes.
 //
 //	header of both files, 96 bytes
 //	   0   8  magic "GVEPOCH\n"
@@ -25,7 +27,7 @@
 //	  12   4  sum of magic, version, epoch, file
 //	  16   8  epoch
 //	  24   4  file: 1 bits, 2 names
-//	  28   4  flags: 1: marks were made that are not in the files
+//	  28   4  flags: 1: marks were made that are not in the files; 2: the records have checksums of their marks
 //
 // The bits file is an array of 96-byte cells, of which a record takes one, or, a slot, three:
 //
@@ -34,13 +36,14 @@
 //	   8   8  ino                                 8   8  ino
 //	  16   8  gen                                16   8  slot: number of the first block / 2048
 //	  24   4  flags, as in index.Dirty           32 256  bits; slot 0 doesn't use its first 64
-//	  28   4  sum of the ident, 0: none
+//	  28   4  sum of the ident, 0: none          24   4  weight of the bits
 //	  32   8  bits of blocks 0 to 63           run, kind 0x47560003: all blocks of some slots are marked
 //	  40   8  hint: offset in names               4   4  sum of kind, ino, first and n
 //	  48   8  ident: gen                          8   8  ino
 //	  56   8  ident: size                        16   8  first slot
 //	  64  16  ident: ctime, btime, seconds       24   8  n, number of slots
 //	  80   8  ident: ctime, btime, nanoseconds
+//	  88   8  weights of bits; of flags and gen
 //
 // Small files need nothing but the inode's record; a file's first block
 // beyond 256 KiB costs a slot for its 8 MiB, and a mark of 16 MiB or more at once costs one run.

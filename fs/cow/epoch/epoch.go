@@ -26,8 +26,7 @@ type Epoch struct {
 	names   arena
 	spare   map[uint64][]uint64 // length → offsets of records of the names that count no more; guarded by names.mu
 	maps    *mapped.Memory
-	headers [2]*header // of the two files; nil: no files
-	damaged int
+	headers [2]*header            // of the two files; nil: no files
 	failure atomic.Pointer[error] // why not everything is in the files
 	shards  [shards]shard
 
@@ -35,6 +34,8 @@ type Epoch struct {
 		sync.Mutex
 		files []*os.File // that must still be told that they aren't whole
 	}
+
+	damaged, doubtful int // records, when the files were loaded
 }
 
 // shard is a part of the inodes.
@@ -139,6 +140,9 @@ func (e *Epoch) DurableErr() error {
 // process died. It is 0 unless the machine failed: then marks may be missing.
 func (e *Epoch) Damaged() int { return e.damaged }
 
+// Doubtful tells in how many records marks didn't match their checksum when the files were loaded. What such a record is about counts as dirty.
+func (e *Epoch) Doubtful() int { return e.doubtful }
+
 func (e *Epoch) shard(ino uint64) *shard {
 	return &e.shards[ino*0x9e3779b97f4a7c15>>(64-6)]
 }
@@ -170,7 +174,11 @@ func (e *Epoch) reuse(ino, gen uint64) *Inode {
 		return i
 	}
 	for old := i.Gen(); old != gen; old = i.Gen() {
-		if atomic.CompareAndSwapUint64(&i.rec.gen, old, gen) && old != 0 {
+		if !atomic.CompareAndSwapUint64(&i.rec.gen, old, gen) {
+			continue
+		}
+		atomic.AddUint32(&i.rec.headSum, headWeight(0, gen)-headWeight(0, old))
+		if old != 0 {
 			i.set(index.DirtyFresh)
 			i.clear(index.DirtyRemoved)
 			i.setIdent(index.Ident{})
@@ -201,7 +209,7 @@ func (e *Epoch) newInodeRec(ino, gen uint64) *inodeRec {
 	defer e.bits.mu.Unlock()
 	p, _ := e.bits.allocLocked(cell)
 	r := (*inodeRec)(p)
-	r.ino, r.gen, r.sum = ino, gen, sum(uint64(kindInode), ino)
+	r.ino, r.gen, r.sum, r.headSum = ino, gen, sum(uint64(kindInode), ino), headWeight(0, gen)
 	atomic.StoreUint32(&r.state, uint32(kindInode))
 	return r
 }

@@ -102,7 +102,7 @@ func (e *Epoch) createFile(a *arena, path string, file uint32) error {
 		return *e.failure.Load()
 	}
 	h := (*header)(p)
-	h.version, h.epoch, h.file = FormatVersion, e.n, file
+	h.version, h.epoch, h.file, h.flags = FormatVersion, e.n, file, flagSums
 	h.sum = sum(magic, FormatVersion, e.n, uint64(file))
 	atomic.StoreUint64(&h.magic, magic)
 	e.headers[file-1] = h

@@ -40,10 +40,15 @@ func (i *Inode) set(f index.DirtyFlags) bool {
 	if atomic.LoadUint32(p)&uint32(f) == uint32(f) {
 		return false
 	}
-	return atomic.OrUint32(p, uint32(f))&uint32(f) != uint32(f)
+	added := uint32(f) &^ atomic.OrUint32(p, uint32(f))
+	atomic.AddUint32(&i.rec.headSum, headWeight(added, 0))
+	return added != 0
 }
 
-func (i *Inode) clear(f index.DirtyFlags) { atomic.AndUint32(&i.rec.flags, ^uint32(f)) }
+func (i *Inode) clear(f index.DirtyFlags) {
+	removed := uint32(f) & atomic.AndUint32(&i.rec.flags, ^uint32(f))
+	atomic.AddUint32(&i.rec.headSum, -headWeight(removed, 0))
+}
 
 func (i *Inode) has(f index.DirtyFlags) bool {
 	return atomic.LoadUint32(&i.rec.flags)&uint32(f) != 0

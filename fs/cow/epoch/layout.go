@@ -37,6 +37,8 @@ const (
 
 	// flagIncomplete in a header: marks were made that are not in the files.
 	flagIncomplete = 1
+	// flagSums: the records have checksums of their marks; those of earlier versions have none.
+	flagSums = 2
 )
 
 // kind tells what a record is. 0 is none: free, or not finished.
@@ -89,7 +91,8 @@ type inodeRec struct {
 	btime    int64
 	ctimeNS  uint32
 	btimeNS  uint32
-	_        uint64
+	bitsSum  uint32 // atomic; of bits
+	headSum  uint32 // atomic; of flags and gen
 }
 
 // slotRec has the bits of 2048 blocks. The first word of slot 0 isn't used: those bits are the inode's.
@@ -98,8 +101,10 @@ type slotRec struct {
 	sum   uint32 // of state, ino and slot
 	ino   uint64
 	slot  uint64
-	_     uint64
-	bits  [slotWords]uint64 // atomic
+
+	bitsSum uint32 // atomic; of bits
+	_       uint32
+	bits    [slotWords]uint64 // atomic
 }
 
 // runRec says that all blocks of n slots are marked.

@@ -7,6 +7,8 @@ import (
 	"runtime/debug"
 	"sync/atomic"
 	"unsafe"
+
+	"graphvol/index"
 )
 
 // Load opens the files of an epoch, and goes on with it: all that was marked is marked, also what a process marked
@@ -65,15 +67,22 @@ func (e *Epoch) loadBits() {
 	for k := range e.bits.mu.segs {
 		e.scanBits(k, &all)
 	}
+	sums := atomic.LoadUint32(&e.headers[fileBits-1].flags)&flagSums != 0
 	for _, r := range all.inodes {
+		if sums && r.mend() {
+			e.doubtful++
+		}
 		e.loadInode(r)
 	}
 	for _, s := range all.slots {
+		if sums && s.mend() {
+			e.doubtful++
+		}
 		i := e.loaded(s.ino)
 		i.mu.Lock()
 		if old := i.table.Load().find(s.slot); old != nil { // never written twice, so damaged; lose nothing
 			for w := range s.bits {
-				orWord(&old.bits[w], s.bits[w])
+				orWord(&old.bits[w], &old.bitsSum, uint64(w), s.bits[w])
 			}
 			e.damaged++
 		} else {
@@ -164,8 +173,8 @@ func (e *Epoch) loadInode(r *inodeRec) {
 		return
 	}
 	e.damaged++ // never written twice; lose nothing
-	orWord(&i.rec.bits, r.bits)
-	atomic.OrUint32(&i.rec.flags, r.flags)
+	orWord(&i.rec.bits, &i.rec.bitsSum, 0, r.bits)
+	i.set(index.DirtyFlags(r.flags))
 }
 
 // loaded returns the inode of a record. Its record comes first, so if that isn't there, it is damaged.
