@@ -56,6 +56,7 @@ func (s *sweep) try(name, what string, deep bool, damage func(path string) error
 	}
 	changed, result, err := s.look(deep)
 	if err != nil {
+		result = "BREACH"
 		s.t.Errorf("%s, %s: %v", name, what, err)
 	}
 	k := kind(name)
@@ -75,7 +76,7 @@ func (s *sweep) look(deep bool) (changed bool, result string, err error) {
 	ctx := s.t.Context()
 	f, err := inspect(ctx, s.dir, s.want)
 	if err != nil {
-		return true, "BREACH", err
+		return true, "", err
 	}
 	switch {
 	case f.harmless():
@@ -182,7 +183,7 @@ func TestFlips(t *testing.T) {
 			for range *sweepRuns / 2 {
 				name := names[r.IntN(len(names))]
 				at, m := r.IntN(max(1, meaningful(s.files[name]))), mask(r)
-				s.try(name, fmt.Sprintf("byte %d ^ %#x", at, m), r.IntN(3) == 0, flip(at, m))
+				s.try(name, fmt.Sprintf("byte %d ^ %#x", at, m), strings.HasPrefix(name, "epochs/") || r.IntN(3) == 0, flip(at, m))
 			}
 		})
 	}
@@ -201,7 +202,8 @@ func (s *sweep) all(r *rand.Rand, names []string) {
 				return
 			}
 			m := mask(r)
-			s.try(name, fmt.Sprintf("byte %d ^ %#x", at, m), r.IntN(8) == 0, flip(at, m))
+			deep := strings.HasPrefix(name, "epochs/") || r.IntN(8) == 0 // verify doesn't look at marks
+			s.try(name, fmt.Sprintf("byte %d ^ %#x", at, m), deep, flip(at, m))
 		}
 	}
 }
