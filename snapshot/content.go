@@ -15,7 +15,7 @@ const batchSegments = 4
 // maxEdits is the number of changed segments of a file that are collected; a file with more is merged as a stream.
 const maxEdits = 32 << 10
 
-func blocksOf(size int64) uint64 { return uint64(size+BlockSize-1) / BlockSize }
+func blocksOf(size int64) uint64 { return (uint64(size) + BlockSize - 1) / BlockSize }
 
 // fileSeal is the sealing of one file's content.
 type fileSeal struct {

@@ -220,20 +220,24 @@ func (rd *Reader) NextData(ctx context.Context, ino uint64, off int64) (start, e
 	if int64(rec.Blocks) == int64(blocksOf(rec.Size)) {
 		return off, rec.Size, nil
 	}
-	start, end, err = rd.dataRange(ctx, rec, uint64(off)/BlockSize)
+	first, next, err := rd.dataRun(ctx, rec, uint64(off)/BlockSize)
 	if err != nil {
 		return 0, 0, rd.inodeError(ino, err)
 	}
-	if start = max(start, off); start >= rec.Size || end <= start {
+	// A file may end at the last offset there is, so its last block's end is no offset.
+	if next = min(next, blocksOf(rec.Size)); first >= next {
 		return 0, 0, io.EOF
 	}
-	return start, min(end, rec.Size), nil
+	end = rec.Size
+	if next < blocksOf(rec.Size) {
+		end = int64(next) * BlockSize
+	}
+	return max(int64(first)*BlockSize, off), end, nil
 }
 
-// dataRange gives the first run of data blocks at or after a block, in bytes; an empty one if there is none.
-func (rd *Reader) dataRange(ctx context.Context, rec *tree.Record, block uint64) (start, end int64, err error) {
+// dataRun gives the first run [first, next) of data blocks at or after a block; an empty one if there is none.
+func (rd *Reader) dataRun(ctx context.Context, rec *tree.Record, block uint64) (first, next uint64, err error) {
 	found := false
-	var first, next uint64 // the run is [first, next)
 	err = rd.repo.nodes.Ascend(ctx, rec.Content, block/SegmentBlocks, func(e tree.Entry) error {
 		s, err := tree.DecodeSegment(e.Value)
 		if err != nil {
@@ -260,7 +264,7 @@ func (rd *Reader) dataRange(ctx context.Context, rec *tree.Record, block uint64)
 		}
 		return nil
 	})
-	return int64(first) * BlockSize, int64(next) * BlockSize, err
+	return first, next, err
 }
 
 // NextHole gives the start of the first hole at or after off; the end of the file counts as one. io.EOF if off is at or after the

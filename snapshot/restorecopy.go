@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -32,7 +33,7 @@ func (f *destFile) content() error {
 			off = start
 			continue
 		}
-		end := min(off+pieceSize, f.size) // piece meets the error again, if there was one
+		end := off + min(pieceSize, f.size-off) // piece meets the error again, if there was one
 		at := off
 		select {
 		case f.r.spare <- struct{}{}:
@@ -238,7 +239,10 @@ func (c *copier) punch(off, end int64) error {
 	if c.r.opts.DryRun {
 		return nil
 	}
-	whole := (end + BlockSize - 1) / BlockSize * BlockSize // at the end of the file
+	whole := end
+	if part := end % BlockSize; part > 0 && end <= math.MaxInt64-BlockSize { // at the end of the file
+		whole += BlockSize - part
+	}
 	err := retry(func() error {
 		return unix.Fallocate(c.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, whole-off)
 	})

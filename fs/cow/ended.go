@@ -340,9 +340,9 @@ func (e *Ended) nextRange(ctx context.Context, ino uint64, off, size int64) (sta
 		}
 	}
 	first, _ := span(off, 0)
-	if b, ok := e.v.images.next(e.number, ino, first, uint64(start+blockSize-1)>>blockShift, false); ok {
+	if b, ok := e.v.images.next(e.number, ino, first, (uint64(start)+blockSize-1)>>blockShift, false); ok {
 		if at := max(int64(b)<<blockShift, off); at < start {
-			return at, min((int64(b)+1)<<blockShift, size), nil
+			return at, blockEnd(b, size), nil
 		}
 	}
 	first, n := span(start, end-start)
@@ -350,7 +350,7 @@ func (e *Ended) nextRange(ctx context.Context, ino uint64, off, size int64) (sta
 		if at := int64(b) << blockShift; at > start {
 			return start, at, nil
 		}
-		next := min((int64(b)+1)<<blockShift, size)
+		next := blockEnd(b, size)
 		return next, next, nil
 	}
 	return start, end, nil

@@ -56,7 +56,8 @@ func (e *Ended) ReadAt(ctx context.Context, ino uint64, p []byte, off int64) err
 }
 
 func (e *Ended) readBlocks(ctx context.Context, ino uint64, p []byte, off, size int64) error {
-	inside := int(max(0, min(int64(len(p)), (size-off+blockSize-1)/blockSize*blockSize)))
+	inside := min(int64(len(p)), max(0, size-off)) // a file may end at the last offset there is
+	inside = (inside + blockSize - 1) / blockSize * blockSize
 	clear(p[inside:])
 	p = p[:inside]
 	if len(p) == 0 {

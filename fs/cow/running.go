@@ -23,6 +23,9 @@ func span(off, n int64) (first, blocks uint64) {
 	return first, uint64(off+n-1)>>blockShift - first + 1
 }
 
+// blockEnd is the offset at which a block of a file of that size ends. The file may end at the last offset there is.
+func blockEnd(b uint64, size int64) int64 { return int64(min((b+1)<<blockShift, uint64(size))) }
+
 const stateShards = 64
 
 // running is the running epoch and what is known of inodes in it. A barrier replaces it whole, while nobody is inside the

@@ -2,6 +2,7 @@ package cow
 
 import (
 	"errors"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -92,6 +93,10 @@ func (v *Volume) isHole(ino, block uint64) bool {
 
 // readFull fills p, with zeros behind the end.
 func readFull(read func([]byte, int64) (int, error), p []byte, off int64) error {
+	if left := math.MaxInt64 - off; int64(len(p)) > left { // the kernel refuses what would end behind the last offset
+		clear(p[left:])
+		p = p[:left]
+	}
 	for len(p) > 0 {
 		n, err := read(p, off)
 		if n == 0 {
