@@ -94,7 +94,9 @@ func (s *server) openWithIndex(ctx context.Context, tree *backing.Tree) (err err
 }
 
 func (s *server) openCow(ctx context.Context, tree *backing.Tree, db *index.DB, recorded cow.Recorded) (*cow.Volume, error) {
-	return cow.Open(ctx, cow.Config{Tree: tree, DB: db, State: s.opts.State, Log: s.log, Recorded: recorded, Takeover: s.sess.Takeover()})
+	return cow.Open(ctx, cow.Config{
+		Tree: tree, DB: db, State: s.opts.State, Log: s.log, Recorded: recorded, Takeover: s.sess.Takeover(), SettleAfter: s.opts.SettleAfter,
+	})
 }
 
 // checkLost looks for snapshots that the store has and the catalogue hasn't: the index is damaged, or an older copy. What it calls changed is

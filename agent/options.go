@@ -29,6 +29,8 @@ const (
 	DefaultMaxConcurrent   = 2
 	DefaultHangTimeout     = 30 * time.Second
 	leastHangTimeout       = time.Second
+	// DefaultSettleAfter is a little more than the kernel's own writeback takes: dirty_expire_centisecs and dirty_writeback_centisecs are 30 s and 5 s.
+	DefaultSettleAfter = 40 * time.Second
 )
 
 // MountOptions say what to mount and how. They travel as JSON from the mounting command to the holder and from there to
@@ -51,6 +53,9 @@ type MountOptions struct {
 	LogLevel      slog.Level `json:"log_level,omitempty"`
 	// HangTimeout is how long a server may give no sign of life before the holder replaces it; 0: for ever.
 	HangTimeout time.Duration `json:"hang_timeout,omitempty"`
+	// SettleAfter is how long after a snapshot is stored the backing's filesystem is synced; 0: at once. A power cut before that makes the next
+	// snapshot read again what this one had stored.
+	SettleAfter time.Duration `json:"settle_after,omitempty"`
 }
 
 func (o *MountOptions) setDefaults() {
@@ -105,6 +110,8 @@ func (o *MountOptions) CheckFlags() error {
 		return refuse(codes.InvalidArgument, "the snapshot timeout must be longer than nothing")
 	case o.HangTimeout < 0, o.HangTimeout > 0 && o.HangTimeout < leastHangTimeout:
 		return refuse(codes.InvalidArgument, fmt.Sprintf("%s is too short a time to call a server hung: give --hang-timeout %s or more, or 0 to leave hung servers alone", o.HangTimeout, leastHangTimeout))
+	case o.SettleAfter < 0:
+		return refuse(codes.InvalidArgument, "--settle-after can't be negative; 0 syncs the backing as soon as a snapshot is stored")
 	case o.MaxConcurrent < 0:
 		return refuse(codes.InvalidArgument, "at least 1 snapshot must be allowed to be stored at a time")
 	}

@@ -127,9 +127,9 @@ func (db *DB) readRows(epoch uint64, next []byte) (rows []row, err error) {
 	return rows, err
 }
 
-// DropEpoch forgets an epoch's dirty map, not its intents. It is no error if there is none.
-func (db *DB) DropEpoch(epoch uint64) error {
-	return db.update("epochs", func(tx *bbolt.Tx) error { return dropEpochs(tx, []uint64{epoch}) })
+// DropEpochs forgets the epochs' dirty maps, not their intents. It is no error if there are none.
+func (db *DB) DropEpochs(epochs ...uint64) error {
+	return db.update("epochs", func(tx *bbolt.Tx) error { return dropEpochs(tx, epochs) })
 }
 
 func dropEpochs(tx *bbolt.Tx, epochs []uint64) error {

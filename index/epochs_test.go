@@ -89,7 +89,7 @@ func TestEpochs(t *testing.T) {
 	if got := loadEpoch(t, db, 5); len(got) != 0 {
 		t.Fatal(got)
 	}
-	if err := errors.Join(db.DropEpoch(300), db.DropEpoch(300)); err != nil {
+	if err := errors.Join(db.DropEpochs(300), db.DropEpochs(300)); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.LoadEpoch(300, nil); !errors.Is(err, ErrNotFound) {

@@ -301,6 +301,7 @@ func TestExitCodes(t *testing.T) {
 		{"mount a b --snapshot-timeout 5", nil, exitUsage, "invalid argument"},
 		{"mount /nonexistent /tmp", nil, exitFailed, "the backing directory /nonexistent does not exist: check the path, or make it with mkdir -p\n"},
 		{"umount /nonexistent", nil, exitFailed, "no volume is mounted at /nonexistent"},
+		{"mount a b --settle-after -1s", nil, exitUsage, "--settle-after can't be negative"},
 		{"mount a b --hang-timeout 1ms", nil, exitUsage, "1ms is too short a time to call a server hung"},
 		{"upgrade", nil, exitUsage, "upgrade takes one VOLUME or more, or --all"},
 		{"upgrade v --all", nil, exitUsage, "upgrade takes one VOLUME or more, or --all"},

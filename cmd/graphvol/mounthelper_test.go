@@ -11,7 +11,7 @@ import (
 )
 
 func TestHelperCall(t *testing.T) {
-	plain := agent.MountOptions{Backing: "/b", Mount: "/m", AllowOther: true, HangTimeout: agent.DefaultHangTimeout}
+	plain := agent.MountOptions{Backing: "/b", Mount: "/m", AllowOther: true, HangTimeout: agent.DefaultHangTimeout, SettleAfter: agent.DefaultSettleAfter}
 	with := func(change func(*agent.MountOptions)) agent.MountOptions {
 		o := plain
 		change(&o)
@@ -29,8 +29,8 @@ func TestHelperCall(t *testing.T) {
 		{"/b /m -o suid,nosuid,private", with(func(o *agent.MountOptions) { o.AllowOther = false })},
 		{"/b /m -o state=/s,cache=through -o snapdir=old", with(func(o *agent.MountOptions) { o.State, o.Cache, o.SnapDir = "/s", agent.CacheThrough, "old" })},
 		{`/b /m -o state="/a,b"`, with(func(o *agent.MountOptions) { o.State = "/a,b" })},
-		{"/b /m -o hang-timeout=0,snapshot-timeout=1m,max-concurrent=3", with(func(o *agent.MountOptions) {
-			o.HangTimeout, o.SnapshotTimeout, o.MaxConcurrent = 0, time.Minute, 3
+		{"/b /m -o hang-timeout=0,settle-after=0,snapshot-timeout=1m,max-concurrent=3", with(func(o *agent.MountOptions) {
+			o.HangTimeout, o.SettleAfter, o.SnapshotTimeout, o.MaxConcurrent = 0, 0, time.Minute, 3
 		})},
 		{"/b /m -s -o whatever=1", plain},
 	} {

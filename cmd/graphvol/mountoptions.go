@@ -68,6 +68,8 @@ func applyValue(o *agent.MountOptions, name, value string) (known bool, err erro
 		}
 	case "hang-timeout":
 		o.HangTimeout, err = time.ParseDuration(value)
+	case "settle-after":
+		o.SettleAfter, err = time.ParseDuration(value)
 	case "snapshot-timeout":
 		o.SnapshotTimeout, err = time.ParseDuration(value)
 	case "max-concurrent":

@@ -204,8 +204,7 @@ func TestSealedAndLostAgain(t *testing.T) {
 				w.settled()
 			}
 			w.write(f, fill(2, 100), 3*blockSize)
-			w.v.stop()
-			w.v.wg.Wait() // nothing is settled any more
+			w.v.settler.after = time.Hour
 			w.snapshot()
 			w.die()
 			w.must(os.WriteFile(w.find(f), fill(1, 8*blockSize), 0o600))

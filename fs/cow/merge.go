@@ -40,7 +40,7 @@ func (v *Volume) mergeCarried() {
 	for _, ep := range eps {
 		n := ep.Number()
 		if n != last {
-			errs = errors.Join(errs, v.db.DropEpoch(n))
+			errs = errors.Join(errs, v.db.DropEpochs(n))
 		}
 		errs = errors.Join(errs, ep.Close(), epoch.Delete(v.dirs.epochs, n), v.marker(n).remove())
 	}

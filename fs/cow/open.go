@@ -82,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Volume, error) {
 	v.carried.Store(&[]*part{})
 	v.held.m = map[uint64]held{}
 	v.scan.done = make(chan struct{})
-	v.settler.wake = make(chan struct{}, 1)
+	v.settler.wake, v.settler.after = make(chan struct{}, 1), cfg.SettleAfter
 	v.ctx, v.stop = context.WithCancel(context.WithoutCancel(ctx))
 	var err error
 	if v.images, err = openImages(v.dirs.images, v.log); err != nil {

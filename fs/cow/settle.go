@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // A complete snapshot holds what the volume held at its barrier, but the backing's disk may lack some of that yet: nobody need have synced
@@ -13,11 +14,15 @@ import (
 //	the map of a sealed epoch is dropped  ⇒  the backing was synced after the epoch's barrier    (I1)
 //
 // After a power cut before that, everything that the map names counts as changed.
+//
+// A sync of a whole filesystem makes those wait who sync a file meanwhile, such as the database. So there is some time before it, in which the kernel
+// writes most by itself, and one sync settles all that was sealed meanwhile.
 
 // settler has the sealed epochs that are not settled.
 type settler struct {
-	wake chan struct{} // holds a token while something may be settled
-	mu   struct {
+	wake  chan struct{} // holds a token while something may be settled
+	after time.Duration
+	mu    struct {
 		sync.Mutex
 		unsettled
 		// doubted were left by an earlier mount. What they name is in doubt, and in the running epoch; so they are needed until a
@@ -69,12 +74,17 @@ func (s *settler) take() (u unsettled) {
 	return u
 }
 
-// settle syncs the backing after each seal, in the background: a snapshot is complete without it, and the database doesn't wait.
+// settle syncs the backing after seals, in the background: a snapshot is complete without it, and the database doesn't wait.
 func (v *Volume) settle() {
 	defer v.wg.Done()
 	for {
 		select {
 		case <-v.settler.wake:
+		case <-v.ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(v.settler.after):
 		case <-v.ctx.Done():
 			return
 		}
@@ -103,15 +113,12 @@ func (v *Volume) settle() {
 }
 
 func (v *Volume) dropSettled(u unsettled) error {
-	var errs error
-	for _, n := range u.epochs {
-		errs = errors.Join(errs, v.db.DropEpoch(n))
+	err := v.db.DropEpochs(u.epochs...)
+	if err == nil && u.full {
+		err = v.db.PutMeta(metaUnsettled, nil)
 	}
-	if errs == nil && u.full {
-		errs = v.db.PutMeta(metaUnsettled, nil)
-	}
-	if errs != nil {
-		return fmt.Errorf("index: %w", errs)
+	if err != nil {
+		return fmt.Errorf("index: %w", err)
 	}
 	return nil
 }

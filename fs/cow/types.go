@@ -73,6 +73,8 @@ type Config struct {
 	Takeover bool
 	// BarrierTimeout bounds how long a barrier keeps the gate closed while it waits for requests in flight; 0: 2 s.
 	BarrierTimeout time.Duration
+	// SettleAfter is how long after a seal the backing is synced; see settle.go.
+	SettleAfter time.Duration
 }
 
 // DirtyFile is what has changed of one inode since the newest complete snapshot.

@@ -50,15 +50,17 @@ func newMachine(t *testing.T, rng *rand.Rand, l loss, fstype string) *machine {
 		m.state = rig.NewDisk(t, fstype, diskSize, "")
 	}
 	cache := []string{"writeback", "through"}[rng.IntN(2)]
+	after := []string{"0s", "100ms", "1h"}[rng.IntN(3)]
 	m.Volume = rig.NewVolume(t, volume.Options{
 		Dir: t.TempDir(), Backing: filepath.Join(m.backing.Dir, "backing"), State: filepath.Join(m.state.Dir, "state"), Cache: cache,
+		Args: []string{"--settle-after", after},
 	})
 	for _, dir := range []string{m.backing.Dir, m.state.Dir} {
 		if err := fsyncPath(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%s, %s, cache %s", l, fstype, cache)
+	t.Logf("%s, %s, cache %s, settles after %s", l, fstype, cache, after)
 	return m
 }
 
