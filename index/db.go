@@ -141,10 +141,14 @@ func boltOptions(o Options, open func() (*os.File, error)) *bbolt.Options {
 // file: a process that was killed and waits for an answer of the mount that it has served has closed its descriptors, but still has its memory. Its lock would
 // keep out the server that alone can give the answer. Who comes in between finds the index as it will stay: nothing is written before the lock is had again.
 func moveLock(from, to *os.File) error {
-	err := unix.Flock(int(from.Fd()), unix.LOCK_UN)
-	if err == nil {
-		err = unix.Flock(int(to.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err := unix.Flock(int(from.Fd()), unix.LOCK_UN); err != nil {
+		return fmt.Errorf("unlock the index: %w", err)
 	}
+	return lockIndex(to)
+}
+
+func lockIndex(f *os.File) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	switch {
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return ErrInUse

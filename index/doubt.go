@@ -15,6 +15,7 @@ import (
 type doubt struct {
 	metas  []byte // what the first two pages must hold, durably
 	reopen bool   // bbolt has the free pages of another transaction in memory
+	lent   bool   // the pages are written, and DB.lock was given away for reopening: somebody else may have the index
 }
 
 // readMetas returns the two pages in which bbolt looks for its newest transaction.
@@ -56,11 +57,14 @@ func (db *DB) settleLocked() error {
 	if db.doubt == nil {
 		return nil
 	}
-	if _, err := db.file.WriteAt(db.doubt.metas, 0); err != nil {
-		return fmt.Errorf("writing the index's first pages anew: %w", err)
+	var err error
+	if db.doubt.lent {
+		err = db.takeBackLocked()
+	} else {
+		err = db.writeMetas(db.doubt.metas)
 	}
-	if err := unix.Fdatasync(int(db.file.Fd())); err != nil {
-		return fmt.Errorf("writing the index's first pages anew: fdatasync: %w", err)
+	if err != nil {
+		return err
 	}
 	if db.doubt.reopen {
 		if err := db.reopenLocked(); err != nil {
@@ -68,6 +72,25 @@ func (db *DB) settleLocked() error {
 		}
 	}
 	db.doubt = nil
+	return nil
+}
+
+func (db *DB) writeMetas(p []byte) error {
+	if _, err := db.file.WriteAt(p, 0); err != nil {
+		return fmt.Errorf("writing the index's first pages anew: %w", err)
+	}
+	if err := unix.Fdatasync(int(db.file.Fd())); err != nil {
+		return fmt.Errorf("writing the index's first pages anew: fdatasync: %w", err)
+	}
+	return nil
+}
+
+// takeBackLocked has the lock again that reopening has given away, as soon as nobody else has it.
+func (db *DB) takeBackLocked() error {
+	if err := lockIndex(db.lock); err != nil {
+		return err
+	}
+	db.doubt.lent = false
 	return nil
 }
 
@@ -79,16 +102,18 @@ func (db *DB) reopenLocked() (err error) {
 	if err != nil {
 		return err
 	}
+	db.doubt.lent = true
 	if err := moveLock(db.lock, file); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	bolt, err := bbolt.Open(db.path, 0o600, boltOptions(db.opts, func() (*os.File, error) { return file, nil }))
 	if err != nil { // bbolt has closed the file
-		return errors.Join(db.boltError("the file", err), unix.Flock(int(db.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB))
+		return errors.Join(db.boltError("the file", err), db.takeBackLocked())
 	}
 	if err := moveLock(file, db.lock); err != nil {
 		return errors.Join(err, bolt.Close())
 	}
+	db.doubt.lent = false
 	db.using.Lock()
 	old, oldFile := db.bolt, db.file
 	db.bolt, db.file = bolt, file

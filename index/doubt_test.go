@@ -46,6 +46,41 @@ func TestFailedCommitIsTakenBack(t *testing.T) {
 	}
 }
 
+// Who opens the index in the moment in which its lock is given away for reopening has it, and nothing is written beside.
+func TestLockLostWhileReopening(t *testing.T) {
+	db := open(t, testPath(t))
+	pending(t, db, "")
+	if err := unix.Flock(int(db.lock.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	other := open(t, db.path)
+	db.write.Lock()
+	stale, err := db.readMetas()
+	db.doubt = &doubt{metas: stale, reopen: true, lent: true}
+	db.write.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := pending(t, other, "theirs")
+	if err := db.PutMeta("k", nil); !errors.Is(err, ErrInUse) {
+		t.Errorf("written beside somebody else: %v, want ErrInUse", err)
+	}
+	if err := errors.Join(other.Check(context.Background()), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	mine := pending(t, db, "mine")
+	all, err := db.Snapshots()
+	if err != nil || len(all) != 3 || all[1].ID != theirs.ID || all[2].ID != mine.ID {
+		t.Errorf("afterwards: %+v, %v; want theirs and mine too", all, err)
+	}
+	if other, err := Open(db.path, Options{Timeout: 1}); !errors.Is(err, ErrInUse) {
+		t.Errorf("opened a second time: %v, want ErrInUse", err)
+		if err == nil {
+			other.Close()
+		}
+	}
+}
+
 // While a failed commit can't be taken back, nothing is written, and reading goes on. A snapshot that fails meanwhile is
 // listed as failed at once, and stored as such later.
 func TestWritesWaitForTheDisk(t *testing.T) {
