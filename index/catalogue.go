@@ -84,7 +84,7 @@ func (db *DB) Snapshots() (all []Snapshot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	owed := db.owes()
+	owed := db.owed.all()
 	for i := range all {
 		if reason, ok := owed[all[i].ID]; ok {
 			all[i].State, all[i].Error = StateFailed, reason
@@ -153,7 +153,7 @@ func nextSeq(tx *bbolt.Tx, all []Snapshot) (uint64, error) {
 func (db *DB) Fail(id, reason string) error {
 	err := db.update("snapshots", func(tx *bbolt.Tx) error { return fail(tx, id, reason) })
 	if err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotPending) {
-		db.owe(id, reason)
+		db.owed.add(id, reason)
 	}
 	return err
 }

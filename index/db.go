@@ -64,12 +64,12 @@ type DB struct {
 	file     *os.File // bolt's
 	pageSize int
 
-	// write serialises write transactions and lets Check keep them out.
-	write   sync.Mutex
-	doubt   *doubt            // guarded by write
-	doubted bool              // suspectLocked has done its work; guarded by write
-	owed    map[string]string // failed snapshots that the catalogue can't be told of yet, with the reasons; guarded by owing
-	owing   sync.Mutex
+	// write serialises write transactions and lets Check keep them out. It guards the next two.
+	write     sync.Mutex
+	doubt     *doubt
+	suspected bool // suspectLocked has done its work
+
+	owed owed
 	// committed, if set, is called after each write transaction, with write held. It is there for tests.
 	committed func()
 }
@@ -284,7 +284,7 @@ func (db *DB) updateLocked(what string, fn func(*bbolt.Tx) error) error {
 func (db *DB) transact(what string, fn func(*bbolt.Tx) error) (tried bool, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer db.guard(what, &err)
-	owed := db.owes()
+	owed := db.owed.all()
 	err = db.bolt.Update(func(tx *bbolt.Tx) error {
 		err := failAll(tx, owed)
 		if err == nil {
@@ -294,7 +294,7 @@ func (db *DB) transact(what string, fn func(*bbolt.Tx) error) (tried bool, err e
 		return err
 	})
 	if err == nil {
-		db.paid(owed)
+		db.owed.paid(owed)
 	}
 	return tried, db.boltError(what, err)
 }

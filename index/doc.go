@@ -76,6 +76,6 @@
 //	  DB.using              shared for reading, exclusive while bbolt is opened anew
 //	    bbolt's own
 //	      packTable.mu
-//	  DB.owing
+//	  DB.owed.mu
 //	intentLog.mu            not held while syncing
 package index

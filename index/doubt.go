@@ -34,12 +34,12 @@ func (db *DB) readMetas() ([]byte, error) {
 // suspectLocked is called before the first write transaction: the process that wrote the newest one may have died before it was durable, or its
 // last sync may have failed.
 func (db *DB) suspectLocked() error {
-	if db.doubted {
+	if db.suspected {
 		return nil
 	}
 	metas, err := db.readMetas()
 	if err == nil {
-		db.doubt, db.doubted = &doubt{metas: metas}, true
+		db.doubt, db.suspected = &doubt{metas: metas}, true
 	}
 	return err
 }

@@ -93,7 +93,7 @@ func TestWritesWaitForTheDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bad.Close()
-	db.file, db.doubted = bad, false
+	db.file, db.suspected = bad, false
 	if err := db.Fail(s.ID, "the reason"); !errors.Is(err, unix.EBADF) {
 		t.Errorf("a write while nothing can be written: %v, want EBADF", err)
 	}

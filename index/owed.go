@@ -3,32 +3,40 @@ package index
 import (
 	"errors"
 	"maps"
+	"sync"
 
 	"go.etcd.io/bbolt"
 )
 
-// owe remembers that a snapshot failed, for the next write transaction.
-func (db *DB) owe(id, reason string) {
-	db.owing.Lock()
-	defer db.owing.Unlock()
-	if db.owed == nil {
-		db.owed = make(map[string]string)
+// owed are failed snapshots that the catalogue can't be told of yet, with the reasons: the next write transaction does it.
+type owed struct {
+	mu struct {
+		sync.Mutex
+		reasons map[string]string // by id
 	}
-	db.owed[id] = reason
 }
 
-func (db *DB) owes() map[string]string {
-	db.owing.Lock()
-	defer db.owing.Unlock()
-	return maps.Clone(db.owed)
+func (o *owed) add(id, reason string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.mu.reasons == nil {
+		o.mu.reasons = make(map[string]string)
+	}
+	o.mu.reasons[id] = reason
+}
+
+func (o *owed) all() map[string]string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return maps.Clone(o.mu.reasons)
 }
 
 // paid forgets what was stored.
-func (db *DB) paid(owed map[string]string) {
-	db.owing.Lock()
-	defer db.owing.Unlock()
-	for id := range owed {
-		delete(db.owed, id)
+func (o *owed) paid(reasons map[string]string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for id := range reasons {
+		delete(o.mu.reasons, id)
 	}
 }
 
