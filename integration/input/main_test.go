@@ -17,6 +17,7 @@ var (
 	runs     = flag.Int("input.runs", 1, "how often random tests change a volume behind its back, in each variant")
 	files    = flag.Int("input.files", 5_000, "files of the test of many files; 1000000 takes some minutes")
 	links    = flag.Int("input.links", 2_000, "names of the file with many; ext4 allows 65000")
+	clock    = flag.Bool("input.clock", false, "set the machine's clock, to and fro")
 	depth    = flag.Int("input.depth", 500, "directories in one another, of 200 bytes each")
 )
 

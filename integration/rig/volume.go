@@ -12,7 +12,7 @@ import (
 )
 
 // NewVolume makes a volume below t.TempDir(), not mounted yet; it is unmounted when the test ends, and its log is
-// shown when the test failed. The test fails if one of the volume's processes crashed or the race detector reported something.
+// shown when the test failed. The backing is synced as soon as a snapshot is stored, unless o.Args say otherwise. The test fails if one of the volume's processes crashed or the race detector reported something.
 func NewVolume(t testing.TB, o volume.Options) *volume.Volume {
 	t.Helper()
 	NeedFUSE(t)
@@ -21,6 +21,7 @@ func NewVolume(t testing.TB, o volume.Options) *volume.Volume {
 		t.Fatal(err)
 	}
 	o.Bin = bin
+	o.Args = append([]string{"--settle-after", "0s"}, o.Args...) // by default a test would be over before
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
