@@ -12,7 +12,8 @@ import (
 )
 
 // NewVolume makes a volume below t.TempDir(), not mounted yet; it is unmounted when the test ends, and its log is
-// shown when the test failed. The backing is synced as soon as a snapshot is stored, unless o.Args say otherwise. The test fails if one of the volume's processes crashed or the race detector reported something.
+// shown when the test failed. The backing is synced as soon as a snapshot is stored, unless o.Args say otherwise. The test fails if one of the
+// volume's processes crashed or the race detector reported something.
 func NewVolume(t testing.TB, o volume.Options) *volume.Volume {
 	t.Helper()
 	NeedFUSE(t)
