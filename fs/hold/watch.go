@@ -48,7 +48,7 @@ func (q *question) ask(point string) {
 // all its time again.
 type vitals struct {
 	trial    bool // its program is new
-	answered bool // it has answered on the control socket: older programs don't
+	answered bool // it has answered on the control socket
 	disk     bool // it waits for a disk
 	silent   int  // ticks that the last question there waits for an answer
 	starting int  // ticks that it has been starting
@@ -60,7 +60,7 @@ type vitals struct {
 // nothing shows that the server lives, or the former program could serve meanwhile.
 func (v vitals) hang(limit int) string {
 	switch {
-	case v.answered && v.silent >= limit:
+	case v.silent >= limit && (v.answered || v.serving > 0):
 		return "its process does not answer"
 	case v.stuck >= limit:
 		return "requests of the mount are not answered"
