@@ -33,18 +33,25 @@ func openSpare(state string, takeover bool, log *slog.Logger) (*index.DB, error)
 	db, err := openSpareIn(dir, log)
 	if err != nil {
 		log.Warn("the state directory can't be used", "err", err)
-		if dir, err = os.MkdirTemp("", "graphvol-index"); err != nil {
+		if db, err = openTemporary(log); err != nil {
 			return nil, fmt.Errorf("an index for the time of this mount: %w", err)
-		}
-		if db, err = openSpareIn(dir, log); err != nil {
-			return nil, err
-		}
-		// The open files are enough.
-		if err := os.RemoveAll(dir); err != nil {
-			log.Warn("a directory is left behind", "err", err)
 		}
 	}
 	return db, nil
+}
+
+// openTemporary makes an index without a name: its open files are enough.
+func openTemporary(log *slog.Logger) (*index.DB, error) {
+	dir, err := os.MkdirTemp("", "graphvol-index")
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			log.Warn("a directory is left behind", "err", err)
+		}
+	}()
+	return openSpareIn(dir, log)
 }
 
 func openSpareIn(dir string, log *slog.Logger) (*index.DB, error) {

@@ -55,6 +55,8 @@ func newMachine(t *testing.T, rng *rand.Rand, l loss, fstype string) *machine {
 		Dir: t.TempDir(), Backing: filepath.Join(m.backing.Dir, "backing"), State: filepath.Join(m.state.Dir, "state"), Cache: cache,
 		Args: []string{"--settle-after", after},
 	})
+	// A server without its state's disk has an index there for a moment, in which it may be killed.
+	m.Wrap = []string{"env", "TMPDIR=" + t.TempDir()}
 	for _, dir := range []string{m.backing.Dir, m.state.Dir} {
 		if err := fsyncPath(dir); err != nil {
 			t.Fatal(err)

@@ -55,9 +55,8 @@ func TestHungServer(t *testing.T) {
 	if longest < bound || longest > 10*bound {
 		t.Errorf("the longest wait was %v with a bound of %v", longest, bound)
 	}
-	stacks, err := os.ReadFile(filepath.Join(v.StateDir(), "log", "stderr.log"))
-	if err != nil || !strings.Contains(string(stacks), "SIGQUIT") || !strings.Contains(string(stacks), "graphvol/agent.Serve") {
-		t.Errorf("no stacks: %v, %.500s", err, stacks)
+	if stacks := rig.TakeStderr(v); !strings.Contains(stacks, "SIGQUIT") || !strings.Contains(stacks, "graphvol/agent.Serve") {
+		t.Errorf("no stacks: %.500s", stacks)
 	}
 	checkVolume(t, v, l)
 }

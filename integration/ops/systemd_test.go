@@ -136,6 +136,9 @@ func TestUnit(t *testing.T) {
 			if err := cmd.Wait(); err != nil {
 				t.Errorf("the service ended: %v", err)
 			}
+			if stacks := rig.TakeStderr(v); !strings.Contains(stacks, "SIGQUIT") {
+				t.Errorf("no stacks of the server that hung: %.500s", stacks)
+			}
 		})
 	}
 }
