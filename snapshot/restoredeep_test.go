@@ -12,7 +12,7 @@ import (
 
 // TestRestoreDeep restores a chain of directories whose path is far longer than a path may be.
 func TestRestoreDeep(t *testing.T) {
-	const depth = 2000
+	const depth = 400 // 80 KB
 	name := strings.Repeat("d", 200)
 	m := chunksInMemory{}
 	inodes := []*tree.Inode{directory(t, m, fakeRoot, tree.Dirent{Name: name, Ino: 1000, Type: 4})}
