@@ -62,7 +62,7 @@ func (m mountDir) restart(t *testing.T) {
 	}
 }
 
-// onSubjects runs the test on a plain directory, and on a mount in both cache modes if a binary is given.
+// onSubjects runs the test on a plain directory, and on mounts in both cache modes, with and without kills of the server, if a binary is given.
 func onSubjects(t *testing.T, test func(t *testing.T, s subject)) {
 	t.Run("plain", func(t *testing.T) {
 		p := plainDir{t.TempDir()}
@@ -72,25 +72,29 @@ func onSubjects(t *testing.T, test func(t *testing.T, s subject)) {
 		test(t, p)
 	})
 	for _, cache := range []string{"writeback", "through"} {
-		t.Run(cache, func(t *testing.T) {
-			if *binary == "" {
-				t.Skip("-bin names no graphvol binary")
-			}
-			v, err := volume.New(volume.Options{Bin: *binary, Dir: t.TempDir(), Cache: cache})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := v.Close(); err != nil {
-					t.Error(err)
-				}
-			})
-			if err := v.Start(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			test(t, mountDir{v})
-		})
+		t.Run(cache, func(t *testing.T) { test(t, mounted(t, cache)) })
+		t.Run(cache+"-killed", func(t *testing.T) { test(t, killAgain(t, mounted(t, cache))) })
 	}
+}
+
+func mounted(t *testing.T, cache string) mountDir {
+	t.Helper()
+	if *binary == "" {
+		t.Skip("-bin names no graphvol binary")
+	}
+	v, err := volume.New(volume.Options{Bin: *binary, Dir: t.TempDir(), Cache: cache})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := v.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return mountDir{v}
 }
 
 // restored copies a snapshot out with cp, as a user does.
