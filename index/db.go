@@ -249,6 +249,9 @@ func (db *DB) view(what string, fn func(*bbolt.Tx) error) (err error) {
 	defer db.guard(what, &err)
 	db.using.RLock()
 	defer db.using.RUnlock()
+	if err := db.touchMetas(); err != nil {
+		return err
+	}
 	return db.boltError(what, db.bolt.View(fn))
 }
 

@@ -31,6 +31,23 @@ func (db *DB) readMetas() ([]byte, error) {
 	return p, nil
 }
 
+// touchMetas reads what bbolt, beginning a transaction, reads from its mapping with its locks held. A disk that fails is an error here; there it would be
+// a panic that leaves the locks locked, and Close would wait for ever.
+func (db *DB) touchMetas() error {
+	var p [1]byte
+	_, err := db.file.ReadAt(p[:], 0)
+	if err == nil {
+		_, err = db.file.ReadAt(p[:], int64(db.pageSize))
+	}
+	switch {
+	case errors.Is(err, os.ErrClosed):
+		return ErrClosed
+	case err != nil:
+		return fmt.Errorf("reading the index's first pages: %w", err)
+	}
+	return nil
+}
+
 // suspectLocked is called before the first write transaction: the process that wrote the newest one may have died before it was durable, or its
 // last sync may have failed.
 func (db *DB) suspectLocked() error {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,6 +44,30 @@ func TestFailedCommitIsTakenBack(t *testing.T) {
 		if err == nil {
 			other.Close()
 		}
+	}
+}
+
+// A file that can't be read any more fails every transaction, and can be closed.
+func TestUnreadableFileCanBeClosed(t *testing.T) {
+	db, err := Open(testPath(t), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(db.path, 0); err != nil { // so that reading its mapping is a memory fault
+		t.Fatal(err)
+	}
+	if _, err := db.Meta("k"); err == nil {
+		t.Error("a fact is read from nothing")
+	}
+	if err := db.PutMeta("k", nil); err == nil {
+		t.Error("a fact is stored in nothing")
+	}
+	closed := make(chan error, 1)
+	go func() { closed <- db.Close() }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it can't be closed")
 	}
 }
 

@@ -102,9 +102,14 @@ func (e *Epoch) createFile(a *arena, path string, file uint32) error {
 		return *e.failure.Load()
 	}
 	h := (*header)(p)
-	h.version, h.epoch, h.file, h.flags = FormatVersion, e.n, file, flagSums
-	h.sum = sum(magic, FormatVersion, e.n, uint64(file))
-	atomic.StoreUint64(&h.magic, magic)
+	left := e.maps.Do(func() {
+		h.version, h.epoch, h.file, h.flags = FormatVersion, e.n, file, flagSums
+		h.sum = sum(magic, FormatVersion, e.n, uint64(file))
+		atomic.StoreUint64(&h.magic, magic)
+	})
+	if left {
+		return errDisk
+	}
 	e.headers[file-1] = h
 	return nil
 }

@@ -34,11 +34,6 @@ func (e *Epoch) load() (err error) {
 		}
 		return err
 	}
-	for _, h := range e.headers {
-		if atomic.LoadUint32(&h.flags)&flagIncomplete != 0 {
-			e.fail(errors.New("the process that began it could not store all marks"))
-		}
-	}
 	// A bad sector under a mapping comes as a memory fault.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -50,6 +45,11 @@ func (e *Epoch) load() (err error) {
 			err = &CorruptError{bitsPath(e.dir, e.n), fmt.Sprintf("cannot be read at address %#x", fault.Addr())}
 		}
 	}()
+	for _, h := range e.headers {
+		if atomic.LoadUint32(&h.flags)&flagIncomplete != 0 {
+			e.fail(errors.New("the process that began it could not store all marks"))
+		}
+	}
 	e.loadBits()
 	e.loadNames()
 	return nil
