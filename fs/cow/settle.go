@@ -37,6 +37,8 @@ type unsettled struct {
 	full   bool
 }
 
+func (u *unsettled) none() bool { return len(u.epochs) == 0 && !u.full }
+
 func (u *unsettled) add(o unsettled) {
 	u.epochs = append(u.epochs, o.epochs...)
 	u.full = u.full || o.full
@@ -57,7 +59,7 @@ func (s *settler) sealed(u unsettled) {
 
 // leftUnsettled takes over what an earlier mount left. lived: none of it is lost yet, so it needs no seal to be settled.
 func (v *Volume) leftUnsettled(u unsettled, lived bool) {
-	if len(u.epochs) == 0 && !u.full {
+	if u.none() {
 		return
 	}
 	if lived {
@@ -89,6 +91,9 @@ func (v *Volume) settle() {
 			return
 		}
 		u := v.settler.take()
+		if u.none() {
+			continue // the time before had it too
+		}
 		synced := make(chan error, 1)
 		go func() { synced <- v.tree.SyncFS() }()
 		var err error

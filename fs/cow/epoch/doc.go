@@ -17,8 +17,8 @@
 //
 // A record's first 4 bytes tell its kind and are stored last. So a record whose kind isn't 0 is whole, if it wasn't the machine
 // that failed. Sums are checksums, defined by func sum, of the fields that identify a record and never change. Marks, which are set by single
-// atomic operations, have running ones, to which each new bit adds its weight (see bitsWeight and headWeight); they were added
-// in use, so the header says whether a file has them. Where one doesn't match, what the record is about counts as dirty. Never changed:
+// atomic operations, have running ones, to which each new bit adds its weight (see bitsWeight and headWeight); the header
+// says whether a file has them. Where one doesn't match, what the record is about counts as dirty. Never changed:
 // the first 12 bytes.
 //
 //	header of both files, 96 bytes
