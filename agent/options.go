@@ -198,6 +198,9 @@ func (o *MountOptions) makeState() error {
 	if err == nil {
 		err = errors.Join(probe.Close(), os.Remove(probe.Name()))
 	}
+	if errors.Is(err, unix.ENOSPC) && IsState(o.State) {
+		return nil // the volume works on a full disk, and tells of it when snapshots fail
+	}
 	return cannotUseState(o.State, err)
 }
 
