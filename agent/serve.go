@@ -149,8 +149,10 @@ func (s *server) close(ctx context.Context, unmounted bool) error {
 		s.grpc.Stop()
 	}
 	if s.ln != nil {
-		// The next server makes a socket of its own; with none, a command sees at once that nobody listens.
-		errs = append(errs, ignoreMissing(os.Remove(SocketPath(s.opts.State))))
+		// Its file stays, and makes room for the next server's where the disk has none for one more. A command sees at once that nobody listens.
+		if err := s.ln.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
 	}
 	if s.browse != nil {
 		s.browse.Close()

@@ -36,7 +36,7 @@ func listen(state string) (net.Listener, error) {
 	if err := os.Chmod(SocketPath(state), 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("protect the socket: %w", err), ln.Close())
 	}
-	// A path through /proc means nothing when the listener is closed: the agent removes the socket by its name.
+	// A path through /proc means nothing when the listener is closed.
 	ln.SetUnlinkOnClose(false)
 	return ln, nil
 }

@@ -24,7 +24,7 @@ func TestNoInodes(t *testing.T) {
 	s.right("a")
 	s.db.overwrite(10)
 
-	free := fillInodes(t, dir)
+	free := fillInodes(t, dir, "a")
 	s.writes()
 	s.refusal("space", "snapshot", s.vol.Mount, "--name", "full")
 	s.writes()
@@ -32,6 +32,7 @@ func TestNoInodes(t *testing.T) {
 	if err := s.vol.Umount(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	freeToo := fillInodes(t, dir, "b") // with those that the unmount gave back
 	if err := s.vol.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -41,15 +42,16 @@ func TestNoInodes(t *testing.T) {
 		t.Errorf("the volume: %v", err)
 	}
 	free()
+	freeToo()
 	s.right("b")
 }
 
 // fillInodes makes files until there can't be one more.
-func fillInodes(t *testing.T, dir string) (free func()) {
+func fillInodes(t *testing.T, dir, name string) (free func()) {
 	t.Helper()
 	var made []string
 	for {
-		path := filepath.Join(dir, fmt.Sprintf("filler%d", len(made)))
+		path := filepath.Join(dir, fmt.Sprint(name, len(made)))
 		f, err := os.Create(path)
 		if errors.Is(err, unix.ENOSPC) {
 			break
