@@ -250,6 +250,9 @@ func (rc *recovery) loadFiles(indexed map[uint64]bool) error {
 		safe, announced := marks[n]
 		rc.loadFile(n, safe && announced)
 	}
+	if err := epoch.DeleteRests(v.dirs.epochs); err != nil {
+		v.log.Warn("rests of old epochs stay", "err", err)
+	}
 	return nil
 }
 

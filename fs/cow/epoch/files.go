@@ -47,6 +47,27 @@ func List(dir string) ([]uint64, error) {
 	return all, nil
 }
 
+// DeleteRests removes what a Create or Delete that came to no end has left: names without bits, and bits that have no name yet. No epoch may be
+// about to be created.
+func DeleteRests(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("listing epochs: %w", err)
+	}
+	has := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		has[e.Name()] = true
+	}
+	var errs error
+	for name := range has {
+		names, ok := strings.CutSuffix(name, namesSuffix)
+		if ok && !has[names+bitsSuffix] || strings.HasSuffix(name, bitsSuffix+tmpSuffix) {
+			errs = errors.Join(errs, os.Remove(filepath.Join(dir, name)))
+		}
+	}
+	return errs
+}
+
 // Delete removes the files of an epoch. It is no error if there are none.
 func Delete(dir string, n uint64) error {
 	var errs error
