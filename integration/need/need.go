@@ -26,6 +26,7 @@ func debian() map[string]string {
 		"restic":      "restic",
 		"mkfs.xfs":    "xfsprogs",
 		"mkfs.ext4":   "e2fsprogs",
+		"mkfs.btrfs":  "btrfs-progs",
 	}
 }
 
