@@ -194,12 +194,8 @@ func (db *DB) checkFormat() (fresh bool, err error) {
 			fresh = true
 			return nil
 		}
-		v := b.Get([]byte(keyVersion))
-		if len(v) != 4 {
-			return corrupt("format", "no version", nil)
-		}
-		if n := binary.BigEndian.Uint32(v); n != FormatVersion {
-			return fmt.Errorf("index has format version %d, this software reads version %d: %w", n, FormatVersion, ErrNewerFormat)
+		if err := checkVersion(b.Get([]byte(keyVersion))); err != nil {
+			return err
 		}
 		for _, name := range allBuckets() {
 			if tx.Bucket([]byte(name)) == nil {
@@ -209,6 +205,31 @@ func (db *DB) checkFormat() (fresh bool, err error) {
 		return checkFacts(tx)
 	})
 	return fresh, err
+}
+
+// versionRecord is a format version with its CRC-32C, without which a flipped bit would look like the work of a newer program. The
+// first indexes have version 1 alone.
+func versionRecord(n uint32) []byte {
+	p := binary.BigEndian.AppendUint32(nil, n)
+	return binary.BigEndian.AppendUint32(p, checksum(p))
+}
+
+func checkVersion(p []byte) error {
+	switch len(p) {
+	case 4:
+		p = append(p[:4:4], versionRecord(FormatVersion)[4:]...)
+	case 8:
+	default:
+		return corrupt("format", "no version", nil)
+	}
+	n := binary.BigEndian.Uint32(p)
+	if binary.BigEndian.Uint32(p[4:]) != checksum(p[:4]) {
+		return corrupt("format", fmt.Sprintf("version %d has a wrong checksum", n), nil)
+	}
+	if n != FormatVersion {
+		return fmt.Errorf("index has format version %d, this software reads version %d: %w", n, FormatVersion, ErrNewerFormat)
+	}
+	return nil
 }
 
 func allBuckets() []string {
@@ -226,7 +247,7 @@ func (db *DB) initFormat() error {
 		if err != nil {
 			return err
 		}
-		return b.Put([]byte(keyVersion), binary.BigEndian.AppendUint32(nil, FormatVersion))
+		return b.Put([]byte(keyVersion), versionRecord(FormatVersion))
 	})
 	if err != nil {
 		return err

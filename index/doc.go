@@ -13,11 +13,11 @@
 //
 // # Format, version 1
 //
-// Never changed: the bucket "format" with the key "version" (4 bytes). Software that finds a version it doesn't know
+// Never changed: the bucket "format" with the key "version", whose first 4 bytes are the version. Software that finds a version it doesn't know
 // refuses the index with ErrNewerFormat before it reads anything else. Keys are big endian, so that they sort; fixed
 // numbers in values are little endian unless noted; uvarint and varint are those of encoding/binary.
 //
-//	format     "version" → version, 4 bytes, big endian
+//	format     "version" → version, and the CRC-32C of it, 4 bytes each, big endian; the first indexes have no checksum
 //	meta       any key → any value. "index.sealed" → epoch (8): the greatest that a complete snapshot had ended when one was
 //	           removed from the catalogue. "index.facts" → CRC-32C (4) of all other facts, ascending: length of the key (4), length
 //	           of the value (4), key, value; missing in an index of an earlier version

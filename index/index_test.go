@@ -170,6 +170,23 @@ func TestSeqSkipsTaken(t *testing.T) {
 	}
 }
 
+// TestFlippedVersion: damage doesn't pass for another program's work, which a rebuild leaves alone.
+func TestFlippedVersion(t *testing.T) {
+	good := versionRecord(FormatVersion)
+	for _, p := range [][]byte{good, good[:4]} {
+		if err := checkVersion(p); err != nil {
+			t.Errorf("%x: %v", p, err)
+		}
+		for bit := range 8 * len(p) {
+			bad := bytes.Clone(p)
+			bad[bit/8] ^= 1 << (bit % 8)
+			if err := checkVersion(bad); !errors.Is(err, ErrCorrupt) {
+				t.Errorf("%x: %v, want ErrCorrupt", bad, err)
+			}
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	path := testPath(t)
 	db, err := Open(path, Options{})
@@ -180,7 +197,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("opened twice: %v", err)
 	}
 	err = db.update("test", func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketFormat)).Put([]byte(keyVersion), []byte{0, 0, 0, FormatVersion + 1})
+		return tx.Bucket([]byte(bucketFormat)).Put([]byte(keyVersion), versionRecord(FormatVersion+1))
 	})
 	if err = errors.Join(err, db.Close()); err != nil {
 		t.Fatal(err)
