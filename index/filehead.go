@@ -22,7 +22,7 @@ const (
 )
 
 // fileHead is what bbolt relies upon before it has read anything else.
-type fileHead struct{ pageSize, freelist, pages, tx uint64 }
+type fileHead struct{ pageSize, root, freelist, pages, tx uint64 }
 
 // checkFile looks at what bbolt takes on trust when it opens its file. A damaged free list makes it overwrite pages that are in use. Where one of
 // the two metas is damaged it goes on with the other, the index as it was one transaction ago: before the newest snapshot was complete,
@@ -51,7 +51,10 @@ func checkFile(path string) error {
 	if head.pages > uint64(st.Size())/head.pageSize { // reading what is missing would be a memory fault
 		return corrupt("the file", fmt.Sprintf("has %d bytes and should have %d pages of %d", st.Size(), head.pages, head.pageSize), nil)
 	}
-	return checkFreelist(f, head)
+	if err := checkFreelist(f, head); err != nil {
+		return err
+	}
+	return checkBranches(f, head)
 }
 
 // readHead reads both metas, and returns the newer one.
@@ -81,7 +84,7 @@ func readMeta(f io.ReaderAt, off uint64) (h fileHead, err error) {
 	if word32(m) != metaMagic || word64(m[metaLen-8:]) != sum.Sum64() {
 		return h, corrupt("the file", fmt.Sprintf("its meta page at %d is damaged, or it is no index", off), nil)
 	}
-	h = fileHead{pageSize: uint64(word32(m[8:])), freelist: word64(m[32:]), pages: word64(m[40:]), tx: word64(m[48:])}
+	h = fileHead{pageSize: uint64(word32(m[8:])), root: word64(m[16:]), freelist: word64(m[32:]), pages: word64(m[40:]), tx: word64(m[48:])}
 	if h.pageSize < minPageSize || h.pageSize > maxPage {
 		return h, corrupt("the file", fmt.Sprintf("has pages of %d bytes", h.pageSize), nil)
 	}

@@ -3,6 +3,7 @@ package index
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"sync"
 
 	"go.etcd.io/bbolt"
@@ -28,14 +29,20 @@ func (t *packTable) load(tx *bbolt.Tx) error {
 	defer t.mu.Unlock()
 	t.mu.byNum = make(map[uint32]chunkstore.PackID)
 	t.mu.byID = make(map[chunkstore.PackID]uint32)
-	return tx.Bucket([]byte(bucketPacks)).ForEach(func(k, v []byte) error {
+	b, most := tx.Bucket([]byte(bucketPacks)), uint32(0)
+	err := b.ForEach(func(k, v []byte) error {
 		num, id, _, err := decodePack(k, v)
 		if err != nil {
 			return err
 		}
 		t.mu.byNum[num], t.mu.byID[id] = id, num
+		most = num // they ascend
 		return nil
 	})
+	if seq := b.Sequence(); err == nil && (seq < uint64(most) || seq > math.MaxUint32) {
+		return corrupt("packs", fmt.Sprintf("the last number that was given is %d, and %d is in use", seq, most), nil)
+	}
+	return err
 }
 
 func decodePack(k, v []byte) (num uint32, id chunkstore.PackID, chunks uint64, err error) {

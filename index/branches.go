@@ -1,0 +1,128 @@
+package index
+
+import (
+	"fmt"
+	"io"
+)
+
+// branchWalk follows the branch pages of all buckets. bbolt looks only whether a page is the one that it is said to be, so where a damaged branch leads
+// back to one above it, bbolt goes around for ever, and remembers each step. The leaves, by far the most pages, are read only where they have
+// buckets in them: their rows have checksums.
+type branchWalk struct {
+	pages        pageWalk
+	branch, leaf map[uint64]bool
+}
+
+// checkBranches checks that no way from the root of the database leads around in a circle.
+func checkBranches(f io.ReaderAt, h fileHead) error {
+	b := branchWalk{
+		pages:  pageWalk{file: f, pageSize: h.pageSize, pages: h.pages},
+		branch: make(map[uint64]bool), leaf: make(map[uint64]bool),
+	}
+	return b.tree(h.root, func(leaf []byte) error {
+		return b.buckets(leaf, func(name string, root uint64) error {
+			if name != bucketEpochs {
+				return b.tree(root, nil)
+			}
+			return b.tree(root, func(leaf []byte) error {
+				return b.buckets(leaf, func(_ string, root uint64) error { return b.tree(root, nil) })
+			})
+		})
+	})
+}
+
+func badPage(id uint64, format string, args ...any) error {
+	return corrupt("pages", fmt.Sprintf("page %d ", id)+fmt.Sprintf(format, args...), nil)
+}
+
+// tree checks a bucket's tree. inner, if set, is called with each of its leaf pages.
+func (b *branchWalk) tree(root uint64, inner func(leaf []byte) error) error {
+	levels, err := b.levels(root)
+	if err != nil {
+		return err
+	}
+	return b.visit(root, levels, inner)
+}
+
+// levels tells how many branches are above each leaf: everywhere as many as above the first one.
+func (b *branchWalk) levels(id uint64) (n int, err error) {
+	for ; n <= maxDepth; n++ {
+		p, err := b.read(id)
+		if err != nil {
+			return 0, err
+		}
+		if word16(p[8:]) == pageLeaf {
+			return n, nil
+		}
+		id = word64(p[pageHead+8:])
+	}
+	return 0, badPage(id, "is too deep")
+}
+
+func (b *branchWalk) visit(id uint64, level int, inner func(leaf []byte) error) error {
+	switch {
+	case b.branch[id] || level > 0 && b.leaf[id]:
+		return badPage(id, "is used twice")
+	case level == 0:
+		b.leaf[id] = true
+		if inner == nil {
+			return nil
+		}
+	default:
+		b.branch[id] = true
+	}
+	p, err := b.read(id)
+	if err != nil {
+		return err
+	}
+	if want := []uint16{pageLeaf, pageBranch}[min(level, 1)]; word16(p[8:]) != want {
+		return badPage(id, "is no page of kind %d", want)
+	}
+	if level == 0 {
+		return inner(p)
+	}
+	for i := range uint64(word16(p[10:])) {
+		if err := b.visit(word64(p[pageHead+i*elementLen+8:]), level-1, inner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read returns a page that is a branch or a leaf, and has room for its elements.
+func (b *branchWalk) read(id uint64) ([]byte, error) {
+	if id < 2 || id >= b.pages.pages {
+		return nil, badPage(id, "is not one of the %d pages", b.pages.pages)
+	}
+	p, err := b.pages.read(id)
+	if err != nil {
+		return nil, badPage(id, "%v", err)
+	}
+	flags, count := word16(p[8:]), uint64(word16(p[10:]))
+	if flags != pageBranch && flags != pageLeaf || flags == pageBranch && count == 0 || pageHead+count*elementLen > uint64(len(p)) {
+		return nil, badPage(id, "has flags %#x and %d elements", flags, count)
+	}
+	return p, nil
+}
+
+// buckets calls fn for the buckets in a leaf page that have pages of their own.
+func (b *branchWalk) buckets(p []byte, fn func(name string, root uint64) error) error {
+	for i := range uint64(word16(p[10:])) {
+		at := pageHead + i*elementLen
+		e := p[at:]
+		if word32(e)&leafBucket == 0 {
+			continue
+		}
+		from := at + uint64(word32(e[4:]))
+		to, size := from+uint64(word32(e[8:])), uint64(word32(e[12:]))
+		if size < bucketHead || to+size > uint64(len(p)) { // bbolt may copy a bucket, however large it says that it is
+			return badPage(word64(p), "has an element that ends beyond it")
+		}
+		if root := word64(p[to:]); root != 0 {
+			if err := fn(string(p[from:to]), root); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
