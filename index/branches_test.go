@@ -144,3 +144,11 @@ func TestPackNumbers(t *testing.T) {
 		}
 	}
 }
+
+// TestLargeKeyInError: what is wrong with a row is said in few words, however long the row says that it is.
+func TestLargeKeyInError(t *testing.T) {
+	_, _, _, err := decodePack(make([]byte, 1<<20), nil)
+	if err == nil || len(err.Error()) > 200 {
+		t.Errorf("%.300v", err)
+	}
+}

@@ -34,10 +34,10 @@ func readSnapshots(tx *bbolt.Tx) ([]Snapshot, error) {
 	err := tx.Bucket([]byte(bucketSnapshots)).ForEach(func(k, v []byte) error {
 		s, err := decodeSnapshot(v)
 		if err != nil {
-			return corrupt("snapshots", fmt.Sprintf("entry %x", k), err)
+			return corrupt("snapshots", fmt.Sprintf("entry %.32x", k), err)
 		}
 		if len(k) != 8 || binary.BigEndian.Uint64(k) != s.Seq {
-			return corrupt("snapshots", fmt.Sprintf("entry %x has the number %d", k, s.Seq), nil)
+			return corrupt("snapshots", fmt.Sprintf("entry %.32x has the number %d", k, s.Seq), nil)
 		}
 		all = append(all, s)
 		return nil
@@ -237,7 +237,7 @@ func (db *DB) SealedEpoch() (n uint64, err error) {
 func sealedEpoch(tx *bbolt.Tx) (n uint64, err error) {
 	if v := tx.Bucket([]byte(bucketMeta)).Get([]byte(metaSealed)); v != nil {
 		if len(v) != 8 {
-			return 0, corrupt("meta", fmt.Sprintf("%s is %x", metaSealed, v), nil)
+			return 0, corrupt("meta", fmt.Sprintf("%s is %.32x", metaSealed, v), nil)
 		}
 		n = binary.BigEndian.Uint64(v)
 	}

@@ -92,7 +92,7 @@ func (c *checker) snapshots(tx *bbolt.Tx) {
 func (c *checker) epochs(tx *bbolt.Tx) {
 	err := tx.Bucket([]byte(bucketEpochs)).ForEachBucket(func(name []byte) error {
 		if len(name) != 8 {
-			c.add(corrupt("epochs", fmt.Sprintf("bucket %x", name), nil))
+			c.add(corrupt("epochs", fmt.Sprintf("bucket %.32x", name), nil))
 			return nil
 		}
 		return tx.Bucket([]byte(bucketEpochs)).Bucket(name).ForEach(func(k, v []byte) error {
@@ -101,7 +101,7 @@ func (c *checker) epochs(tx *bbolt.Tx) {
 				_, err = decodeDirty(binary.BigEndian.Uint64(k), v)
 			}
 			if err != nil {
-				err = corrupt("epochs", fmt.Sprintf("inode %x of epoch %d", k, binary.BigEndian.Uint64(name)), err)
+				err = corrupt("epochs", fmt.Sprintf("inode %.32x of epoch %d", k, binary.BigEndian.Uint64(name)), err)
 			}
 			if !c.add(err) {
 				return errStop
@@ -122,7 +122,7 @@ func (c *checker) chunks(tx *bbolt.Tx, table *packTable) {
 			err = errors.New("malformed or misplaced key")
 		}
 		if err != nil {
-			err = corrupt("chunks", fmt.Sprintf("row of %x", k), err)
+			err = corrupt("chunks", fmt.Sprintf("row of %.32x", k), err)
 		}
 		count[num]++
 		prev = k

@@ -141,7 +141,7 @@ func (db *DB) ForEachChunk(fn func(chunkstore.ID, chunkstore.Location) error) er
 				var l chunkstore.Located
 				var err error
 				if l.Location, _, err = db.packs.decode(v); err != nil || len(k) != len(l.ID) {
-					return corrupt("chunks", fmt.Sprintf("row of %x", k), err)
+					return corrupt("chunks", fmt.Sprintf("row of %.32x", k), err)
 				}
 				copy(l.ID[:], k)
 				batch = append(batch, l)

@@ -69,7 +69,7 @@ func (db *DB) Epochs() (all []uint64, err error) {
 	err = db.view("epochs", func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(bucketEpochs)).ForEachBucket(func(k []byte) error {
 			if len(k) != 8 {
-				return corrupt("epochs", fmt.Sprintf("bucket %x", k), nil)
+				return corrupt("epochs", fmt.Sprintf("bucket %.32x", k), nil)
 			}
 			all = append(all, binary.BigEndian.Uint64(k))
 			return nil
@@ -117,7 +117,7 @@ func (db *DB) readRows(epoch uint64, next []byte) (rows []row, err error) {
 		cur := b.Cursor()
 		for k, v := cur.Seek(next); k != nil && len(rows) < epochBatch && size < epochBatchBytes; k, v = cur.Next() {
 			if len(k) != 8 {
-				return corrupt("epochs", fmt.Sprintf("key %x", k), nil)
+				return corrupt("epochs", fmt.Sprintf("key %.32x", k), nil)
 			}
 			rows = append(rows, row{binary.BigEndian.Uint64(k), bytes.Clone(v)})
 			size += len(v)

@@ -50,7 +50,10 @@ func checkFacts(tx *bbolt.Tx) error {
 	if want == nil {
 		return nil
 	}
-	if got := sumFacts(b); len(want) != 4 || binary.LittleEndian.Uint32(want) != got {
+	if len(want) != 4 {
+		return corrupt("meta", fmt.Sprintf("the checksum of its facts has %d bytes", len(want)), nil)
+	}
+	if got := sumFacts(b); binary.LittleEndian.Uint32(want) != got {
 		return corrupt("meta", fmt.Sprintf("the checksum of its facts is %08x, not %x", got, want), nil)
 	}
 	return nil

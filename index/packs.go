@@ -47,7 +47,7 @@ func (t *packTable) load(tx *bbolt.Tx) error {
 
 func decodePack(k, v []byte) (num uint32, id chunkstore.PackID, chunks uint64, err error) {
 	if len(k) != 4 || len(v) != packRowLen {
-		return 0, id, 0, corrupt("packs", fmt.Sprintf("row %x is malformed", k), nil)
+		return 0, id, 0, corrupt("packs", fmt.Sprintf("row %.32x is malformed", k), nil)
 	}
 	copy(id[:], v)
 	return binary.BigEndian.Uint32(k), id, binary.BigEndian.Uint64(v[16:]), nil
