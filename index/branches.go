@@ -1,7 +1,6 @@
 package index
 
 import (
-	"fmt"
 	"io"
 )
 
@@ -29,10 +28,6 @@ func checkBranches(f io.ReaderAt, h fileHead) error {
 			})
 		})
 	})
-}
-
-func badPage(id uint64, format string, args ...any) error {
-	return corrupt("pages", fmt.Sprintf("page %d ", id)+fmt.Sprintf(format, args...), nil)
 }
 
 // tree checks a bucket's tree. inner, if set, is called with each of its leaf pages.
@@ -95,12 +90,11 @@ func (b *branchWalk) read(id uint64) ([]byte, error) {
 		return nil, badPage(id, "is not one of the %d pages", b.pages.pages)
 	}
 	p, err := b.pages.read(id)
+	if err == nil {
+		_, _, err = elementsOf(p)
+	}
 	if err != nil {
 		return nil, badPage(id, "%v", err)
-	}
-	flags, count := word16(p[8:]), uint64(word16(p[10:]))
-	if flags != pageBranch && flags != pageLeaf || flags == pageBranch && count == 0 || pageHead+count*elementLen > uint64(len(p)) {
-		return nil, badPage(id, "has flags %#x and %d elements", flags, count)
 	}
 	return p, nil
 }

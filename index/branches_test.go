@@ -10,8 +10,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// largeIndex closes an index whose bucket of chunks has two levels of branches.
-func largeIndex(t *testing.T) string {
+// largeIndex gives the bytes of an index whose bucket of chunks has two levels of branches.
+func largeIndex(t *testing.T) (raw []byte, head fileHead) {
 	t.Helper()
 	path := testPath(t)
 	db, err := Open(path, Options{})
@@ -30,23 +30,21 @@ func largeIndex(t *testing.T) string {
 	if err = errors.Join(err, db.PutEpoch(7, func(func(*Dirty) bool) {}), db.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return path
+	if err := checkFile(path); err != nil {
+		t.Fatal("undamaged:", err)
+	}
+	if raw, err = os.ReadFile(path); err != nil {
+		t.Fatal(err)
+	}
+	if head, err = readHead(bytes.NewReader(raw)); err != nil {
+		t.Fatal(err)
+	}
+	return raw, head
 }
 
 // TestCircles: an index whose branches lead around in a circle is refused; bbolt would follow them until the memory is used up.
 func TestCircles(t *testing.T) {
-	path := largeIndex(t)
-	if err := checkFile(path); err != nil {
-		t.Fatal("undamaged:", err)
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, err := readHead(mustOpen(t, path))
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw, head := largeIndex(t)
 	var branches []uint64
 	for id := uint64(2); id < head.pages; id++ {
 		if p := raw[id*head.pageSize:]; word64(p) == id && word16(p[8:]) == pageBranch {
@@ -81,16 +79,6 @@ func TestCircles(t *testing.T) {
 	}
 }
 
-func mustOpen(t *testing.T, path string) *os.File {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.Close() })
-	return f
-}
-
 // live tells whether a page is in use, not left by an earlier transaction.
 func live(h fileHead, raw []byte, id uint64) bool {
 	p := raw[h.freelist*h.pageSize:]
@@ -104,15 +92,7 @@ func live(h fileHead, raw []byte, id uint64) bool {
 
 // TestLargeBucketHead: a bucket that says that it is larger than its page is refused; bbolt would copy all of it.
 func TestLargeBucketHead(t *testing.T) {
-	path := largeIndex(t)
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, err := readHead(mustOpen(t, path))
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw, head := largeIndex(t)
 	p := raw[head.root*head.pageSize:]
 	for i := range uint64(word16(p[10:])) {
 		at := pageHead + i*elementLen + 15 // the highest byte of the value's length, on a little-endian machine

@@ -21,24 +21,15 @@ type doubt struct {
 // readMetas returns the two pages in which bbolt looks for its newest transaction.
 func (db *DB) readMetas() ([]byte, error) {
 	p := make([]byte, 2*db.pageSize)
-	_, err := db.file.ReadAt(p, 0)
-	switch {
-	case errors.Is(err, os.ErrClosed):
-		return nil, ErrClosed
-	case err != nil:
-		return nil, fmt.Errorf("reading the index's first pages: %w", err)
+	if err := db.readMeta(p, 0); err != nil {
+		return nil, err
 	}
 	return p, nil
 }
 
-// touchMetas reads what bbolt, beginning a transaction, reads from its mapping with its locks held. A disk that fails is an error here; there it would be
-// a panic that leaves the locks locked, and Close would wait for ever.
-func (db *DB) touchMetas() error {
-	var p [1]byte
-	_, err := db.file.ReadAt(p[:], 0)
-	if err == nil {
-		_, err = db.file.ReadAt(p[:], int64(db.pageSize))
-	}
+// readMeta reads from the first pages, past bbolt and its mapping.
+func (db *DB) readMeta(p []byte, off int) error {
+	_, err := db.file.ReadAt(p, int64(off))
 	switch {
 	case errors.Is(err, os.ErrClosed):
 		return ErrClosed
@@ -46,6 +37,16 @@ func (db *DB) touchMetas() error {
 		return fmt.Errorf("reading the index's first pages: %w", err)
 	}
 	return nil
+}
+
+// touchMetas reads what bbolt, beginning a transaction, reads from its mapping with its locks held. A disk that fails is an error here; there it would be
+// a panic that leaves the locks locked, and Close would wait for ever.
+func (db *DB) touchMetas() error {
+	var p [1]byte
+	if err := db.readMeta(p[:], 0); err != nil {
+		return err
+	}
+	return db.readMeta(p[:], db.pageSize)
 }
 
 // suspectLocked is called before the first write transaction: the process that wrote the newest one may have died before it was durable, or its

@@ -7,8 +7,6 @@ import (
 	"hash/fnv"
 	"io"
 	"os"
-
-	"golang.org/x/sys/unix"
 )
 
 // The first two pages of bbolt's file are metas: page header, magic (4), version (4), page size (4), flags (4), root bucket (16), free list's
@@ -37,7 +35,7 @@ func checkFile(path string) error {
 		return err
 	}
 	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if lockIndex(f) != nil {
 		return nil
 	}
 	st, err := f.Stat()

@@ -50,7 +50,11 @@ func (c *checker) pages(path string, tx *bbolt.Tx) bool {
 
 // bad notes a problem with a page, and tells whether to go on.
 func (w *pageWalk) bad(id uint64, format string, args ...any) bool {
-	return w.check.add(corrupt("pages", fmt.Sprintf("page %d ", id)+fmt.Sprintf(format, args...), nil))
+	return w.check.add(badPage(id, format, args...))
+}
+
+func badPage(id uint64, format string, args ...any) error {
+	return corrupt("pages", fmt.Sprintf("page %d ", id)+fmt.Sprintf(format, args...), nil)
 }
 
 // page checks a page and all below it; its keys must not be less than least. It returns false when there is no use in going on.
@@ -94,12 +98,9 @@ func (w *pageWalk) read(id uint64) ([]byte, error) {
 
 // elements checks the elements of a page, which may be one within a value.
 func (w *pageWalk) elements(id uint64, p, least []byte, depth int) bool {
-	flags, count := word16(p[8:]), uint64(word16(p[10:]))
-	if flags != pageBranch && flags != pageLeaf || flags == pageBranch && count == 0 {
-		return w.bad(id, "has flags %#x and %d elements", flags, count)
-	}
-	if pageHead+count*elementLen > uint64(len(p)) {
-		return w.bad(id, "has no room for its %d elements", count)
+	flags, count, err := elementsOf(p)
+	if err != nil {
+		return w.bad(id, "%v", err)
 	}
 	for i := range count {
 		at := pageHead + i*elementLen
@@ -130,6 +131,18 @@ func (w *pageWalk) elements(id uint64, p, least []byte, depth int) bool {
 		}
 	}
 	return true
+}
+
+// elementsOf tells of which kind a page is and how many elements it has, for which there must be room.
+func elementsOf(p []byte) (flags uint16, count uint64, err error) {
+	flags, count = word16(p[8:]), uint64(word16(p[10:]))
+	if flags != pageBranch && flags != pageLeaf || flags == pageBranch && count == 0 {
+		return 0, 0, fmt.Errorf("has flags %#x and %d elements", flags, count)
+	}
+	if pageHead+count*elementLen > uint64(len(p)) {
+		return 0, 0, fmt.Errorf("has no room for its %d elements", count)
+	}
+	return flags, count, nil
 }
 
 // bucket checks a bucket that is the value of an element of page id.
