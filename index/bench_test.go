@@ -1,6 +1,7 @@
 package index
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -43,6 +44,35 @@ func BenchmarkChunks20000(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// BenchmarkOpen1000000 opens and closes an index of a million chunks: some 120 GiB.
+func BenchmarkOpen1000000(b *testing.B) {
+	path := testPath(b)
+	db, err := Open(path, Options{Unsynced: true})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for seed := range uint64(10) {
+		if err := db.Relocate(located(seed, 100_000), nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := errors.Join(db.Sync(), db.Close()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		db, err := Open(path, Options{})
+		if err == nil {
+			err = db.Close()
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if st, err := os.Stat(path); err == nil {
+		b.ReportMetric(float64(st.Size()), "filebytes")
 	}
 }
 

@@ -9,14 +9,22 @@ import (
 // buckets in them: their rows have checksums.
 type branchWalk struct {
 	pages        pageWalk
-	branch, leaf map[uint64]bool
+	branch, leaf pageSet
 }
+
+// pageSet has a bit for each page.
+type pageSet []uint64
+
+func newPageSet(pages uint64) pageSet { return make(pageSet, pages/64+1) }
+
+func (s pageSet) add(id uint64)      { s[id/64] |= 1 << (id % 64) }
+func (s pageSet) has(id uint64) bool { return s[id/64]&(1<<(id%64)) != 0 }
 
 // checkBranches checks that no way from the root of the database leads around in a circle.
 func checkBranches(f io.ReaderAt, h fileHead) error {
 	b := branchWalk{
 		pages:  pageWalk{file: f, pageSize: h.pageSize, pages: h.pages},
-		branch: make(map[uint64]bool), leaf: make(map[uint64]bool),
+		branch: newPageSet(h.pages), leaf: newPageSet(h.pages),
 	}
 	return b.tree(h.root, func(leaf []byte) error {
 		return b.buckets(leaf, func(name string, root uint64) error {
@@ -56,15 +64,17 @@ func (b *branchWalk) levels(id uint64) (n int, err error) {
 
 func (b *branchWalk) visit(id uint64, level int, inner func(leaf []byte) error) error {
 	switch {
-	case b.branch[id] || level > 0 && b.leaf[id]:
+	case id < 2 || id >= b.pages.pages:
+		return badPage(id, "is not one of the %d pages", b.pages.pages)
+	case b.branch.has(id) || level > 0 && b.leaf.has(id):
 		return badPage(id, "is used twice")
 	case level == 0:
-		b.leaf[id] = true
+		b.leaf.add(id)
 		if inner == nil {
 			return nil
 		}
 	default:
-		b.branch[id] = true
+		b.branch.add(id)
 	}
 	p, err := b.read(id)
 	if err != nil {
@@ -90,10 +100,10 @@ func (b *branchWalk) read(id uint64) ([]byte, error) {
 		return nil, badPage(id, "is not one of the %d pages", b.pages.pages)
 	}
 	p, err := b.pages.read(id)
-	if err == nil {
-		_, _, err = elementsOf(p)
-	}
 	if err != nil {
+		return nil, unreadPage(id, err)
+	}
+	if _, _, err = elementsOf(p); err != nil {
 		return nil, badPage(id, "%v", err)
 	}
 	return p, nil
