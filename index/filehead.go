@@ -74,7 +74,7 @@ func readHead(f io.ReaderAt) (fileHead, error) {
 func readMeta(f io.ReaderAt, off uint64) (h fileHead, err error) {
 	var p [pageHead + metaLen]byte
 	if _, err := f.ReadAt(p[:], int64(off)); err != nil {
-		return h, corrupt("the file", "cut short", err)
+		return h, corrupt("the file", "unreadable or cut short", err)
 	}
 	m := p[pageHead:]
 	sum := fnv.New64a()

@@ -57,6 +57,11 @@ func badPage(id uint64, format string, args ...any) error {
 	return corrupt("pages", fmt.Sprintf("page %d ", id)+fmt.Sprintf(format, args...), nil)
 }
 
+// unreadPage says that a page could not be read; err may be the disk's.
+func unreadPage(id uint64, err error) error {
+	return corrupt("pages", fmt.Sprintf("page %d", id), err)
+}
+
 // page checks a page and all below it; its keys must not be less than least. It returns false when there is no use in going on.
 func (w *pageWalk) page(id uint64, least []byte, depth int) bool {
 	if !w.check.add(nil) {
@@ -67,7 +72,7 @@ func (w *pageWalk) page(id uint64, least []byte, depth int) bool {
 	}
 	p, err := w.read(id)
 	if err != nil {
-		return w.bad(id, "%v", err)
+		return w.check.add(unreadPage(id, err))
 	}
 	for n := range uint64(len(p)) / w.pageSize {
 		if w.seen[id+n] {
