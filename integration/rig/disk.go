@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,7 +52,7 @@ func NewDisk(t testing.TB, fstype string, size int64, options string) *Disk {
 		t.Skipf("no %s on a loop device here: %v", fstype, err)
 	}
 	t.Cleanup(func() {
-		if err := d.Unmount(); err != nil && !errors.Is(err, unix.EINVAL) { // nothing is mounted
+		if err := d.unmountFree(); err != nil && !errors.Is(err, unix.EINVAL) { // nothing is mounted
 			t.Errorf("unmount %s: %v", d.Dir, err)
 			unix.Unmount(d.Dir, unix.MNT_DETACH)
 		}
@@ -83,6 +84,16 @@ func (d *Disk) Mount() error { return command("mount", "-o", d.options, d.image,
 
 // Unmount unmounts the disk. Its error is that of umount(2): EBUSY while files are open.
 func (d *Disk) Unmount() error { return unix.Unmount(d.Dir, 0) }
+
+// unmountFree unmounts the disk once nothing is open on it. Processes that have ended, and those that this one has forked and that don't run their
+// program yet, hold it for a moment.
+func (d *Disk) unmountFree() error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if err := d.Unmount(); !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
 
 // Check checks the unmounted filesystem and mends it, as is done after its kernel has found an error.
 func (d *Disk) Check() error {
