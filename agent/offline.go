@@ -23,7 +23,7 @@ func openOffline(ctx context.Context, p Place, log *slog.Logger) (*offline, erro
 	}
 	repo, err := snapshot.Open(ctx, snapshot.Config{State: p.State, Log: log})
 	if indexUnusable(err) {
-		err = indexError(p.State, rebuildOffline(facts.Backing, p.State), err)
+		err = indexError(p.State, adviceOffline(facts.Backing, p.State, err), err)
 	}
 	if err != nil {
 		return nil, statusOf(log, "opening the volume", err)

@@ -4,6 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+
 	"graphvol/fs"
 	"graphvol/fs/browse"
 	"graphvol/fs/cow"
@@ -11,11 +17,6 @@ import (
 	"graphvol/fs/hold"
 	"graphvol/index"
 	"graphvol/snapshot"
-	"log/slog"
-	"os"
-	"time"
-
-	"google.golang.org/grpc"
 )
 
 // openServer opens the parts from the bottom up. On failure, those that are open are closed again.
@@ -114,7 +115,7 @@ func (s *server) checkLost(ctx context.Context) error {
 
 // giveUpIndex goes on without the index.
 func (s *server) giveUpIndex(err error) {
-	s.noIndex = indexError(s.opts.State, rebuildMounted(s.opts), err)
+	s.noIndex = indexError(s.opts.State, adviceMounted(s.opts, err), err)
 	s.problem = s.noIndex.Message
 	s.log.Error(s.problem, "err", err)
 	if s.repo == nil {
@@ -149,6 +150,7 @@ func (s *server) openFront(version string) error {
 	}
 	if s.repo == nil {
 		bare := &withoutIndex{state: o.State, facts: facts, version: version, started: time.Now(), epoch: s.vol.Epoch, why: s.noIndex, log: s.log}
+		bare.upgrader.holder, bare.upgrader.mount, bare.upgrader.log = s.sess, o.Mount, s.log
 		s.grpc = bare.server()
 		return nil
 	}

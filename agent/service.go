@@ -50,7 +50,7 @@ type service struct {
 	order   sync.Mutex // held from a barrier until its snapshot is in the catalogue and in the queue
 	calls   calls
 
-	upgrading sync.Mutex // held while an upgrade is prepared
+	upgrader upgrader // of a mounted volume
 
 	mu struct {
 		sync.Mutex
@@ -65,6 +65,7 @@ func newService(cfg serviceConfig) *service {
 	s := &service{serviceConfig: cfg, started: time.Now()}
 	s.ended, s.end = context.WithCancel(context.Background())
 	if cfg.live != nil {
+		s.upgrader.holder, s.upgrader.mount, s.upgrader.log = cfg.holder, cfg.facts.Mount, cfg.log
 		s.queue = newSealQueue(parentWatch{cfg.repo, cfg.live}, cfg.maxPending, cfg.stall, s.changed, cfg.log)
 		go s.awaitScan()
 	}
@@ -178,7 +179,7 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 		return res, nil
 	}
 	res.Mount, res.ServerPid, res.Server = s.facts.Mount, int64(os.Getpid()), thisProcess()
-	res.Program, res.Restart = []byte(os.Args[0]), s.restartOf()
+	res.Program, res.Restart = []byte(os.Args[0]), s.upgrader.restartOf()
 	if info, err := hold.ReadInfo(filepath.Join(s.state, hold.InfoFile)); err == nil {
 		res.HolderPid = int64(info.Holder.PID)
 	}

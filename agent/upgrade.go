@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -10,10 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"graphvol/agent/api"
-	"graphvol/fs/hold"
 )
 
 const (
@@ -23,51 +20,12 @@ const (
 	upgradeGrace = time.Minute
 )
 
-// holder is what the service needs of the process that holds the mount.
-type holder interface {
-	Restart(path string, program *os.File) error
-	Restarted() (hold.Restart, time.Duration, bool)
-	CanRestart() bool
-}
-
-var _ holder = (*hold.Session)(nil)
-
 // Upgrade implements the API.
 func (s *service) Upgrade(req *api.UpgradeRequest, stream api.Volume_UpgradeServer) error {
 	if s.live == nil {
 		return s.errNotMounted("it has no server that could be replaced")
 	}
-	if !s.upgrading.TryLock() {
-		return refuse(codes.Aborted, "the volume is being upgraded already")
-	}
-	defer s.upgrading.Unlock()
-	if !s.holder.CanRestart() {
-		return refuse(codes.FailedPrecondition, "this kernel (Linux before 6.9) can't repeat requests, so files that are open would be lost: unmount the volume, and mount it with the new program")
-	}
-	c, err := openCandidate(stream.Context(), string(req.GetProgram()), s.facts.Mount)
-	if err != nil {
-		return statusOf(s.log, "the upgrade", err)
-	}
-	defer c.close()
-	if err := stream.Send(&api.UpgradeEvent{Version: c.Version}); err != nil {
-		return err
-	}
-	if err := s.quieten(req, stream); err != nil {
-		s.holdBack(0)
-		return statusOf(s.log, "the upgrade", err)
-	}
-	s.holdBack(upgradeGrace)
-	s.log.Info("another program is to serve", "program", c.path, "version", c.Version)
-	// Told first: afterwards the connection may end at any moment.
-	if err := stream.Send(&api.UpgradeEvent{Restarting: true}); err != nil {
-		s.holdBack(0)
-		return err
-	}
-	if err := s.holder.Restart(c.path, c.file); err != nil {
-		s.holdBack(0)
-		return refuse(codes.FailedPrecondition, "the process that holds the mount is gone, so nobody could start another server: unmount the volume and mount it again")
-	}
-	return nil
+	return s.upgrader.upgrade(req, stream, s)
 }
 
 // quieten keeps snapshots from beginning and waits until nothing is under way that a restart would cost.
@@ -140,15 +98,6 @@ func (s *service) settle(bound time.Duration) {
 		s.log.Warn("snapshots are dropped, as they could not be stored in time before the restart", "names", left)
 		s.queue.drop()
 	}
-}
-
-// restartOf is how the polite restart went that this server came by; nil: it came otherwise.
-func (s *service) restartOf() *api.Restart {
-	r, waited, ok := s.holder.Restarted()
-	if !ok {
-		return nil
-	}
-	return &api.Restart{Program: []byte(r.Program), Error: r.Error, Waited: durationpb.New(waited)}
 }
 
 // calls counts the long calls under way.

@@ -18,8 +18,8 @@ import (
 	"graphvol/index"
 )
 
-// withoutIndex is the service of a volume that is mounted though its index can't be used. It tells the state and lets itself be unmounted;
-// everything else is refused with the reason.
+// withoutIndex is the service of a volume that is mounted though its index can't be used. It tells the state and lets itself be unmounted,
+// or replaced by a server that may find the index readable; everything else is refused with the reason.
 type withoutIndex struct {
 	api.UnimplementedVolumeServer
 	state   string
@@ -29,6 +29,8 @@ type withoutIndex struct {
 	epoch   func() uint64
 	why     *Error
 	log     *slog.Logger
+
+	upgrader upgrader
 }
 
 var _ api.VolumeServer = (*withoutIndex)(nil)
@@ -38,6 +40,7 @@ func (w *withoutIndex) Status(context.Context, *api.StatusRequest) (*api.VolumeS
 	res := &api.VolumeStatus{
 		Backing: w.facts.Backing, State: w.state, Cache: w.facts.Cache, Snapdir: w.facts.SnapDir, Version: w.version, Started: timestamppb.New(w.started),
 		Mount: w.facts.Mount, ServerPid: int64(os.Getpid()), Epoch: w.epoch(), Problem: w.why.Message,
+		Server: thisProcess(), Program: []byte(os.Args[0]), Restart: w.upgrader.restartOf(),
 	}
 	if info, err := hold.ReadInfo(filepath.Join(w.state, hold.InfoFile)); err == nil {
 		res.HolderPid = int64(info.Holder.PID)
@@ -54,6 +57,19 @@ func (w *withoutIndex) Unmount(_ *api.UnmountRequest, stream api.Volume_UnmountS
 func (w *withoutIndex) Resume(context.Context, *api.ResumeRequest) (*api.ResumeResponse, error) {
 	return &api.ResumeResponse{}, nil
 }
+
+// Upgrade implements the API.
+func (w *withoutIndex) Upgrade(req *api.UpgradeRequest, stream api.Volume_UpgradeServer) error {
+	return w.upgrader.upgrade(req, stream, noWork{})
+}
+
+// noWork is what a server has under way that takes no snapshots.
+type noWork struct{}
+
+var _ work = noWork{}
+
+func (noWork) quieten(*api.UpgradeRequest, api.Volume_UpgradeServer) error { return nil }
+func (noWork) holdBack(time.Duration)                                      {}
 
 // server makes the gRPC server.
 func (w *withoutIndex) server() *grpc.Server {

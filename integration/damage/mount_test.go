@@ -229,6 +229,39 @@ func TestIndexComesBack(t *testing.T) {
 	u.sound()
 }
 
+// TestIndexComesBackWhileMounted: the server after one that could not use the index may find that it can.
+func TestIndexComesBackWhileMounted(t *testing.T) {
+	for name, next := range map[string]func(*used){
+		"killed":   func(u *used) { u.must(u.KillServer(t.Context())) },
+		"upgraded": func(u *used) { u.run("upgrade", u.Mount) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUsed(t)
+			u.umount()
+			path := filepath.Join(u.StateDir(), "index.db")
+			u.must(os.Rename(path, path+".aside"))
+			u.start()
+			u.works()
+			next(u) // finds no index
+			u.works()
+			u.must(os.Rename(path+".aside", path))
+			next(u)
+			if got := u.problem(); got != "" {
+				t.Errorf("the problem is still %q", got)
+			}
+			overwrite(t, u.at("data"), 200_000, 50)
+			if s := u.snapshot("after"); s.Kind != "full" {
+				t.Errorf("the snapshot is %s", s.Kind)
+			}
+			overwrite(t, u.at("data"), 100_000, 50)
+			if s := u.snapshot("next"); s.Kind != "incremental" {
+				t.Errorf("the snapshot after it is %s", s.Kind)
+			}
+			u.sound()
+		})
+	}
+}
+
 // TestOlderIndex: an index from before the newest snapshot is noticed, what it calls changed isn't relied upon, and a rebuild brings the
 // snapshot back.
 func TestOlderIndex(t *testing.T) {

@@ -62,11 +62,10 @@ func (s *subject) failMount(t *testing.T, f Fault) {
 	s.clear(err)
 	hit, _ := s.disk.Disarm()
 	t.Logf("failed: %d calls, the first %v; the mount: %v", len(hit), hit[:min(1, len(hit))], err)
-	if err == nil && s.command("snapshots", s.vol.Mount) != nil { // mounted without the index: it wants another mount
-		if err = s.vol.Umount(t.Context()); err != nil {
+	if err == nil && s.command("snapshots", s.vol.Mount) != nil { // mounted without the index: it wants another server
+		if err = s.command("upgrade", s.vol.Mount); err != nil {
 			t.Error(err)
 		}
-		s.mountAgain()
 	} else if err != nil {
 		s.mountAgain()
 	}
