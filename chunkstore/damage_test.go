@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"graphvol/chunkstore/target"
+	"graphvol/chunkstore/target/targettest"
 )
 
 // TestFlipEveryByte changes each byte of a pack in turn: VerifyPack must see it, Get must not serve it.
@@ -119,7 +119,7 @@ func TestVerifyNamesEachDamage(t *testing.T) {
 
 // faultTarget fails the operation number fail, counted from 0.
 type faultTarget struct {
-	target.Target
+	target.Local
 	ops  atomic.Int64
 	fail int64
 }
@@ -133,11 +133,16 @@ func (f *faultTarget) step() error {
 	return nil
 }
 
+// Put goes by way of Create.
+func (f *faultTarget) Put(ctx context.Context, name string, src target.Source, _ target.PutOptions) error {
+	return targettest.PutByUpload(ctx, f, name, src)
+}
+
 func (f *faultTarget) Create(ctx context.Context) (target.Upload, error) {
 	if err := f.step(); err != nil {
 		return nil, err
 	}
-	u, err := f.Target.Create(ctx)
+	u, err := f.Local.Create(ctx)
 	return &faultUpload{u, f}, err
 }
 
@@ -163,7 +168,7 @@ func (u *faultUpload) Commit(ctx context.Context, name string) error {
 // TestFaultSweep fails the first, second, third, … operation until a seal succeeds. A failed one leaves nothing.
 func TestFaultSweep(t *testing.T) {
 	f := newFixture(t, Options{PackSize: 20 << 10})
-	faults := &faultTarget{Target: f.target}
+	faults := &faultTarget{Local: f.target}
 	f.target = faults
 	for ; ; faults.fail++ {
 		if faults.fail > 1000 {
@@ -208,31 +213,63 @@ func (f *fixture) trySeal(t *testing.T) (Written, error) {
 func TestReadErrorIsDamage(t *testing.T) {
 	f := newFixture(t, Options{})
 	f.store(t, []byte("x"))
-	f.packs.target = badReads{f.target}
+	f.packs.target = badReads{f.target, errInjected}
 	_, err := f.Get(t.Context(), Sum([]byte("x")), nil)
 	if !errors.Is(err, ErrCorrupt) || !errors.Is(err, errInjected) {
 		t.Errorf("%v, want ErrCorrupt with its cause", err)
 	}
 }
 
+// TestOutageIsNoDamage: that a target can't be reached, or denies access, doesn't make anybody store its chunks anew.
+func TestOutageIsNoDamage(t *testing.T) {
+	for _, outage := range []error{target.ErrUnavailable, target.ErrDenied, context.DeadlineExceeded} {
+		f := newFixture(t, Options{})
+		f.store(t, []byte("x"))
+		f.packs.target = badReads{f.target, outage}
+		id := Sum([]byte("x"))
+		l, err := f.locate(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, getErr := f.Get(t.Context(), id, nil)
+		_, trailerErr := f.ReadTrailer(t.Context(), l.Pack)
+		for _, err := range []error{getErr, trailerErr, f.VerifyPack(t.Context(), l.Pack)} {
+			if errors.Is(err, ErrCorrupt) || !errors.Is(err, outage) {
+				t.Errorf("%v, want %v", err, outage)
+			}
+		}
+		w := f.NewWriter(t.Context())
+		if stored, err := w.stored(id); !stored || err != nil {
+			t.Errorf("%v: the chunk counts as stored: %v, %v", outage, stored, err)
+		}
+		w.Close()
+	}
+}
+
 // badReads is a target whose medium can't be read beyond the packs' headers.
-type badReads struct{ target.Target }
+type badReads struct {
+	target.Local
+	err error
+}
 
 func (b badReads) Open(ctx context.Context, name string) (target.Object, error) {
-	o, err := b.Target.Open(ctx, name)
-	return badObject{o}, err
+	o, err := b.Local.Open(ctx, name)
+	return badObject{o, b.err}, err
 }
 
-type badObject struct{ target.Object }
+type badObject struct {
+	target.Object
+	err error
+}
 
-func (b badObject) ReadAt(p []byte, off int64) (int, error) {
+func (b badObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	if off >= headerLen {
-		return 0, errInjected
+		return 0, b.err
 	}
-	return b.Object.ReadAt(p, off)
+	return b.Object.ReadAt(ctx, p, off)
 }
 
-var _ io.ReaderAt = badObject{}
+var _ target.Object = badObject{}
 
 // TestHealing puts a damaged chunk again: all who need it get it from its new place.
 func TestHealing(t *testing.T) {

@@ -2,6 +2,7 @@ package chunkstore
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -210,7 +211,7 @@ func FuzzPack(f *testing.F) {
 			return
 		}
 		copy(h.header[:], p)
-		chunks, end, err := readTrailer(h)
+		chunks, end, err := readTrailer(t.Context(), h)
 		if err != nil {
 			return
 		}
@@ -223,7 +224,12 @@ func FuzzPack(f *testing.F) {
 	})
 }
 
-type memObject struct{ *bytes.Reader }
+type memObject struct{ r *bytes.Reader }
+
+func (o *memObject) ReadAt(_ context.Context, p []byte, off int64) (int, error) {
+	return o.r.ReadAt(p, off)
+}
+func (o *memObject) Size() int64 { return o.r.Size() }
 
 func (*memObject) Close() error { return nil }
 

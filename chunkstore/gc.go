@@ -84,8 +84,7 @@ func (w *Writer) putRecord(l *Located, rec []byte) error {
 	}
 }
 
-// RemovePack removes a pack. Nothing durable may refer to it any more. A pack that is gone already is an error that
-// wraps fs.ErrNotExist.
+// RemovePack removes a pack. Nothing durable may refer to it any more. It is no error if it is gone already.
 func (s *Store) RemovePack(ctx context.Context, id PackID) error {
 	if s.InUse(id) {
 		return fmt.Errorf("remove pack %s: a seal that is running has written it", id)

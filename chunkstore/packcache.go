@@ -84,13 +84,13 @@ func (c *packCache) openPack(ctx context.Context, id PackID) (*packHandle, error
 		obj.Close()
 		return nil, &CorruptError{Pack: id, Reason: "the pack is cut off"}
 	}
-	err = readFull(obj, h.header[:], 0)
+	err = readFull(target.Reader(ctx, obj), h.header[:], 0)
 	if err == nil {
 		err = checkHeader(h.header[:])
 	}
 	if err != nil {
 		obj.Close()
-		if errors.Is(err, ErrNewerFormat) {
+		if passing(err) || errors.Is(err, ErrNewerFormat) {
 			return nil, err
 		}
 		return nil, &CorruptError{Pack: id, Reason: "bad header", Err: err}

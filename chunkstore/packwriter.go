@@ -82,7 +82,7 @@ type packWriter struct {
 	entries []entry
 }
 
-func newPackWriter(ctx context.Context, t target.Target, nonce [nonceLen]byte) (*packWriter, error) {
+func newPackWriter(ctx context.Context, t target.Local, nonce [nonceLen]byte) (*packWriter, error) {
 	u, err := t.Create(ctx)
 	if err != nil {
 		return nil, err

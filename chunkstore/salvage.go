@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 
 	"graphvol/chunkstore/target"
@@ -32,7 +33,7 @@ func (s *Store) Salvage(ctx context.Context, pack PackID, keep func(ID) bool, w 
 		return Salvaged{}, packError(pack, err)
 	}
 	defer obj.Close()
-	v := salvager{store: s, obj: obj, pack: pack, keep: keep, w: w, end: min(obj.Size(), maxPackLen), effort: salvageEffort * obj.Size()}
+	v := salvager{store: s, in: target.Reader(ctx, obj), size: obj.Size(), pack: pack, keep: keep, w: w, end: min(obj.Size(), maxPackLen), effort: salvageEffort * obj.Size()}
 	v.findEnd()
 	if err := v.run(ctx); err != nil {
 		return v.found, fmt.Errorf("salvage pack %s: %w", pack, err)
@@ -43,7 +44,8 @@ func (s *Store) Salvage(ctx context.Context, pack PackID, keep func(ID) bool, w 
 // salvager is one run of Salvage.
 type salvager struct {
 	store  *Store
-	obj    target.Object
+	in     io.ReaderAt
+	size   int64 // of the pack
 	pack   PackID
 	keep   func(ID) bool
 	w      *Writer
@@ -57,12 +59,12 @@ type salvager struct {
 
 // findEnd takes the end of the records from the footer, if that is whole.
 func (v *salvager) findEnd() {
-	size := v.obj.Size()
+	size := v.size
 	if size < minPackLen {
 		return
 	}
 	var foot [footerLen]byte
-	if n, _ := v.obj.ReadAt(foot[:], size-footerLen); n < len(foot) {
+	if n, _ := v.in.ReadAt(foot[:], size-footerLen); n < len(foot) {
 		return
 	}
 	if f, err := decodeFooter(foot[:], appendHeader(nil), size); err == nil {
@@ -140,7 +142,7 @@ func (v *salvager) bytes(off int64, n int) []byte {
 		}
 		v.at = off
 		v.buf = v.buf[:min(int64(cap(v.buf)), v.end-off)]
-		read, _ := v.obj.ReadAt(v.buf, off) // an unreadable place counts as damaged
+		read, _ := v.in.ReadAt(v.buf, off) // an unreadable place counts as damaged
 		v.buf = v.buf[:read]
 		if read < n {
 			return nil

@@ -56,7 +56,7 @@ func (o *Options) setDefaults() {
 
 // Store reads and writes chunks. It is safe for concurrent use.
 type Store struct {
-	target target.Target
+	target target.Local
 	loc    Locator
 	opts   Options
 	packs  *packCache
@@ -75,7 +75,7 @@ type Store struct {
 }
 
 // Open opens the store on a target. With a nil loc no chunk is known: enough to read trailers and verify packs.
-func Open(ctx context.Context, t target.Target, loc Locator, opts Options) (*Store, error) {
+func Open(ctx context.Context, t target.Local, loc Locator, opts Options) (*Store, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -190,7 +190,7 @@ func (s *Store) getAt(ctx context.Context, l *Located, buf []byte, hashed bool) 
 	if cap(buf) < int(l.RawLen) {
 		buf = make([]byte, l.RawLen)
 	}
-	if buf, err = s.readChunk(h.obj, l, buf[:l.RawLen]); err != nil || hashed {
+	if buf, err = s.readChunk(target.Reader(ctx, h.obj), l, buf[:l.RawLen]); err != nil || hashed {
 		return buf, err
 	}
 	if Sum(buf) != l.ID {
@@ -257,7 +257,7 @@ func (l *Located) corrupt(reason string, err error) *CorruptError {
 }
 
 // unreadable turns an error of the target into one that names the chunk. What is missing or unreadable on the medium is
-// damage; the caller's own cancellation and a newer format aren't.
+// damage; the caller's own cancellation, a target that can't be reached, and a newer format aren't.
 func (l *Located) unreadable(err error) error {
 	var c *CorruptError
 	switch {
@@ -265,10 +265,16 @@ func (l *Located) unreadable(err error) error {
 		c := *c
 		c.Chunk = l.ID
 		return &c
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrNewerFormat):
+	case passing(err), errors.Is(err, ErrNewerFormat):
 		return fmt.Errorf("read chunk %s from pack %s: %w", l.ID, l.Pack, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return l.corrupt("the pack is missing", err)
 	}
 	return l.corrupt("can't read", err)
+}
+
+// passing tells whether an error says nothing about what is stored: the same call may succeed later.
+func passing(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, target.ErrUnavailable) || errors.Is(err, target.ErrDenied)
 }

@@ -29,12 +29,14 @@ func (w *Writer) isWhole(pack PackID) bool {
 		return whole
 	}
 	_, err := w.store.ReadTrailer(w.ctx, pack)
-	if err != nil && w.ctx.Err() == nil {
+	if err != nil && !passing(err) {
 		w.store.opts.Log.Warn("a pack is damaged or missing: what is needed of it is stored anew", "pack", pack.String(), "error", err)
 	}
 	if w.whole.ids == nil {
 		w.whole.ids = make(map[PackID]bool)
 	}
-	w.whole.ids[pack] = err == nil
-	return err == nil
+	// A target that can't be reached says nothing about what is there.
+	whole = err == nil || passing(err)
+	w.whole.ids[pack] = whole
+	return whole
 }

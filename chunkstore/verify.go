@@ -34,7 +34,7 @@ func (s *Store) ReadTrailer(ctx context.Context, id PackID) ([]Located, error) {
 		return nil, packError(id, err)
 	}
 	defer s.packs.release(h)
-	chunks, _, err := readTrailer(h)
+	chunks, _, err := readTrailer(ctx, h)
 	return chunks, err
 }
 
@@ -49,13 +49,16 @@ func packError(id PackID, err error) error {
 }
 
 // readTrailer also returns where the records end.
-func readTrailer(h *packHandle) ([]Located, int64, error) {
+func readTrailer(ctx context.Context, h *packHandle) ([]Located, int64, error) {
 	size := h.obj.Size()
 	bad := func(off int64, err error) ([]Located, int64, error) {
+		if passing(err) {
+			return nil, 0, fmt.Errorf("read pack %s: %w", h.id, err)
+		}
 		return nil, 0, &CorruptError{Pack: h.id, Offset: uint32(min(off, math.MaxUint32)), Reason: "bad trailer", Err: err}
 	}
 	var foot [footerLen]byte
-	if _, err := h.obj.ReadAt(foot[:], size-footerLen); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := h.obj.ReadAt(ctx, foot[:], size-footerLen); err != nil && !errors.Is(err, io.EOF) {
 		return bad(size-footerLen, err)
 	}
 	f, err := decodeFooter(foot[:], h.header[:], size)
@@ -64,7 +67,7 @@ func readTrailer(h *packHandle) ([]Located, int64, error) {
 	}
 	off := int64(f.trailerOff)
 	trailer := make([]byte, f.trailerLen())
-	if n, err := h.obj.ReadAt(trailer, off); n < len(trailer) {
+	if n, err := h.obj.ReadAt(ctx, trailer, off); n < len(trailer) {
 		return bad(off, err)
 	}
 	if got := trailerFooter(trailer, 0, 0); got.sum != f.sum {
@@ -114,7 +117,7 @@ func (s *Store) eachRecord(ctx context.Context, id PackID, fn func(l *Located, r
 		return packError(id, err)
 	}
 	defer s.packs.release(h)
-	chunks, end, err := readTrailer(h)
+	chunks, end, err := readTrailer(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -123,7 +126,8 @@ func (s *Store) eachRecord(ctx context.Context, id PackID, fn func(l *Located, r
 
 func (s *Store) walkRecords(ctx context.Context, obj target.Object, chunks []Located, end int64,
 	fn func(l *Located, rec []byte, err error) error) error {
-	r := bufio.NewReaderSize(io.NewSectionReader(obj, headerLen, end-headerLen), 1<<20)
+	in := target.Reader(ctx, obj)
+	r := bufio.NewReaderSize(io.NewSectionReader(in, headerLen, end-headerLen), 1<<20)
 	buf := s.bufs.get(recordHeader)
 	defer s.bufs.put(buf)
 	for i := range chunks {
@@ -140,7 +144,7 @@ func (s *Store) walkRecords(ctx context.Context, obj target.Object, chunks []Loc
 			// The medium can't read here; what follows may still be readable.
 			err = l.unreadable(err)
 			next := int64(l.Offset) + int64(l.Length)
-			r.Reset(io.NewSectionReader(obj, next, end-next))
+			r.Reset(io.NewSectionReader(in, next, end-next))
 		}
 		if err := fn(l, rec, err); err != nil {
 			return err

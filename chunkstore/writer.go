@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"sync"
 )
 
@@ -246,7 +245,7 @@ func (w *Writer) Abort() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range w.mu.written.Packs {
-		if err := w.store.removePack(context.WithoutCancel(w.ctx), p.ID); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.store.removePack(context.WithoutCancel(w.ctx), p.ID); err != nil {
 			w.store.opts.Log.Warn("a pack of a failed seal stays until the next prune", "pack", p.ID, "error", err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"graphvol/chunkstore"
 	"graphvol/chunkstore/target"
+	"graphvol/chunkstore/target/targettest"
 	"graphvol/index"
 	"graphvol/snapshot/tree"
 )
@@ -96,12 +97,17 @@ var errPower = errors.New("power is gone")
 
 // failingTarget fails every operation that writes, from the n-th on.
 type failingTarget struct {
-	target.Target
+	target.Local
 	left int
 }
 
+// Put goes by way of Create.
+func (f *failingTarget) Put(ctx context.Context, name string, src target.Source, _ target.PutOptions) error {
+	return targettest.PutByUpload(ctx, f, name, src)
+}
+
 func (f *failingTarget) Create(ctx context.Context) (target.Upload, error) {
-	u, err := f.Target.Create(ctx)
+	u, err := f.Local.Create(ctx)
 	return &failingUpload{u, f}, err
 }
 
@@ -198,7 +204,7 @@ func TestTargetErrorsFailTheSealAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ft := &failingTarget{Target: dir, left: 1 << 30}
+	ft := &failingTarget{Local: dir, left: 1 << 30}
 	r, err := Open(t.Context(), Config{State: t.TempDir(), Target: ft})
 	if err != nil {
 		t.Fatal(err)

@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"graphvol/chunkstore/target"
+	"graphvol/chunkstore/target/targettest"
 	"graphvol/snapshot/tree"
 )
 
 // cutTarget fails every operation from the n-th on, as if the process had died.
 type cutTarget struct {
-	target.Target
+	target.Local
 	mu   sync.Mutex
 	left int
 }
@@ -41,11 +42,16 @@ func (c *cutTarget) ended() bool {
 	return c.left < 0
 }
 
+// Put goes by way of Create.
+func (c *cutTarget) Put(ctx context.Context, name string, src target.Source, _ target.PutOptions) error {
+	return targettest.PutByUpload(ctx, c, name, src)
+}
+
 func (c *cutTarget) Create(ctx context.Context) (target.Upload, error) {
 	if err := c.spend(); err != nil {
 		return nil, err
 	}
-	u, err := c.Target.Create(ctx)
+	u, err := c.Local.Create(ctx)
 	return &cutUpload{u, c}, err
 }
 
@@ -53,21 +59,21 @@ func (c *cutTarget) Open(ctx context.Context, name string) (target.Object, error
 	if err := c.spend(); err != nil {
 		return nil, err
 	}
-	return c.Target.Open(ctx, name)
+	return c.Local.Open(ctx, name)
 }
 
 func (c *cutTarget) List(ctx context.Context, prefix string) ([]target.Info, error) {
 	if err := c.spend(); err != nil {
 		return nil, err
 	}
-	return c.Target.List(ctx, prefix)
+	return c.Local.List(ctx, prefix)
 }
 
-func (c *cutTarget) Remove(ctx context.Context, name string) error {
+func (c *cutTarget) Remove(ctx context.Context, names ...string) error {
 	if err := c.spend(); err != nil {
 		return err
 	}
-	return c.Target.Remove(ctx, name)
+	return c.Local.Remove(ctx, names...)
 }
 
 type cutUpload struct {
@@ -103,7 +109,7 @@ func TestCrashWhilePruningOrDeleting(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cut := &cutTarget{Target: dir, left: 1000}
+		cut := &cutTarget{Local: dir, left: 1000}
 		if r, err = Open(t.Context(), Config{State: state, Target: cut}); err != nil {
 			t.Fatal(err)
 		}
@@ -134,16 +140,17 @@ func TestCrashWhilePruningOrDeleting(t *testing.T) {
 
 // unsynced is a target whose removed manifests come back with a power cut, until it is asked to make removals durable.
 type unsynced struct {
-	target.Target
+	target.Local
 	removed map[string][]byte
 }
 
-func (u *unsynced) Remove(ctx context.Context, name string) error {
-	p, err := target.Get(ctx, u.Target, name, 1<<20)
-	if err == nil {
-		u.removed[name] = p
+func (u *unsynced) Remove(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if p, err := target.Get(ctx, u.Local, name, 1<<20); err == nil {
+			u.removed[name] = p
+		}
 	}
-	return u.Target.Remove(ctx, name)
+	return u.Local.Remove(ctx, names...)
 }
 
 func (u *unsynced) SyncRemoved(context.Context, string) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"graphvol/chunkstore"
@@ -118,12 +117,11 @@ func (p *pruner) removeFiles(ctx context.Context, packs map[chunkstore.PackID]*p
 			return errors.Join(append(errs, err)...)
 		}
 		u := packs[id]
-		err := p.repo.store.RemovePack(ctx, id)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := p.repo.store.RemovePack(ctx, id); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if u.chunks == 0 && err == nil {
+		if u.chunks == 0 {
 			p.res.RemovedPacks++
 		}
 		p.freed(u.size)

@@ -38,7 +38,7 @@ type Rebuilt struct {
 // rebuilder is one run of Rebuild.
 type rebuilder struct {
 	opts    RebuildOptions
-	target  target.Target
+	target  target.Local
 	db      *index.DB
 	store   *chunkstore.Store
 	res     Rebuilt

@@ -38,7 +38,7 @@ type Config struct {
 	// CacheBytes bounds the decompressed chunks kept for readers; 0: 64 MiB.
 	CacheBytes int
 	// Target holds packs and manifests; nil: the directory State/store.
-	Target target.Target
+	Target target.Local
 }
 
 func (c *Config) setDefaults() error {
@@ -66,7 +66,7 @@ type Repo struct {
 	cfg    Config
 	log    *slog.Logger
 	db     *index.DB
-	target target.Target
+	target target.Local
 	store  *chunkstore.Store
 	nodes  *tree.Nodes
 	chunks *chunkCache
@@ -175,7 +175,7 @@ func (r *Repo) volumeID(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-func openTarget(cfg Config) (target.Target, error) {
+func openTarget(cfg Config) (target.Local, error) {
 	if cfg.Target != nil {
 		return cfg.Target, nil
 	}
@@ -222,7 +222,7 @@ func (r *Repo) Index() *index.DB { return r.db }
 func (r *Repo) Store() *chunkstore.Store { return r.store }
 
 // Target is where packs and manifests are.
-func (r *Repo) Target() target.Target { return r.target }
+func (r *Repo) Target() target.Local { return r.target }
 
 // VolumeID is a random name that the volume got when its state directory was first used.
 func (r *Repo) VolumeID() string { return r.volume }

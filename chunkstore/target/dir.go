@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -33,7 +34,7 @@ type Dir struct {
 }
 
 var (
-	_ Target = (*Dir)(nil)
+	_ Local  = (*Dir)(nil)
 	_ Object = (*dirObject)(nil)
 )
 
@@ -112,6 +113,14 @@ func (d *Dir) removeLeft() {
 
 // Create begins an upload.
 func (d *Dir) Create(ctx context.Context) (Upload, error) {
+	u, err := d.create(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return u, nil
+}
+
+func (d *Dir) create(ctx context.Context) (*dirUpload, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -133,6 +142,23 @@ func (d *Dir) Create(ctx context.Context) (Upload, error) {
 	return nil, fmt.Errorf("begin upload in %s: files vanish as soon as they are created", d.root)
 }
 
+// Put stores an object.
+func (d *Dir) Put(ctx context.Context, name string, src Source, o PutOptions) error {
+	u, err := d.create(ctx)
+	if err != nil {
+		return err
+	}
+	u.ifAbsent = o.IfAbsent
+	buf := make([]byte, max(1, min(uploadBuffer, src.Size())))
+	if _, err := io.CopyBuffer(onlyWriter{u}, io.NewSectionReader(src, 0, src.Size()), buf); err != nil {
+		return errors.Join(fmt.Errorf("store object %s in %s: %w", name, d.root, err), u.Abort())
+	}
+	return u.Commit(ctx, name)
+}
+
+// onlyWriter keeps io.CopyBuffer from looking for more.
+type onlyWriter struct{ io.Writer }
+
 // Open opens an object.
 func (d *Dir) Open(ctx context.Context, name string) (Object, error) {
 	if err := CheckName(name); err != nil {
@@ -153,7 +179,7 @@ func (d *Dir) Open(ctx context.Context, name string) (Object, error) {
 		f.Close()
 		return nil, err
 	}
-	return &dirObject{File: f, size: st.Size()}, nil
+	return &dirObject{f, st.Size()}, nil
 }
 
 // List walks the directories that can hold names with the prefix.
@@ -198,16 +224,18 @@ func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
 	return out, nil
 }
 
-// Remove removes an object.
-func (d *Dir) Remove(ctx context.Context, name string) error {
-	if err := CheckName(name); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := os.Remove(filepath.Join(d.root, name)); err != nil {
-		return fmt.Errorf("remove object: %w", err)
+// Remove removes objects. They may come back after a power cut until SyncRemoved returns.
+func (d *Dir) Remove(ctx context.Context, names ...string) error {
+	for _, name := range names {
+		if err := CheckName(name); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := os.Remove(filepath.Join(d.root, name)); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			return fmt.Errorf("remove object: %w", err)
+		}
 	}
 	return nil
 }
@@ -257,8 +285,16 @@ func (d *Dir) makeParents(name string) error {
 }
 
 type dirObject struct {
-	*os.File
+	f    *os.File
 	size int64
 }
 
-func (o *dirObject) Size() int64 { return o.size }
+func (o *dirObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	return o.f.ReadAt(p, off)
+}
+
+func (o *dirObject) Close() error { return o.f.Close() }
+func (o *dirObject) Size() int64  { return o.size }

@@ -19,7 +19,7 @@ func openDir(t *testing.T, root string) *target.Dir {
 }
 
 func TestDir(t *testing.T) {
-	targettest.Run(t, func(t *testing.T) target.Target {
+	targettest.RunLocal(t, func(t *testing.T) target.Local {
 		return openDir(t, filepath.Join(t.TempDir(), "store"))
 	})
 }

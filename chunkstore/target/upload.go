@@ -34,6 +34,8 @@ type dirUpload struct {
 	busy    bool       // a result is due on written
 	written chan error // results of background writes
 	err     error      // of a background write
+
+	ifAbsent bool // Commit must not replace an object
 }
 
 // newBuffer returns an empty buffer of uploadBuffer bytes, aligned for O_DIRECT.
@@ -158,13 +160,30 @@ func (u *dirUpload) commit(ctx context.Context, name string) error {
 		return err
 	}
 	final := filepath.Join(u.dir.root, name)
-	if err := os.Rename(u.f.Name(), final); err != nil {
+	if err := u.name(final); err != nil {
 		return err
 	}
 	// From here on Abort must not touch the name in .tmp any more; it is gone.
 	f := u.f
 	u.f = nil
 	return errors.Join(f.Close(), durable.SyncDir(filepath.Dir(final)))
+}
+
+// name moves the file to its place.
+func (u *dirUpload) name(final string) error {
+	if !u.ifAbsent {
+		return os.Rename(u.f.Name(), final)
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, u.f.Name(), unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // not every filesystem has it
+		if err = os.Link(u.f.Name(), final); err == nil {
+			err = u.dir.remove(u.f.Name())
+		}
+	}
+	if errors.Is(err, unix.EEXIST) {
+		return ErrExists
+	}
+	return err
 }
 
 func (u *dirUpload) Abort() error {

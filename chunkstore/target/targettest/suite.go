@@ -3,6 +3,7 @@ package targettest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,10 +11,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"graphvol/chunkstore/target"
 )
+
+// RunLocal checks a local target.
+func RunLocal(t *testing.T, open func(t *testing.T) target.Local) {
+	Run(t, func(t *testing.T) target.Target { return open(t) })
+	t.Run("Invisible", func(t *testing.T) { testInvisible(t, open(t)) })
+	t.Run("Abort", func(t *testing.T) { testAbort(t, open(t)) })
+	t.Run("SyncRemoved", func(t *testing.T) { testSyncRemoved(t, open(t)) })
+}
 
 // Run checks a target. open is called once for each part and returns an empty one.
 func Run(t *testing.T, open func(t *testing.T) target.Target) {
@@ -22,9 +32,8 @@ func Run(t *testing.T, open func(t *testing.T) target.Target) {
 		test func(*testing.T, target.Target)
 	}{
 		{"RoundTrip", testRoundTrip},
-		{"Invisible", testInvisible},
-		{"Abort", testAbort},
 		{"Replace", testReplace},
+		{"IfAbsent", testIfAbsent},
 		{"List", testList},
 		{"Remove", testRemove},
 		{"Names", testNames},
@@ -33,6 +42,18 @@ func Run(t *testing.T, open func(t *testing.T) target.Target) {
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
 	}
+}
+
+// PutByUpload is Put for targets that wrap another one's uploads.
+func PutByUpload(ctx context.Context, t target.Local, name string, src target.Source) error {
+	u, err := t.Create(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(u, io.NewSectionReader(src, 0, src.Size())); err != nil {
+		return errors.Join(err, u.Abort())
+	}
+	return u.Commit(ctx, name)
 }
 
 func put(t *testing.T, tg target.Target, name string, data []byte) {
@@ -82,7 +103,7 @@ func testRoundTrip(t *testing.T, tg target.Target) {
 	}
 }
 
-func testInvisible(t *testing.T, tg target.Target) {
+func testInvisible(t *testing.T, tg target.Local) {
 	u, err := tg.Create(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +126,7 @@ func testInvisible(t *testing.T, tg target.Target) {
 	}
 }
 
-func testAbort(t *testing.T, tg target.Target) {
+func testAbort(t *testing.T, tg target.Local) {
 	u, err := tg.Create(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +155,7 @@ func testReplace(t *testing.T, tg target.Target) {
 	put(t, tg, "m/x", []byte("second one"))
 	wantContent(t, tg, "m/x", []byte("second one"))
 	p := make([]byte, old.Size())
-	if _, err := old.ReadAt(p, 0); err == nil && string(p) != "first" {
+	if _, err := old.ReadAt(t.Context(), p, 0); err == nil && string(p) != "first" {
 		t.Fatalf("an object opened before it was replaced reads %q", p)
 	}
 }
@@ -159,21 +180,63 @@ func testList(t *testing.T, tg target.Target) {
 
 func testRemove(t *testing.T, tg target.Target) {
 	put(t, tg, "packs/aa/1.pack", []byte("x"))
+	put(t, tg, "packs/aa/2.pack", []byte("x"))
+	put(t, tg, "packs/ab/3.pack", []byte("x"))
+	for range 2 { // the second time there is nothing
+		if err := tg.Remove(t.Context(), "packs/aa/1.pack", "packs/none", "packs/ab/3.pack"); err != nil {
+			t.Fatal(err)
+		}
+		wantMissing(t, tg, "packs/aa/1.pack")
+		wantMissing(t, tg, "packs/ab/3.pack")
+	}
+	if err := tg.Remove(t.Context()); err != nil {
+		t.Errorf("removing nothing: %v", err)
+	}
+	wantContent(t, tg, "packs/aa/2.pack", []byte("x"))
+	wantMissing(t, tg, "packs")
+	put(t, tg, "packs/aa/1.pack", []byte("y"))
+	wantContent(t, tg, "packs/aa/1.pack", []byte("y"))
+}
+
+func testSyncRemoved(t *testing.T, tg target.Local) {
+	put(t, tg, "packs/aa/1.pack", []byte("x"))
 	if err := tg.Remove(t.Context(), "packs/aa/1.pack"); err != nil {
 		t.Fatal(err)
 	}
-	wantMissing(t, tg, "packs/aa/1.pack")
-	if err := tg.Remove(t.Context(), "packs/aa/1.pack"); !errors.Is(err, fs.ErrNotExist) {
-		t.Fatalf("second remove: %v, want fs.ErrNotExist", err)
-	}
-	wantMissing(t, tg, "packs")
 	for _, dir := range []string{"packs/aa", "nothing"} {
 		if err := tg.SyncRemoved(t.Context(), dir); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 	}
-	put(t, tg, "packs/aa/1.pack", []byte("y"))
-	wantContent(t, tg, "packs/aa/1.pack", []byte("y"))
+}
+
+// testIfAbsent: of many who store under one name, one succeeds, and what it has stored is there.
+func testIfAbsent(t *testing.T, tg target.Target) {
+	var wg sync.WaitGroup
+	var won atomic.Int64
+	won.Store(-1)
+	for i := range 8 {
+		wg.Go(func() {
+			err := tg.Put(t.Context(), "heads/1", bytes.NewReader([]byte{byte(i)}), target.PutOptions{IfAbsent: true})
+			switch {
+			case err == nil && !won.CompareAndSwap(-1, int64(i)):
+				t.Errorf("%d and %d have both stored", i, won.Load())
+			case err != nil && !errors.Is(err, target.ErrExists):
+				t.Errorf("%v, want ErrExists", err)
+			}
+		})
+	}
+	wg.Wait()
+	wantContent(t, tg, "heads/1", []byte{byte(won.Load())})
+	big := bytes.Repeat([]byte("new"), 5<<20)
+	if err := tg.Put(t.Context(), "heads/1", bytes.NewReader(big), target.PutOptions{IfAbsent: true}); !errors.Is(err, target.ErrExists) {
+		t.Errorf("a long one: %v, want ErrExists", err)
+	}
+	wantContent(t, tg, "heads/1", []byte{byte(won.Load())})
+	if err := tg.Put(t.Context(), "heads/2", bytes.NewReader(big), target.PutOptions{IfAbsent: true}); err != nil {
+		t.Error(err)
+	}
+	wantContent(t, tg, "heads/2", big)
 }
 
 func testNames(t *testing.T, tg target.Target) {
@@ -203,10 +266,10 @@ func testReadAt(t *testing.T, tg target.Target) {
 		t.Fatalf("size %d", o.Size())
 	}
 	p := make([]byte, 4)
-	if n, err := o.ReadAt(p, 3); n != 4 || err != nil || string(p) != "3456" {
+	if n, err := o.ReadAt(t.Context(), p, 3); n != 4 || err != nil || string(p) != "3456" {
 		t.Fatalf("read at 3: %d, %v, %q", n, err, p)
 	}
-	if n, err := o.ReadAt(p, 8); n != 2 || !errors.Is(err, io.EOF) {
+	if n, err := o.ReadAt(t.Context(), p, 8); n != 2 || !errors.Is(err, io.EOF) {
 		t.Fatalf("read at 8: %d, %v, want 2 and io.EOF", n, err)
 	}
 }
