@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -39,7 +40,7 @@ func (db *DB) Check(ctx context.Context) error {
 		}
 		c.structure(tx)
 		c.add(checkFacts(tx))
-		for _, check := range []func(*bbolt.Tx){c.snapshots, c.epochs} {
+		for _, check := range []func(*bbolt.Tx){c.snapshots, c.epochs, c.remotes} {
 			if c.add(nil) {
 				check(tx)
 			}
@@ -108,6 +109,27 @@ func (c *checker) epochs(tx *bbolt.Tx) {
 			}
 			return nil
 		})
+	})
+	c.add(withoutStop(err))
+}
+
+func (c *checker) remotes(tx *bbolt.Tx) {
+	b := tx.Bucket([]byte(bucketRemotes))
+	if b == nil {
+		return
+	}
+	err := b.ForEach(func(k, v []byte) error {
+		_, err := unframeRemote(k, v)
+		if _, name, _ := bytes.Cut(k, []byte{0}); err == nil && len(name) > 0 {
+			_, err = decodeRemoteObject(k, v)
+		}
+		if err != nil {
+			err = corrupt("remotes", fmt.Sprintf("row %.64q", k), err)
+		}
+		if !c.add(err) {
+			return errStop
+		}
+		return nil
 	})
 	c.add(withoutStop(err))
 }

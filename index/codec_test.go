@@ -171,6 +171,11 @@ func FuzzSmallDecoders(f *testing.F) {
 			}
 		}
 		_, _, _, _ = decodePack(p, p)
+		if o, err := decodeRemoteObject(nil, frameRemote(nil, p)); err == nil {
+			if o2, err := decodeRemoteObject(nil, encodeRemoteObject(nil, &o)); err != nil || o2 != o {
+				t.Fatalf("%+v became %+v: %v", o, o2, err)
+			}
+		}
 		_ = checkIntentHeader(p)
 		if len(p) == intentFrame {
 			copy(p, binary32(checksum(p[4:])))

@@ -26,6 +26,9 @@
 //	packs      number (4) → pack id (16), number of its chunks in this index (8, big endian). The bucket's sequence is the
 //	           last number that was given; numbers are used once.
 //	chunks     chunk id (32) → uvarints: pack's number, offset and length of the record, length of the chunk
+//	remotes    remote's name, 0, object's name → version (1), uvarint flags: 1 degraded, 2 doomed; uvarint size; if doomed, varint Unix time;
+//	           CRC-32C of the key and all before. Without an object's name: version, the remote's record, CRC-32C likewise. The bucket is
+//	           missing until there is a remote.
 //
 // A record is its version (1 byte, 1), a payload, and the CRC-32C of both (4 bytes). The payload of a Dirty is
 //
