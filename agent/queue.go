@@ -122,18 +122,40 @@ func (q *sealQueue) close(ctx context.Context) {
 	select {
 	case <-q.ended:
 	case <-ctx.Done():
-		q.drop()
+		q.cancel()
 		<-q.ended
 	}
 }
 
-// drop ends everything that is being sealed or waits for it. The queue goes on with what comes after.
-func (q *sealQueue) drop() {
+// cancel ends everything that is being sealed or waits for it. The queue goes on with what comes after.
+func (q *sealQueue) cancel() (ended []*job) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for j := range q.mu.live {
 		j.cancel(errUnmounted)
+		ended = append(ended, j)
 	}
+	return ended
+}
+
+// dropBound is how long a seal may take to notice that it was ended.
+const dropBound = 5 * time.Second
+
+// drop is cancel, and tells the names of those that did not become complete in the same moment.
+func (q *sealQueue) drop() (names []string) {
+	ctx, stop := context.WithTimeout(context.Background(), dropBound)
+	defer stop()
+	for _, j := range q.cancel() {
+		select {
+		case <-j.done:
+			if _, err := j.result(); err != nil {
+				names = append(names, j.name())
+			}
+		case <-ctx.Done():
+			names = append(names, j.name()) // what it waits for is worse off
+		}
+	}
+	return names
 }
 
 func (q *sealQueue) work() {

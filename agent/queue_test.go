@@ -110,7 +110,9 @@ func TestQueueDropsAndGoesOn(t *testing.T) {
 	q := newSealQueue(f, 3, time.Hour, func() {}, quiet())
 	srcs := []*fakeEnded{{}, {}}
 	a, b := begin(t, q, "a", srcs[0]), begin(t, q, "b", srcs[1])
-	q.drop()
+	if names := q.drop(); len(names) != 2 || !slices.Contains(names, "a") || !slices.Contains(names, "b") {
+		t.Errorf("dropped: %v", names)
+	}
 	for i, j := range []*job{a, b} {
 		if _, err := j.result(); !errors.Is(err, errUnmounted) {
 			t.Errorf("%d: %v", i, err)
@@ -131,6 +133,20 @@ func TestQueueDropsAndGoesOn(t *testing.T) {
 	if n := len(q.pending()); n != 0 {
 		t.Errorf("%d pending after close", n)
 	}
+}
+
+// TestQueueDropsTooLate: what becomes complete in the same moment wasn't dropped.
+func TestQueueDropsTooLate(t *testing.T) {
+	f := &fakeSealer{busy: func(ctx context.Context, _ func(snapshot.Progress)) error { <-ctx.Done(); return nil }}
+	q := newSealQueue(f, 3, time.Hour, func() {}, quiet())
+	j := begin(t, q, "a", &fakeEnded{})
+	if names := q.drop(); len(names) > 0 {
+		t.Errorf("dropped: %v", names)
+	}
+	if snap, err := j.result(); err != nil || snap.State != index.StateComplete {
+		t.Errorf("%+v, %v", snap, err)
+	}
+	q.close(t.Context())
 }
 
 func TestQueueEndsWhatMakesNoProgress(t *testing.T) {

@@ -29,6 +29,8 @@ const (
 	memoryTarget = 192 << 20
 	// closeBound bounds what is done for pending snapshots after the mount is gone.
 	closeBound = 2 * time.Minute
+	// answerBound is for answers that are on their way then; the database waits.
+	answerBound = 50 * time.Millisecond
 	// politeBound is for those that settle has left over before a restart: the database waits.
 	politeBound = time.Second
 )
@@ -146,7 +148,7 @@ func (s *server) close(ctx context.Context, unmounted bool) error {
 		s.svc.finish(ctx)
 	}
 	if s.grpc != nil {
-		s.grpc.Stop()
+		s.stopServing()
 	}
 	if s.ln != nil {
 		// Its file stays, and makes room for the next server's where the disk has none for one more. A command sees at once that nobody listens.
@@ -176,6 +178,21 @@ func (s *server) close(ctx context.Context, unmounted bool) error {
 		return fmt.Errorf("close the volume of %s: %w", filepath.Base(s.opts.State), err)
 	}
 	return nil
+}
+
+// stopServing lets calls that have their answer send it: who asked for an upgrade must not take that for a death.
+func (s *server) stopServing() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.grpc.GracefulStop()
+	}()
+	select {
+	case <-done:
+	case <-time.After(answerBound):
+	}
+	s.grpc.Stop() // ends the other, too
+	<-done
 }
 
 func ignoreMissing(err error) error {

@@ -49,8 +49,8 @@ func (s *service) Unmount(req *api.UnmountRequest, stream api.Volume_UnmountServ
 		select {
 		case <-tick.C:
 		case <-limit.C:
+			names = s.queue.drop()
 			s.log.Warn("snapshots are dropped, as they could not be stored in time before the unmount", "names", names)
-			s.queue.drop()
 			s.holdBack(unmountGrace)
 			return stream.Send(&api.UnmountEvent{Ready: true, Dropped: names})
 		case <-stream.Context().Done():

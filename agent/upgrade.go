@@ -48,9 +48,8 @@ func (s *service) quieten(req *api.UpgradeRequest, stream api.Volume_UpgradeServ
 	case !req.GetForce():
 		return refuse(codes.FailedPrecondition, "still under way: "+strings.Join(left, ", ")+"; nothing was changed: wait, give it a longer --timeout, or drop it with --force")
 	}
-	dropped := s.queue.pending()
-	s.log.Warn("dropped for an upgrade", "under_way", left)
-	s.queue.drop()
+	dropped := s.queue.drop()
+	s.log.Warn("dropped for an upgrade", "under_way", left, "snapshots", dropped)
 	return stream.Send(&api.UpgradeEvent{Dropped: dropped})
 }
 
@@ -95,8 +94,7 @@ func (s *service) settle(bound time.Duration) {
 	defer cancel()
 	left, _ := waitQuiet(ctx, s.queue.pending, func([]string) error { return nil })
 	if len(left) > 0 {
-		s.log.Warn("snapshots are dropped, as they could not be stored in time before the restart", "names", left)
-		s.queue.drop()
+		s.log.Warn("snapshots are dropped, as they could not be stored in time before the restart", "names", s.queue.drop())
 	}
 }
 
