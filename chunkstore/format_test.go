@@ -243,8 +243,8 @@ func FuzzIDs(f *testing.F) {
 		if id, err := ParsePackID(s); err == nil && id.String() != s {
 			t.Errorf("pack id %q becomes %q", s, id)
 		}
-		if id, ok := parsePackName(s); ok && id.name() != s {
-			t.Errorf("name %q becomes %q", s, id.name())
+		if id, ok := parsePackName(s); ok && id.Object() != s {
+			t.Errorf("name %q becomes %q", s, id.Object())
 		}
 	})
 }

@@ -94,7 +94,7 @@ func (s *Store) RemovePack(ctx context.Context, id PackID) error {
 
 func (s *Store) removePack(ctx context.Context, id PackID) error {
 	s.packs.drop(id)
-	if err := s.target.Remove(ctx, id.name()); err != nil {
+	if err := s.target.Remove(ctx, id.Object()); err != nil {
 		return fmt.Errorf("remove pack %s: %w", id, err)
 	}
 	return nil

@@ -58,19 +58,19 @@ func parseHex(dst []byte, s string) error {
 	return err
 }
 
-const (
-	packPrefix = "packs/"
-	packSuffix = ".pack"
-)
+// PackPrefix begins the names of all packs' objects.
+const PackPrefix = "packs/"
 
-// name is the pack's object name in its target.
-func (id PackID) name() string {
+const packSuffix = ".pack"
+
+// Object is the name of the object that has the pack.
+func (id PackID) Object() string {
 	s := id.String()
-	return packPrefix + s[:2] + "/" + s + packSuffix
+	return PackPrefix + s[:2] + "/" + s + packSuffix
 }
 
 func parsePackName(name string) (PackID, bool) {
-	s, ok := strings.CutPrefix(name, packPrefix)
+	s, ok := strings.CutPrefix(name, PackPrefix)
 	if !ok || len(s) < 3 {
 		return PackID{}, false
 	}
@@ -79,7 +79,7 @@ func parsePackName(name string) (PackID, bool) {
 		return PackID{}, false
 	}
 	id, err := ParsePackID(s)
-	return id, err == nil && id.name() == name
+	return id, err == nil && id.Object() == name
 }
 
 // Location is where a chunk's record is stored. Offset and Length are those of the record in the pack, RawLen is

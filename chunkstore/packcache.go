@@ -75,7 +75,7 @@ func (c *packCache) lookup(id PackID) *packHandle {
 }
 
 func (c *packCache) openPack(ctx context.Context, id PackID) (*packHandle, error) {
-	obj, err := c.target.Open(ctx, id.name())
+	obj, err := c.target.Open(ctx, id.Object())
 	if err != nil {
 		return nil, err
 	}

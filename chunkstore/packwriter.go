@@ -113,7 +113,7 @@ func (pw *packWriter) finish(ctx context.Context, announce func(PackID)) (PackIn
 	}
 	id := f.packID()
 	announce(id)
-	if err := pw.upload.Commit(ctx, id.name()); err != nil {
+	if err := pw.upload.Commit(ctx, id.Object()); err != nil {
 		return PackInfo{}, nil, err
 	}
 	chunks := make([]Located, len(pw.entries))

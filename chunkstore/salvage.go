@@ -28,7 +28,7 @@ type Salvaged struct {
 // chunk, into w, which NewRepackWriter made. A chunk's id isn't in its record; it is the hash of what is in there. Where a record is damaged, the
 // next one is looked for behind it, or else byte by byte.
 func (s *Store) Salvage(ctx context.Context, pack PackID, keep func(ID) bool, w *Writer) (Salvaged, error) {
-	obj, err := s.target.Open(ctx, pack.name())
+	obj, err := s.target.Open(ctx, pack.Object())
 	if err != nil {
 		return Salvaged{}, packError(pack, err)
 	}

@@ -107,7 +107,7 @@ func (f *fixture) store(t testing.TB, chunks ...[]byte) Written {
 	return written
 }
 
-func (f *fixture) packPath(id PackID) string { return filepath.Join(f.root, id.name()) }
+func (f *fixture) packPath(id PackID) string { return filepath.Join(f.root, id.Object()) }
 
 // randomChunk is half compressible.
 func randomChunk(r *rand.Rand, n int) []byte {

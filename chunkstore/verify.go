@@ -14,7 +14,7 @@ import (
 
 // Packs lists the packs on the target.
 func (s *Store) Packs(ctx context.Context) ([]PackInfo, error) {
-	infos, err := s.target.List(ctx, packPrefix)
+	infos, err := s.target.List(ctx, PackPrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -156,7 +156,7 @@ func (r *Repo) trimDeleted(ctx context.Context, list map[string]string, all []in
 
 // removeManifest removes a manifest that may be gone already.
 func (r *Repo) removeManifest(ctx context.Context, id string) error {
-	if err := r.target.Remove(ctx, manifestName(id)); err != nil {
+	if err := r.target.Remove(ctx, ManifestObject(id)); err != nil {
 		return fmt.Errorf("remove the manifest of snapshot %s: %w", id, err)
 	}
 	return nil

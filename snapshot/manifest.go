@@ -114,7 +114,7 @@ func (m *Manifest) check() error {
 	if m.FormatVersion < 1 {
 		return fmt.Errorf("format version %d", m.FormatVersion)
 	}
-	if target.CheckName(manifestName(m.SnapshotID)) != nil {
+	if target.CheckName(ManifestObject(m.SnapshotID)) != nil {
 		return fmt.Errorf("snapshot id %q", m.SnapshotID)
 	}
 	if _, err := chunkstore.ParseID(m.ChecksumSHA256); err != nil {
@@ -137,7 +137,8 @@ func (m *Manifest) check() error {
 	return nil
 }
 
-func manifestName(id string) string { return "manifests/" + id + ".json" }
+// ManifestObject is the name of the object that has a snapshot's manifest.
+func ManifestObject(id string) string { return "manifests/" + id + ".json" }
 
 // Manifest reads a snapshot's manifest, and gives the SHA-256 of its bytes in hexadecimal too.
 func (r *Repo) Manifest(ctx context.Context, id string) (Manifest, string, error) {
@@ -145,7 +146,7 @@ func (r *Repo) Manifest(ctx context.Context, id string) (Manifest, string, error
 }
 
 func readManifest(ctx context.Context, t target.Target, id string) (Manifest, string, error) {
-	p, err := target.Get(ctx, t, manifestName(id), maxManifest)
+	p, err := target.Get(ctx, t, ManifestObject(id), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, "", fmt.Errorf("manifest of snapshot %s is missing: %w", id, err)
 	}

@@ -123,7 +123,7 @@ func (p *pruner) strays(ctx context.Context) ([]strayManifest, error) {
 	}
 	for _, s := range strays {
 		if !s.expected {
-			return nil, fmt.Errorf("%s: %w", manifestName(s.id), errUnknownManifest)
+			return nil, fmt.Errorf("%s: %w", ManifestObject(s.id), errUnknownManifest)
 		}
 	}
 	return strays, nil

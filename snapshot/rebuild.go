@@ -180,7 +180,7 @@ func SetAside(ctx context.Context, cfg Config, ids []string) error {
 		return err
 	}
 	for _, id := range ids {
-		p, err := target.Get(ctx, t, manifestName(id), maxManifest)
+		p, err := target.Get(ctx, t, ManifestObject(id), maxManifest)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // known from the old index alone
 		}
@@ -188,7 +188,7 @@ func SetAside(ctx context.Context, cfg Config, ids []string) error {
 			err = target.Put(ctx, t, "damaged/"+id+".json", p)
 		}
 		if err == nil {
-			err = t.Remove(ctx, manifestName(id))
+			err = t.Remove(ctx, ManifestObject(id))
 		}
 		if err != nil {
 			return fmt.Errorf("set the manifest of snapshot %s aside: %w", id, err)

@@ -195,7 +195,7 @@ func (r *Repo) putManifest(ctx context.Context, snap, parent index.Snapshot, wri
 	if err != nil {
 		return snap, err
 	}
-	if err := target.Put(ctx, r.target, manifestName(snap.ID), p); err != nil {
+	if err := target.Put(ctx, r.target, ManifestObject(snap.ID), p); err != nil {
 		return snap, fmt.Errorf("store the manifest: %w", err)
 	}
 	snap.StoredBytes, snap.ManifestSHA256 = m.StoredBytes, hashHex(p)

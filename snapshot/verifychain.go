@@ -24,7 +24,7 @@ func (v *verifier) chain(ctx context.Context, snaps []index.Snapshot) error {
 	}
 	for _, s := range strays {
 		if !s.expected {
-			v.report(Problem{Err: fmt.Errorf("snapshot of %s: %w", manifestName(s.id), errVanished)})
+			v.report(Problem{Err: fmt.Errorf("snapshot of %s: %w", ManifestObject(s.id), errVanished)})
 		}
 	}
 	all, err := v.repo.Snapshots()

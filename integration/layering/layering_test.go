@@ -25,6 +25,7 @@ func layers() [][]string {
 		{"fs/browse", "fs/hold"},
 		{"fs/cow"},
 		{"fs/cow/backing", "fs/cow/epoch"},
+		{"remote"},
 		{"snapshot"},
 		{"snapshot/tree"},
 		{"index"},
@@ -40,6 +41,7 @@ func narrow() map[string][]string {
 	return map[string][]string{
 		"fs/browse":         {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":           {"internal/..."},
+		"remote":            {"snapshot", "index", "chunkstore", "chunkstore/...", "internal/..."},
 		"snapshot/tree":     {"chunkstore", "internal/..."},
 		"index":             {"chunkstore", "internal/..."},
 		"chunkstore":        {"chunkstore/target", "internal/..."},

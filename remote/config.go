@@ -1,0 +1,91 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"graphvol/chunkstore"
+	"graphvol/chunkstore/target"
+	"graphvol/index"
+)
+
+// Index is what a Remote needs of the volume's index.
+type Index interface {
+	Snapshots() ([]index.Snapshot, error)
+	PackIDs() ([]chunkstore.PackID, error)
+	Remote(name string) ([]byte, error)
+	PutRemote(name string, rec []byte) error
+	RemoteObjects(name, prefix string) ([]index.RemoteObject, error)
+	SetRemoteObjects(name string, have []index.RemoteObject, gone []string) error
+}
+
+var _ Index = (*index.DB)(nil)
+
+// Local is the store that is copied.
+type Local struct {
+	Index  Index
+	Target target.Target // has its packs and manifests
+	Volume string        // the volume's id
+	// Verify reads a pack and checks every byte of it, so that no damage is copied.
+	Verify func(ctx context.Context, id chunkstore.PackID) error
+}
+
+// Config describes a remote.
+type Config struct {
+	Name     string        // in the index
+	Target   target.Target // where it is; what encrypts and spreads objects is part of it
+	Local    Local
+	Log      *slog.Logger
+	Parallel int           // objects that are put at the same time; 0: 4
+	Grace    time.Duration // how long what no snapshot needs any more stays, for readers of a snapshot that was deleted meanwhile
+	// TakeOver: another state directory has written to the remote, and doesn't any more.
+	TakeOver bool
+	// Progress is called with the bytes that were put in this round, and all that have to be; it may be nil.
+	Progress func(done, total int64)
+}
+
+const defaultParallel = 4
+
+var (
+	// ErrForeign says that a target has something else than this volume's remote.
+	ErrForeign = errors.New("not a copy of this volume's store")
+	// ErrTaken says that another state directory writes to the remote.
+	ErrTaken = errors.New("another state directory writes to this copy")
+	// ErrChanged says that somebody has taken something away from a remote, or put an older state in its place.
+	ErrChanged = errors.New("changed by somebody else")
+	// ErrNewerFormat says that a newer graphvol has written the remote.
+	ErrNewerFormat = errors.New("written in a newer format; use the version of graphvol that wrote it, or a later one")
+)
+
+// Remote is a copy of a store. Its methods may be called from several goroutines; rounds wait for one another.
+type Remote struct {
+	cfg Config
+
+	round sync.Mutex // held by a round; guards the next two
+	state state
+	known bool // state was compared with the remote
+}
+
+// New returns a Remote. It doesn't look at the target yet.
+func New(cfg Config) *Remote {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Parallel <= 0 {
+		cfg.Parallel = defaultParallel
+	}
+	if cfg.Progress == nil {
+		cfg.Progress = func(int64, int64) {}
+	}
+	cfg.Log = cfg.Log.With("remote", cfg.Name)
+	return &Remote{cfg: cfg}
+}
+
+// Name is the remote's name in the index.
+func (r *Remote) Name() string { return r.cfg.Name }
+
+// String names the target for people.
+func (r *Remote) String() string { return r.cfg.Target.String() }

@@ -1,0 +1,168 @@
+package remote
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"graphvol/chunkstore"
+	"graphvol/chunkstore/target"
+	"graphvol/index"
+	"graphvol/snapshot"
+)
+
+// state is a remote's record in the index.
+type state struct {
+	Store  string `json:"store"`  // the remote's id
+	Writer string `json:"writer"` // this state directory's id on it
+	Head   headAt `json:"head"`   // the newest that was written or seen; number 0: none
+}
+
+// storeFile is the object store.json.
+type storeFile struct {
+	FormatVersion int    `json:"format_version"`
+	Store         string `json:"store"`
+	Volume        string `json:"volume"`
+}
+
+const (
+	storeName    = "store.json"
+	storeVersion = 1
+	maxStoreFile = 1 << 16
+)
+
+func newID() string {
+	p := make([]byte, 8)
+	_, _ = rand.Read(p) // never fails: crypto/rand ends the process instead
+	return hex.EncodeToString(p)
+}
+
+// open compares what the index knows of the remote with what is there, and makes the remote if there is nothing.
+func (r *Remote) open(ctx context.Context) error {
+	rec, err := r.cfg.Local.Index.Remote(r.cfg.Name)
+	if err != nil {
+		return err
+	}
+	var st state
+	if rec != nil {
+		if err := json.Unmarshal(rec, &st); err != nil {
+			return fmt.Errorf("the index's record of the copy is damaged (%w): run graphvol rebuild", err)
+		}
+	}
+	there, err := r.storeFile(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.cfg.TakeOver:
+		st = state{Store: there.Store, Writer: newID()}
+		st.Head, err = r.adopt(ctx)
+	case st.Store == "":
+		st = state{Store: there.Store, Writer: newID()}
+		err = r.checkUnused(ctx)
+	case st.Store != there.Store:
+		err = fmt.Errorf("%w: it was copy %s when it was last used, and is %s", ErrForeign, st.Store, there.Store)
+	default:
+		err = r.checkHead(ctx, &st)
+	}
+	if err == nil {
+		err = r.record(&st)
+	}
+	if err != nil {
+		return err
+	}
+	r.state, r.known = st, true
+	return nil
+}
+
+func (r *Remote) record(st *state) error {
+	p, err := json.Marshal(st)
+	if err != nil {
+		return err
+	}
+	return r.cfg.Local.Index.PutRemote(r.cfg.Name, p)
+}
+
+// storeFile reads store.json, or makes it on a target that has nothing.
+func (r *Remote) storeFile(ctx context.Context) (f storeFile, err error) {
+	p, err := target.Get(ctx, r.cfg.Target, storeName, maxStoreFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.makeStore(ctx)
+	}
+	if err != nil {
+		return f, fmt.Errorf("reading %s: %w", storeName, err)
+	}
+	if err := json.Unmarshal(p, &f); err != nil || f.FormatVersion < 1 || f.Store == "" {
+		return f, fmt.Errorf("%w: its %s can't be understood (%w)", ErrForeign, storeName, errors.Join(err, fs.ErrInvalid))
+	}
+	if f.FormatVersion > storeVersion {
+		return f, fmt.Errorf("%s has format %d: %w", storeName, f.FormatVersion, ErrNewerFormat)
+	}
+	if f.Volume != r.cfg.Local.Volume {
+		return f, fmt.Errorf("%w: it is a copy of volume %s, and this is volume %s; give each volume a directory or prefix of its own", ErrForeign, f.Volume, r.cfg.Local.Volume)
+	}
+	return f, nil
+}
+
+func (r *Remote) makeStore(ctx context.Context) (f storeFile, err error) {
+	list, err := r.cfg.Target.List(ctx, "")
+	if err != nil {
+		return f, err
+	}
+	if len(list) > 0 {
+		return f, fmt.Errorf("%w: it has no %s, and %d other objects; give it an empty directory or prefix", ErrForeign, storeName, len(list))
+	}
+	f = storeFile{FormatVersion: storeVersion, Store: newID(), Volume: r.cfg.Local.Volume}
+	p, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return f, err
+	}
+	if err := putNew(ctx, r.cfg.Target, storeName, append(p, '\n')); err != nil {
+		return f, fmt.Errorf("making the copy: %w", err)
+	}
+	r.cfg.Log.Info("a new copy of the store begins", "at", r.String(), "store", f.Store)
+	return f, nil
+}
+
+// checkUnused refuses a remote that somebody else has written to.
+func (r *Remote) checkUnused(ctx context.Context) error {
+	at, h, err := r.newestHead(ctx)
+	if err != nil || at.Sequence == 0 {
+		return err
+	}
+	return fmt.Errorf("%w: writer %s has written it on %s, and this state directory never has, or its index was made anew since; "+
+		"if no other machine writes to it any more, take it over (graphvol sync VOLUME --take-over)", ErrTaken, h.Writer, timeOf(h))
+}
+
+// adopt enters in the index what is on the remote, and nothing else.
+func (r *Remote) adopt(ctx context.Context) (headAt, error) {
+	newest, h, err := r.newestHead(ctx)
+	if err != nil {
+		return newest, err
+	}
+	list, err := r.cfg.Target.List(ctx, chunkstore.PackPrefix)
+	if err != nil {
+		return newest, err
+	}
+	rows, err := r.cfg.Local.Index.RemoteObjects(r.cfg.Name, "")
+	if err != nil {
+		return newest, err
+	}
+	var gone []string
+	for _, o := range rows {
+		gone = append(gone, o.Name)
+	}
+	have := make([]index.RemoteObject, 0, len(list))
+	for _, in := range list {
+		have = append(have, index.RemoteObject{Name: in.Name, Size: in.Size})
+	}
+	for _, s := range h.Snapshots {
+		have = append(have, index.RemoteObject{Name: snapshot.ManifestObject(s.ID)})
+	}
+	r.cfg.Log.Warn("the copy is taken over", "head", newest.Sequence, "packs", len(list), "snapshots", len(h.Snapshots), "writer_before", h.Writer)
+	return newest, r.cfg.Local.Index.SetRemoteObjects(r.cfg.Name, have, gone)
+}
