@@ -51,7 +51,7 @@ func (w *round) manifest(ctx context.Context, s index.Snapshot) (int64, error) {
 	if hashHex(p) != s.ManifestSHA256 {
 		return 0, fmt.Errorf("the manifest of snapshot %s isn't the one that was written: it is not copied; graphvol verify tells more", s.ID)
 	}
-	if err := target.Put(ctx, w.cfg.Target, snapshot.ManifestObject(s.ID), p); err != nil {
+	if err := target.Put(ctx, w.target, snapshot.ManifestObject(s.ID), p); err != nil {
 		return 0, fmt.Errorf("putting the manifest of snapshot %s: %w", s.ID, err)
 	}
 	w.done.Bytes += int64(len(p))
@@ -87,7 +87,7 @@ func (w *round) remove(ctx context.Context) error {
 		}
 	}
 	slices.Sort(names) // manifests before packs
-	if err := w.cfg.Target.Remove(ctx, names...); err != nil {
+	if err := w.target.Remove(ctx, names...); err != nil {
 		return fmt.Errorf("removing what no snapshot needs: %w", err)
 	}
 	w.done.Removed = len(names)

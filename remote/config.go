@@ -16,6 +16,10 @@ import (
 type Index interface {
 	Snapshots() ([]index.Snapshot, error)
 	PackIDs() ([]chunkstore.PackID, error)
+	Meta(key string) ([]byte, error)
+	PutMeta(key string, val []byte) error
+	Remotes() ([]string, error)
+	DropRemote(name string) error
 	Remote(name string) ([]byte, error)
 	PutRemote(name string, rec []byte) error
 	RemoteObjects(name, prefix string) ([]index.RemoteObject, error)
@@ -35,13 +39,19 @@ type Local struct {
 
 // Config describes a remote.
 type Config struct {
-	Name     string        // in the index
-	Target   target.Target // where it is; what encrypts and spreads objects is part of it
+	Name string // in the index
+	Spec Spec
+	// Open opens the target; what encrypts and spreads objects is part of it. It is called again after an error.
+	Open     func(ctx context.Context, s Spec) (target.Target, error)
 	Local    Local
 	Log      *slog.Logger
 	Parallel int           // objects that are put at the same time; 0: 4
 	Grace    time.Duration // how long what no snapshot needs any more stays, for readers of a snapshot that was deleted meanwhile
-	// TakeOver: another state directory has written to the remote, and doesn't any more.
+}
+
+// Options are those of one round.
+type Options struct {
+	// TakeOver: another state directory has written to the remote, and doesn't any more; or the remote has lost something.
 	TakeOver bool
 	// Progress is called with the bytes that were put in this round, and all that have to be; it may be nil.
 	Progress func(done, total int64)
@@ -64,9 +74,11 @@ var (
 type Remote struct {
 	cfg Config
 
-	round sync.Mutex // held by a round; guards the next two
-	state state
-	known bool // state was compared with the remote
+	round  sync.Mutex // held by a round; guards the next ones
+	target target.Target
+	writer string // this state directory's id
+	state  state
+	known  bool // state was compared with the remote
 }
 
 // New returns a Remote. It doesn't look at the target yet.
@@ -77,9 +89,6 @@ func New(cfg Config) *Remote {
 	if cfg.Parallel <= 0 {
 		cfg.Parallel = defaultParallel
 	}
-	if cfg.Progress == nil {
-		cfg.Progress = func(int64, int64) {}
-	}
 	cfg.Log = cfg.Log.With("remote", cfg.Name)
 	return &Remote{cfg: cfg}
 }
@@ -87,5 +96,5 @@ func New(cfg Config) *Remote {
 // Name is the remote's name in the index.
 func (r *Remote) Name() string { return r.cfg.Name }
 
-// String names the target for people.
-func (r *Remote) String() string { return r.cfg.Target.String() }
+// String names the place for people.
+func (r *Remote) String() string { return r.cfg.Spec.String() }

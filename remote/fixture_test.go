@@ -134,7 +134,8 @@ func (f *fixture) prune() {
 
 func (f *fixture) config(t target.Target) Config {
 	return Config{
-		Name: "r1", Target: t, Parallel: 2,
+		Name: "r1", Spec: Spec{URLs: []string{t.String()}}, Parallel: 2,
+		Open:  func(context.Context, Spec) (target.Target, error) { return t, nil },
 		Local: Local{Index: f.db, Target: f.dir, Volume: "v", Verify: f.store.VerifyPack},
 	}
 }
@@ -160,7 +161,9 @@ func (l located) Locate(id chunkstore.ID) (chunkstore.Location, bool, error) {
 // check demands that the newest head lists whole snapshots, and gives their ids.
 func (f *fixture) check(copied *target.Dir) (ids []string) {
 	f.t.Helper()
-	_, h, err := New(f.config(copied)).newestHead(f.t.Context())
+	r := New(f.config(copied))
+	r.target = copied
+	_, h, err := r.newestHead(f.t.Context())
 	f.must(err)
 	loc := located{}
 	store, err := chunkstore.Open(f.t.Context(), copied, loc, chunkstore.Options{})

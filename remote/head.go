@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -59,7 +60,7 @@ func hashHex(p []byte) string {
 
 // headSequences lists the numbers of the heads on the remote, ascending.
 func (r *Remote) headSequences(ctx context.Context) (seqs []uint64, err error) {
-	list, err := r.cfg.Target.List(ctx, headPrefix)
+	list, err := r.target.List(ctx, headPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("listing the heads: %w", err)
 	}
@@ -81,7 +82,7 @@ func (r *Remote) newestHead(ctx context.Context) (headAt, head, error) {
 }
 
 func (r *Remote) readHead(ctx context.Context, seq uint64) (at headAt, h head, err error) {
-	p, err := target.Get(ctx, r.cfg.Target, headName(seq), maxHead)
+	p, err := target.Get(ctx, r.target, headName(seq), maxHead)
 	if err != nil {
 		return at, h, fmt.Errorf("reading head %d: %w", seq, err)
 	}
@@ -111,7 +112,7 @@ func (r *Remote) checkHead(ctx context.Context, st *state) error {
 			"to copy to it again what it lacks, run graphvol sync VOLUME --take-over", ErrChanged, at.Sequence, st.Head.Sequence)
 	case at.Sequence == st.Head.Sequence:
 		return fmt.Errorf("%w: head %d is another one than was written", ErrChanged, at.Sequence)
-	case h.Writer == st.Writer && h.Parent == st.Head.SHA256 && at.Sequence == st.Head.Sequence+1:
+	case h.Writer == r.writer && h.Parent == st.Head.SHA256 && at.Sequence == st.Head.Sequence+1:
 		// Written by a process that died before it could say so.
 		st.Head = at
 		return nil
@@ -125,15 +126,19 @@ func (r *Remote) putHead(ctx context.Context, snaps []index.Snapshot) error {
 	st := r.state
 	if st.Head.Sequence > 0 {
 		at, h, err := r.readHead(ctx, st.Head.Sequence)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.known = false // how much is gone shows when the remote is looked at anew
+			err = fmt.Errorf("%w: head %d, which was put there, is gone", ErrChanged, st.Head.Sequence)
+		}
 		if err != nil {
 			return err
 		}
-		if at == st.Head && h.Writer == st.Writer && h.lists(snaps) {
+		if at == st.Head && h.Writer == r.writer && h.lists(snaps) {
 			return nil
 		}
 	}
 	h := head{
-		FormatVersion: headVersion, Store: st.Store, Writer: st.Writer, Sequence: st.Head.Sequence + 1, Parent: st.Head.SHA256, Created: time.Now().UTC(),
+		FormatVersion: headVersion, Store: st.Store, Writer: r.writer, Sequence: st.Head.Sequence + 1, Parent: st.Head.SHA256, Created: time.Now().UTC(),
 		Snapshots: []headSnapshot{},
 	}
 	for _, s := range snaps {
@@ -143,7 +148,7 @@ func (r *Remote) putHead(ctx context.Context, snaps []index.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	err = putNew(ctx, r.cfg.Target, headName(h.Sequence), p)
+	err = putNew(ctx, r.target, headName(h.Sequence), p)
 	if errors.Is(err, target.ErrExists) {
 		r.known = false // whose it is shows when the remote is looked at anew
 		return fmt.Errorf("%w: head %d has appeared meanwhile", ErrTaken, h.Sequence)
@@ -183,7 +188,7 @@ func (r *Remote) dropHeads(ctx context.Context) error {
 			names = append(names, headName(n))
 		}
 	}
-	return r.cfg.Target.Remove(ctx, names...)
+	return r.target.Remove(ctx, names...)
 }
 
 // putNew puts a small object that must not be there.

@@ -34,15 +34,18 @@ type Done struct {
 
 // Sync does a round: afterwards the remote has all snapshots that were complete when it began, and lists no others. After an error everything that was
 // put stays put, and the next round goes on there.
-func (r *Remote) Sync(ctx context.Context) (done Done, err error) {
+func (r *Remote) Sync(ctx context.Context, o Options) (done Done, err error) {
 	r.round.Lock()
 	defer r.round.Unlock()
-	if !r.known {
-		if err := r.open(ctx); err != nil {
+	if !r.known || o.TakeOver {
+		if err := r.open(ctx, o.TakeOver); err != nil {
 			return done, r.failed(err)
 		}
 	}
-	w := &round{Remote: r, done: &done}
+	w := &round{Remote: r, done: &done, progress: o.Progress}
+	if w.progress == nil {
+		w.progress = func(int64, int64) {}
+	}
 	for range restarts {
 		if err = w.packs(ctx); err == nil {
 			err = w.finish(ctx)
@@ -64,7 +67,9 @@ func (r *Remote) failed(err error) error {
 // round is one run of Sync.
 type round struct {
 	*Remote
-	done  *Done
+	done     *Done
+	progress func(done, total int64)
+
 	snaps []index.Snapshot              // complete, oldest first
 	needs map[string]chunkstore.PackID  // the packs that the index has, by object
 	have  map[string]index.RemoteObject // packs and manifests on the remote
@@ -148,7 +153,7 @@ func (w *round) measure(ctx context.Context, names []string) error {
 			w.total += in.Size
 		}
 	}
-	w.cfg.Progress(w.done.Bytes, w.total)
+	w.progress(w.done.Bytes, w.total)
 	return nil
 }
 
@@ -197,14 +202,14 @@ func (w *round) lost(ctx context.Context, name string, cause error) error {
 
 func (w *round) put(ctx context.Context, name string, obj target.Object) error {
 	src := io.NewSectionReader(target.Reader(ctx, obj), 0, obj.Size())
-	if err := w.cfg.Target.Put(ctx, name, src, target.PutOptions{}); err != nil {
+	if err := w.target.Put(ctx, name, src, target.PutOptions{}); err != nil {
 		return fmt.Errorf("putting %s: %w", name, err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fresh = append(w.fresh, index.RemoteObject{Name: name, Size: obj.Size()})
 	w.done.Bytes += obj.Size()
-	w.cfg.Progress(w.done.Bytes, w.total)
+	w.progress(w.done.Bytes, w.total)
 	return nil
 }
 

@@ -17,7 +17,7 @@ func TestSync(t *testing.T) {
 	r := New(f.config(copied))
 	sync := func(want Done) {
 		t.Helper()
-		done, err := r.Sync(t.Context())
+		done, err := r.Sync(t.Context(), Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +34,7 @@ func TestSync(t *testing.T) {
 	f.remove(second)
 	sync(Done{Snapshots: 2, Removed: 1})
 	f.prune()
-	done, err := r.Sync(t.Context())
+	done, err := r.Sync(t.Context(), Options{})
 	if err != nil || done.Packs == 0 || done.Removed != 9 {
 		t.Errorf("%+v, %v", done, err)
 	}
@@ -49,7 +49,7 @@ func TestGrace(t *testing.T) {
 	first := f.snapshot()
 	c := f.config(copied)
 	c.Grace = time.Hour
-	_, err := New(c).Sync(t.Context())
+	_, err := New(c).Sync(t.Context(), Options{})
 	f.must(err)
 	before, err := copied.List(t.Context(), "packs/")
 	f.must(err)
@@ -57,7 +57,7 @@ func TestGrace(t *testing.T) {
 	f.remove(first)
 	f.prune()
 	for range 2 {
-		_, err = New(c).Sync(t.Context())
+		_, err = New(c).Sync(t.Context(), Options{})
 		f.must(err)
 		for _, in := range before {
 			if _, err := copied.Open(t.Context(), in.Name); err != nil {
@@ -66,7 +66,7 @@ func TestGrace(t *testing.T) {
 		}
 		f.check(copied)
 	}
-	_, err = New(f.config(copied)).Sync(t.Context()) // without grace
+	_, err = New(f.config(copied)).Sync(t.Context(), Options{}) // without grace
 	f.must(err)
 	f.same(copied)
 }
@@ -130,7 +130,7 @@ func TestCut(t *testing.T) {
 		first := f.snapshot()
 		f.snapshot()
 		if n%2 == 0 { // else the remote is a new one
-			_, err := New(f.config(copied)).Sync(t.Context())
+			_, err := New(f.config(copied)).Sync(t.Context(), Options{})
 			f.must(err)
 		}
 		f.remove(first)
@@ -138,12 +138,12 @@ func TestCut(t *testing.T) {
 		f.snapshot()
 		c := &cut{Target: copied}
 		c.left.Store(n / 2)
-		_, err := New(f.config(c)).Sync(t.Context())
+		_, err := New(f.config(c)).Sync(t.Context(), Options{})
 		if err != nil && !errors.Is(err, errCut) && !errors.Is(err, ErrTaken) {
 			t.Fatalf("call %d: %v", n, err)
 		}
 		f.check(copied)
-		if _, rerr := New(f.config(copied)).Sync(t.Context()); rerr != nil {
+		if _, rerr := New(f.config(copied)).Sync(t.Context(), Options{}); rerr != nil {
 			t.Fatalf("after call %d had failed: %v", n, rerr)
 		}
 		f.same(copied)
@@ -182,13 +182,13 @@ func TestPrunedMeanwhile(t *testing.T) {
 	c := f.config(m)
 	c.Parallel = 1
 	r := New(c)
-	_, err := r.Sync(t.Context())
+	_, err := r.Sync(t.Context(), Options{})
 	f.must(err)
 	if !m.done.Load() {
 		t.Error("nothing was pruned")
 	}
 	f.check(copied)
-	_, err = r.Sync(t.Context())
+	_, err = r.Sync(t.Context(), Options{})
 	f.must(err)
 	f.same(copied)
 }
@@ -197,14 +197,14 @@ func TestPrunedMeanwhile(t *testing.T) {
 func TestDamagedPack(t *testing.T) {
 	f, copied := newFixture(t), copyDir(t)
 	f.snapshot()
-	_, err := New(f.config(copied)).Sync(t.Context())
+	_, err := New(f.config(copied)).Sync(t.Context(), Options{})
 	f.must(err)
 	f.snapshot()
 	packs, err := f.db.PackIDs()
 	f.must(err)
 	bad := packs[len(packs)-1].Object()
 	f.flip(bad)
-	_, err = New(f.config(copied)).Sync(t.Context())
+	_, err = New(f.config(copied)).Sync(t.Context(), Options{})
 	if err == nil || !strings.Contains(err.Error(), bad) || !strings.Contains(err.Error(), "verify") {
 		t.Errorf("%v, want one that names %s", err, bad)
 	}
@@ -225,13 +225,12 @@ func TestProgress(t *testing.T) {
 	c := f.config(copied)
 	c.Parallel = 1
 	var last, all int64
-	c.Progress = func(done, total int64) {
+	done, err := New(c).Sync(t.Context(), Options{Progress: func(done, total int64) {
 		if done < last {
 			t.Errorf("%d after %d", done, last)
 		}
 		last, all = done, total
-	}
-	done, err := New(c).Sync(t.Context())
+	}})
 	f.must(err)
 	if last != all || last == 0 || last > done.Bytes {
 		t.Errorf("%d of %d bytes at the end, %d were put", last, all, done.Bytes)

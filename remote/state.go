@@ -17,9 +17,9 @@ import (
 
 // state is a remote's record in the index.
 type state struct {
-	Store  string `json:"store"`  // the remote's id
-	Writer string `json:"writer"` // this state directory's id on it
-	Head   headAt `json:"head"`   // the newest that was written or seen; number 0: none
+	Spec  Spec   `json:"spec"`
+	Store string `json:"store,omitempty"` // the remote's id; empty: it was never reached
+	Head  headAt `json:"head"`            // the newest that was written or seen; number 0: none
 }
 
 // storeFile is the object store.json.
@@ -42,28 +42,29 @@ func newID() string {
 }
 
 // open compares what the index knows of the remote with what is there, and makes the remote if there is nothing.
-func (r *Remote) open(ctx context.Context) error {
-	rec, err := r.cfg.Local.Index.Remote(r.cfg.Name)
+func (r *Remote) open(ctx context.Context, takeOver bool) error {
+	st, err := readState(r.cfg.Local.Index, r.cfg.Name)
 	if err != nil {
 		return err
 	}
-	var st state
-	if rec != nil {
-		if err := json.Unmarshal(rec, &st); err != nil {
-			return fmt.Errorf("the index's record of the copy is damaged (%w): run graphvol rebuild", err)
-		}
+	st.Spec = r.cfg.Spec
+	if r.writer, err = writerID(r.cfg.Local.Index); err != nil {
+		return err
+	}
+	if r.target, err = r.cfg.Open(ctx, r.cfg.Spec); err != nil {
+		return err
 	}
 	there, err := r.storeFile(ctx)
 	if err != nil {
 		return err
 	}
 	switch {
-	case r.cfg.TakeOver:
-		st = state{Store: there.Store, Writer: newID()}
+	case takeOver:
+		st.Store = there.Store
 		st.Head, err = r.adopt(ctx)
 	case st.Store == "":
-		st = state{Store: there.Store, Writer: newID()}
-		err = r.checkUnused(ctx)
+		st.Store = there.Store
+		st.Head, err = r.begin(ctx)
 	case st.Store != there.Store:
 		err = fmt.Errorf("%w: it was copy %s when it was last used, and is %s", ErrForeign, st.Store, there.Store)
 	default:
@@ -79,17 +80,42 @@ func (r *Remote) open(ctx context.Context) error {
 	return nil
 }
 
-func (r *Remote) record(st *state) error {
+func (r *Remote) record(st *state) error { return writeState(r.cfg.Local.Index, r.cfg.Name, st) }
+
+func readState(ix Index, name string) (st state, err error) {
+	rec, err := ix.Remote(name)
+	if err != nil || rec == nil {
+		return st, err
+	}
+	if err := json.Unmarshal(rec, &st); err != nil {
+		return st, fmt.Errorf("the index's record of copy %s can't be understood (%w): run graphvol rebuild", name, err)
+	}
+	return st, nil
+}
+
+func writeState(ix Index, name string, st *state) error {
 	p, err := json.Marshal(st)
 	if err != nil {
 		return err
 	}
-	return r.cfg.Local.Index.PutRemote(r.cfg.Name, p)
+	return ix.PutRemote(name, p)
+}
+
+// metaWriter is the fact with this state directory's id as a writer of remotes.
+const metaWriter = "remote.writer"
+
+func writerID(ix Index) (string, error) {
+	id, err := ix.Meta(metaWriter)
+	if err != nil || len(id) > 0 {
+		return string(id), err
+	}
+	fresh := newID()
+	return fresh, ix.PutMeta(metaWriter, []byte(fresh))
 }
 
 // storeFile reads store.json, or makes it on a target that has nothing.
 func (r *Remote) storeFile(ctx context.Context) (f storeFile, err error) {
-	p, err := target.Get(ctx, r.cfg.Target, storeName, maxStoreFile)
+	p, err := target.Get(ctx, r.target, storeName, maxStoreFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r.makeStore(ctx)
 	}
@@ -109,7 +135,7 @@ func (r *Remote) storeFile(ctx context.Context) (f storeFile, err error) {
 }
 
 func (r *Remote) makeStore(ctx context.Context) (f storeFile, err error) {
-	list, err := r.cfg.Target.List(ctx, "")
+	list, err := r.target.List(ctx, "")
 	if err != nil {
 		return f, err
 	}
@@ -121,20 +147,23 @@ func (r *Remote) makeStore(ctx context.Context) (f storeFile, err error) {
 	if err != nil {
 		return f, err
 	}
-	if err := putNew(ctx, r.cfg.Target, storeName, append(p, '\n')); err != nil {
+	if err := putNew(ctx, r.target, storeName, append(p, '\n')); err != nil {
 		return f, fmt.Errorf("making the copy: %w", err)
 	}
 	r.cfg.Log.Info("a new copy of the store begins", "at", r.String(), "store", f.Store)
 	return f, nil
 }
 
-// checkUnused refuses a remote that somebody else has written to.
-func (r *Remote) checkUnused(ctx context.Context) error {
+// begin looks at a remote that the index doesn't know.
+func (r *Remote) begin(ctx context.Context) (headAt, error) {
 	at, h, err := r.newestHead(ctx)
-	if err != nil || at.Sequence == 0 {
-		return err
+	switch {
+	case err != nil || at.Sequence == 0:
+		return at, err
+	case h.Writer == r.writer: // it was forgotten, and is declared anew
+		return r.adopt(ctx)
 	}
-	return fmt.Errorf("%w: writer %s has written it on %s, and this state directory never has, or its index was made anew since; "+
+	return at, fmt.Errorf("%w: writer %s has written it on %s, and this state directory never has, or its index was made anew since; "+
 		"if no other machine writes to it any more, take it over (graphvol sync VOLUME --take-over)", ErrTaken, h.Writer, timeOf(h))
 }
 
@@ -144,7 +173,7 @@ func (r *Remote) adopt(ctx context.Context) (headAt, error) {
 	if err != nil {
 		return newest, err
 	}
-	list, err := r.cfg.Target.List(ctx, chunkstore.PackPrefix)
+	list, err := r.target.List(ctx, chunkstore.PackPrefix)
 	if err != nil {
 		return newest, err
 	}

@@ -1,0 +1,108 @@
+package remote
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Spec says where a remote is, and in what form.
+type Spec struct {
+	URLs    []string `json:"urls"`              // of its targets
+	Erasure string   `json:"erasure,omitempty"` // "K+M": spread over the targets; empty: there is one
+	Encrypt bool     `json:"encrypt,omitempty"`
+}
+
+// String names the remote's place for people.
+func (s Spec) String() string {
+	if s.Erasure == "" {
+		return strings.Join(s.URLs, ", ")
+	}
+	return fmt.Sprintf("%d targets (%s)", len(s.URLs), s.Erasure)
+}
+
+func (s Spec) equal(o Spec) bool {
+	return s.Erasure == o.Erasure && s.Encrypt == o.Encrypt && slices.Equal(s.URLs, o.URLs)
+}
+
+// Declared is a remote that the index knows of.
+type Declared struct {
+	Name     string
+	Spec     Spec
+	Sequence uint64 // of the newest head; 0: none yet
+}
+
+// List tells the remotes that the index knows of, by name.
+func List(ix Index) (all []Declared, err error) {
+	names, err := ix.Remotes()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		st, err := readState(ix, name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Declared{name, st.Spec, st.Head.Sequence})
+	}
+	return all, nil
+}
+
+// Declare makes the index know of exactly these remotes. What it knows of one that stays is kept; one that goes is forgotten, and nothing is removed
+// from it.
+func Declare(ix Index, specs []Spec) error {
+	have, err := List(ix)
+	if err != nil {
+		return err
+	}
+	for _, d := range have {
+		if !slices.ContainsFunc(specs, d.Spec.equal) {
+			if err := ix.DropRemote(d.Name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, s := range specs {
+		if slices.ContainsFunc(have, func(d Declared) bool { return d.Spec.equal(s) }) {
+			continue
+		}
+		d := Declared{Name: freeName(have), Spec: s}
+		if err := writeState(ix, d.Name, &state{Spec: s}); err != nil {
+			return err
+		}
+		have = append(have, d)
+	}
+	return nil
+}
+
+// freeName gives the first of r1, r2, … that isn't taken.
+func freeName(have []Declared) string {
+	for n := 1; ; n++ {
+		name := "r" + strconv.Itoa(n)
+		if !slices.ContainsFunc(have, func(d Declared) bool { return d.Name == name }) {
+			return name
+		}
+	}
+}
+
+// On tells for each remote the ids of the snapshots that its newest head lists, as far as the index knows.
+func On(ix Index) (map[string]map[string]bool, error) {
+	all, err := List(ix)
+	if err != nil {
+		return nil, err
+	}
+	on := make(map[string]map[string]bool, len(all))
+	for _, d := range all {
+		rows, err := ix.RemoteObjects(d.Name, manifestPrefix)
+		if err != nil {
+			return nil, err
+		}
+		ids := make(map[string]bool, len(rows))
+		for _, o := range rows {
+			ids[strings.TrimSuffix(strings.TrimPrefix(o.Name, manifestPrefix), ".json")] = true
+		}
+		on[d.Name] = ids
+	}
+	return on, nil
+}
