@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"graphvol/internal/durable"
 )
 
 const (
@@ -53,11 +55,7 @@ func WriteFacts(state string, f Facts) error {
 	if err != nil {
 		return fmt.Errorf("write the volume's facts: %w", err)
 	}
-	tmp := filepath.Join(state, factsName+".tmp")
-	if err := writeSynced(tmp, append(b, '\n')); err != nil {
-		return fmt.Errorf("write the volume's facts: %w", err)
-	}
-	if err := os.Rename(tmp, filepath.Join(state, factsName)); err != nil {
+	if err := durable.WriteFile(filepath.Join(state, factsName), append(b, '\n')); err != nil {
 		return fmt.Errorf("write the volume's facts: %w", err)
 	}
 	return nil

@@ -127,6 +127,21 @@ func Get(ctx context.Context, t Target, name string, limit int64) ([]byte, error
 	return p, nil
 }
 
+// Bytes is an object in memory.
+func Bytes(p []byte) Object { return bytesObject{bytes.NewReader(p)} }
+
+type bytesObject struct{ r *bytes.Reader }
+
+func (o bytesObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	return o.r.ReadAt(p, off)
+}
+
+func (o bytesObject) Close() error { return nil }
+func (o bytesObject) Size() int64  { return o.r.Size() }
+
 // Reader reads an object for as long as a context lasts.
 func Reader(ctx context.Context, o Object) io.ReaderAt { return reader{ctx, o} }
 
