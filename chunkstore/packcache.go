@@ -90,7 +90,7 @@ func (c *packCache) openPack(ctx context.Context, id PackID) (*packHandle, error
 	}
 	if err != nil {
 		obj.Close()
-		if passing(err) || errors.Is(err, ErrNewerFormat) {
+		if Passing(err) || errors.Is(err, ErrNewerFormat) {
 			return nil, err
 		}
 		return nil, &CorruptError{Pack: id, Reason: "bad header", Err: err}

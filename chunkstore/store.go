@@ -265,7 +265,7 @@ func (l *Located) unreadable(err error) error {
 		c := *c
 		c.Chunk = l.ID
 		return &c
-	case passing(err), errors.Is(err, ErrNewerFormat):
+	case Passing(err), errors.Is(err, ErrNewerFormat):
 		return fmt.Errorf("read chunk %s from pack %s: %w", l.ID, l.Pack, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return l.corrupt("the pack is missing", err)
@@ -273,8 +273,8 @@ func (l *Located) unreadable(err error) error {
 	return l.corrupt("can't read", err)
 }
 
-// passing tells whether an error says nothing about what is stored: the same call may succeed later.
-func passing(err error) bool {
+// Passing tells whether an error says nothing about what is stored: the same call may succeed later.
+func Passing(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) ||
 		errors.Is(err, target.ErrUnavailable) || errors.Is(err, target.ErrDenied)
 }

@@ -29,14 +29,14 @@ func (w *Writer) isWhole(pack PackID) bool {
 		return whole
 	}
 	_, err := w.store.ReadTrailer(w.ctx, pack)
-	if err != nil && !passing(err) {
+	if err != nil && !Passing(err) {
 		w.store.opts.Log.Warn("a pack is damaged or missing: what is needed of it is stored anew", "pack", pack.String(), "error", err)
 	}
 	if w.whole.ids == nil {
 		w.whole.ids = make(map[PackID]bool)
 	}
 	// A target that can't be reached says nothing about what is there.
-	whole = err == nil || passing(err)
+	whole = err == nil || Passing(err)
 	w.whole.ids[pack] = whole
 	return whole
 }

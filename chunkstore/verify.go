@@ -52,7 +52,7 @@ func packError(id PackID, err error) error {
 func readTrailer(ctx context.Context, h *packHandle) ([]Located, int64, error) {
 	size := h.obj.Size()
 	bad := func(off int64, err error) ([]Located, int64, error) {
-		if passing(err) {
+		if Passing(err) {
 			return nil, 0, fmt.Errorf("read pack %s: %w", h.id, err)
 		}
 		return nil, 0, &CorruptError{Pack: h.id, Offset: uint32(min(off, math.MaxUint32)), Reason: "bad trailer", Err: err}

@@ -19,6 +19,8 @@ import (
 type RebuildOptions struct {
 	// ReadData: every stored chunk is read. One that is damaged is left out of the index, so that the next full snapshot stores it anew.
 	ReadData bool
+	// KeepStore: nothing is written to the store, so packs that are damaged are left as they are.
+	KeepStore bool
 	// Old is what can still be read of the old index.
 	Old OldCatalogue
 	// Progress gets the bytes of packs that were looked at, and of all; it may be nil.
@@ -106,6 +108,9 @@ func (b *rebuilder) readable(ctx context.Context, all []index.Snapshot) ([]index
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if chunkstore.Passing(err) {
+			return nil, err
 		}
 		if err != nil {
 			b.setAside(s.ID, s.Name, fmt.Errorf("nothing of it can be read: %w", err))

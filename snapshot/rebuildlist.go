@@ -90,7 +90,7 @@ func (b *rebuilder) manifest(ctx context.Context, id string, old map[string]inde
 	switch {
 	case ctx.Err() != nil:
 		return s, false, ctx.Err()
-	case errors.Is(err, ErrNewerFormat):
+	case errors.Is(err, ErrNewerFormat), chunkstore.Passing(err):
 		return s, false, err
 	case known && s.State == index.StateFailed, deleted && !known:
 		return s, false, nil

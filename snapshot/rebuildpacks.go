@@ -6,11 +6,19 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"graphvol/chunkstore"
 )
 
 // rebuildBatch is how many chunks' rows are collected before they are written; in ascending order they cost less.
 const rebuildBatch = 1 << 16
+
+// trailerReaders lists of packs are read at the same time, in groups of trailerGroup.
+const (
+	trailerReaders = 16
+	trailerGroup   = 128
+)
 
 // rowBatch is rows of the index to be written. A chunk that comes from several packs has one row.
 type rowBatch struct {
@@ -30,16 +38,22 @@ func (b *rebuilder) packs(ctx context.Context) error {
 	}
 	b.batch.at = make(map[chunkstore.ID]int)
 	var damaged []chunkstore.PackID
-	for _, p := range list {
-		whole, err := b.pack(ctx, p.ID)
+	for group := range slices.Chunk(list, trailerGroup) {
+		trailers, err := b.trailers(ctx, group)
 		if err != nil {
 			return err
 		}
-		if !whole {
-			damaged = append(damaged, p.ID)
-		}
-		if done += p.Size; b.opts.Progress != nil {
-			b.opts.Progress(done, total)
+		for i, p := range group {
+			whole, err := b.pack(ctx, p.ID, trailers[i])
+			if err != nil {
+				return err
+			}
+			if !whole && !b.opts.KeepStore {
+				damaged = append(damaged, p.ID)
+			}
+			if done += p.Size; b.opts.Progress != nil {
+				b.opts.Progress(done, total)
+			}
 		}
 	}
 	if err := b.flush(); err != nil {
@@ -53,17 +67,39 @@ func (b *rebuilder) packs(ctx context.Context) error {
 	return b.count()
 }
 
-// pack enters the chunks of a pack; false if it must be salvaged.
-func (b *rebuilder) pack(ctx context.Context, id chunkstore.PackID) (whole bool, err error) {
-	rows, err := b.store.ReadTrailer(ctx, id)
-	if ctx.Err() != nil {
-		return false, ctx.Err()
+// trailer is what a pack says that it has, or why it doesn't.
+type trailer struct {
+	rows []chunkstore.Located
+	err  error
+}
+
+// trailers reads those of some packs at the same time: on a remote each takes some round trips. Its error is one that ends the rebuild.
+func (b *rebuilder) trailers(ctx context.Context, packs []chunkstore.PackInfo) ([]trailer, error) {
+	out := make([]trailer, len(packs))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(trailerReaders)
+	for i, p := range packs {
+		g.Go(func() error {
+			rows, err := b.store.ReadTrailer(gctx, p.ID)
+			if gctx.Err() != nil || chunkstore.Passing(err) || errors.Is(err, chunkstore.ErrNewerFormat) {
+				return err
+			}
+			out[i] = trailer{rows, err}
+			return nil
+		})
 	}
-	switch {
-	case errors.Is(err, chunkstore.ErrNewerFormat):
-		return false, err
-	case err != nil:
-		b.problem("", fmt.Errorf("%w; its whole records are copied to another pack, and graphvol prune will remove it", err))
+	return out, g.Wait()
+}
+
+// pack enters the chunks of a pack; false if it must be salvaged.
+func (b *rebuilder) pack(ctx context.Context, id chunkstore.PackID, t trailer) (whole bool, err error) {
+	rows := t.rows
+	if t.err != nil {
+		what := "its whole records are copied to another pack, and graphvol prune will remove it"
+		if b.opts.KeepStore {
+			what = "what is in it is lost here"
+		}
+		b.problem("", fmt.Errorf("%w; %s", t.err, what))
 		return false, nil
 	}
 	if b.opts.ReadData {
