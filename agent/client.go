@@ -81,7 +81,7 @@ func Connect(ctx context.Context, p Place, stderr io.Writer) (*Client, error) {
 
 // connectLive connects to the agent's socket; nil, nil if nobody answers there at the moment.
 func connectLive(ctx context.Context, p Place) (*Client, error) {
-	conn, err := dial(ctx, p.State)
+	conn, err := dialSocket(ctx, p.State)
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return nil, &Error{codes.PermissionDenied, fmt.Sprintf("%s may not be used by this user; run graphvol as the user who mounted the volume, or as root", SocketPath(p.State)), err}
@@ -92,7 +92,7 @@ func connectLive(ctx context.Context, p Place) (*Client, error) {
 	}
 	conn.Close()
 	c := &Client{Place: p}
-	if err := c.attach(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, p.State) }); err != nil {
+	if err := c.attach(func(ctx context.Context, _ string) (net.Conn, error) { return dialSocket(ctx, p.State) }); err != nil {
 		return nil, err
 	}
 	// A server that has just died accepts connections that nobody will ever answer.

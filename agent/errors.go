@@ -12,8 +12,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"graphvol/chunkstore"
+	"graphvol/chunkstore/target"
 	"graphvol/fs/cow"
 	"graphvol/index"
+	"graphvol/remote"
 	"graphvol/snapshot"
 )
 
@@ -74,6 +76,12 @@ func translations() []translation {
 		{chunkstore.ErrNewerFormat, codes.FailedPrecondition, ""},
 		{ErrNewerFormat, codes.FailedPrecondition, ""},
 		{ErrNoVolume, codes.FailedPrecondition, ""},
+		{remote.ErrTaken, codes.FailedPrecondition, ""},
+		{remote.ErrForeign, codes.FailedPrecondition, ""},
+		{remote.ErrChanged, codes.DataLoss, ""},
+		{remote.ErrNewerFormat, codes.FailedPrecondition, ""},
+		{target.ErrDenied, codes.PermissionDenied, ""},
+		{target.ErrUnavailable, codes.Aborted, ""},
 		{cow.ErrBarrierTimeout, codes.DeadlineExceeded, "requests in flight did not end in time, so no snapshot was taken and the volume works on: the disk below the backing is slow or hangs; try again when it is well"},
 		{cow.ErrPreimage, codes.ResourceExhausted, ""},
 		{cow.ErrClosed, codes.Aborted, "the volume is being unmounted"},

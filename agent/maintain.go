@@ -56,6 +56,7 @@ func (s *service) Prune(req *api.PruneRequest, stream api.Volume_PruneServer) er
 	if err != nil {
 		return statusOf(s.log, "pruning", err)
 	}
+	s.remotes.kick()
 	return stream.Send(&api.PruneEvent{Result: &api.PruneResult{
 		ChunksRemoved: r.RemovedChunks, PacksRemoved: r.RemovedPacks, PacksRewritten: r.RewrittenPacks, FreedBytes: r.FreedBytes, StoreBytes: r.StoreBytes,
 	}})

@@ -21,7 +21,11 @@ func openOffline(ctx context.Context, p Place, log *slog.Logger) (*offline, erro
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		log.Warn("the volume works without these facts; the next mount writes them anew", "err", err)
 	}
-	repo, err := snapshot.Open(ctx, snapshot.Config{State: p.State, Log: log})
+	cfg, err := storeOf(p.State, log)
+	if err != nil {
+		return nil, statusOf(log, "opening the volume", err)
+	}
+	repo, err := snapshot.Open(ctx, cfg)
 	if indexUnusable(err) {
 		err = indexError(p.State, adviceOffline(facts.Backing, p.State, err), err)
 	}

@@ -35,7 +35,11 @@ func (s *server) open(ctx context.Context, version string) (err error) {
 		log.Debug("opened", "part", part, "took", time.Since(began))
 		began = time.Now()
 	}
-	if s.repo, err = snapshot.Open(ctx, snapshot.Config{State: o.State, Log: log}); indexUnusable(err) {
+	cfg, err := storeOf(o.State, log)
+	if err != nil {
+		return err
+	}
+	if s.repo, err = snapshot.Open(ctx, cfg); indexUnusable(err) {
 		s.giveUpIndex(err)
 	} else if err != nil {
 		return err
@@ -154,8 +158,11 @@ func (s *server) openFront(version string) error {
 		s.grpc = bare.server()
 		return nil
 	}
+	if s.copies, err = openRemotes(s.repo, o.remotes(), s.log); err != nil {
+		return err
+	}
 	s.svc = newService(serviceConfig{
-		state: o.State, facts: facts, repo: s.repo, log: s.log, version: version, problem: s.problem,
+		state: o.State, facts: facts, repo: s.repo, remotes: s.copies, log: s.log, version: version, problem: s.problem,
 		timeout: o.SnapshotTimeout, stall: o.SnapshotTimeout, maxPending: o.MaxConcurrent,
 		live: liveVolume{s.vol, s.front.NewFlusher(o.Mount)}, holder: s.sess, onChange: s.browse.Changed,
 	})

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"graphvol/fs"
+	"graphvol/remote"
 )
 
 // Cache modes of a mount.
@@ -56,6 +57,16 @@ type MountOptions struct {
 	// SettleAfter is how long after a snapshot is stored the backing's filesystem is synced; 0: at once. A power cut before that makes the next
 	// snapshot read again what this one had stored.
 	SettleAfter time.Duration `json:"settle_after,omitempty"`
+	// Targets are the URLs of places to which the store is copied; none: those that earlier mounts have named.
+	Targets []string `json:"targets,omitempty"`
+}
+
+// remotes are the copies that the options ask for: a whole one on each target.
+func (o *MountOptions) remotes() (specs []remote.Spec) {
+	for _, url := range o.Targets {
+		specs = append(specs, remote.Spec{URLs: []string{url}})
+	}
+	return specs
 }
 
 func (o *MountOptions) setDefaults() {

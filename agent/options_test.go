@@ -3,6 +3,7 @@ package agent
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -11,9 +12,9 @@ import (
 func TestOptionsTravel(t *testing.T) {
 	o := MountOptions{
 		Backing: "/srv/a b\"c", Mount: "/mnt/ü", State: "/var/x", Cache: CacheThrough, SnapDir: ".snap", AllowSuid: true, AllowDev: true,
-		AllowOther: true, SnapshotTimeout: time.Minute, MaxConcurrent: 7, LogLevel: -4,
+		AllowOther: true, SnapshotTimeout: time.Minute, MaxConcurrent: 7, LogLevel: -4, Targets: []string{"dir:/a", "s3://b/c?endpoint=x"},
 	}
-	if got, err := ParseMountOptions(o.String()); err != nil || got != o {
+	if got, err := ParseMountOptions(o.String()); err != nil || !reflect.DeepEqual(got, o) {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -53,8 +53,10 @@ func Rebuild(ctx context.Context, p Place, opts snapshot.RebuildOptions, stderr 
 		w = lf
 	}
 	log := NewLogger(w, slog.LevelInfo)
-	cfg := snapshot.Config{State: p.State, Log: log}
-	var err error
+	cfg, err := storeOf(p.State, log)
+	if err != nil {
+		return res, statusOf(log, "rebuilding the index", err)
+	}
 	if opts.Old, err = snapshot.ReadOldCatalogue(cfg); err != nil {
 		return res, statusOf(log, "rebuilding the index", err)
 	}

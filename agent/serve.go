@@ -89,6 +89,7 @@ type server struct {
 	log    *slog.Logger
 	sess   *hold.Session
 	repo   *snapshot.Repo // nil: its index can't be used
+	copies *remotes
 	vol    *cow.Volume
 	browse *browse.FS
 	front  *fs.Server
@@ -147,6 +148,7 @@ func (s *server) close(ctx context.Context, unmounted bool) error {
 	if s.svc != nil {
 		s.svc.finish(ctx)
 	}
+	s.copies.close()
 	if s.grpc != nil {
 		s.stopServing()
 	}

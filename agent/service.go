@@ -25,6 +25,7 @@ type serviceConfig struct {
 	repo    *snapshot.Repo
 	live    live   // nil: not mounted
 	holder  holder // set if live is
+	remotes *remotes
 	log     *slog.Logger
 	version string
 	problem string // what status shows
@@ -62,6 +63,9 @@ type service struct {
 var _ api.VolumeServer = (*service)(nil)
 
 func newService(cfg serviceConfig) *service {
+	if cfg.remotes == nil {
+		cfg.remotes = &remotes{repo: cfg.repo, log: cfg.log}
+	}
 	s := &service{serviceConfig: cfg, started: time.Now()}
 	s.ended, s.end = context.WithCancel(context.Background())
 	if cfg.live != nil {
@@ -98,6 +102,7 @@ func (s *service) finish(ctx context.Context) {
 // changed tells who shows the catalogue that it is another one now. Telling the kernel may have to wait for a look-up that
 // itself waits for a seal, so nobody waits for it for long.
 func (s *service) changed() {
+	s.remotes.kick()
 	if s.onChange == nil {
 		return
 	}
@@ -137,6 +142,9 @@ func (s *service) ListSnapshots(context.Context, *api.ListSnapshotsRequest) (*ap
 	for _, snap := range list {
 		res.Snapshots = append(res.Snapshots, infoOf(snap))
 	}
+	if err := s.remotes.mark(res.Snapshots); err != nil {
+		return nil, statusOf(s.log, "listing the snapshots", err)
+	}
 	return res, nil
 }
 
@@ -146,7 +154,11 @@ func (s *service) GetSnapshot(_ context.Context, req *api.GetSnapshotRequest) (*
 	if err != nil {
 		return nil, statusOf(s.log, "finding the snapshot", err)
 	}
-	return infoOf(snap), nil
+	info := infoOf(snap)
+	if err := s.remotes.mark([]*api.SnapshotInfo{info}); err != nil {
+		return nil, statusOf(s.log, "finding the snapshot", err)
+	}
+	return info, nil
 }
 
 // Status implements the API.
@@ -174,6 +186,9 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 		case index.StateComplete:
 			res.Snapshots++
 		}
+	}
+	if res.Remotes, err = s.remotes.infos(); err != nil {
+		return nil, statusOf(s.log, "reading what the copies have", err)
 	}
 	if s.live == nil {
 		return res, nil

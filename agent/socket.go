@@ -41,8 +41,8 @@ func listen(state string) (net.Listener, error) {
 	return ln, nil
 }
 
-// dial connects to STATE/socket.
-func dial(ctx context.Context, state string) (net.Conn, error) {
+// dialSocket connects to STATE/socket.
+func dialSocket(ctx context.Context, state string) (net.Conn, error) {
 	path, done, err := shortPath(state)
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ func TestSocketPaths(t *testing.T) {
 			io.WriteString(c, "hello")
 			c.Close()
 		}()
-		c, err := dial(context.Background(), state)
+		c, err := dialSocket(context.Background(), state)
 		if err != nil {
 			t.Fatal(err)
 		}

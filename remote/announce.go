@@ -44,7 +44,7 @@ func (w *round) finish(ctx context.Context) error {
 
 // manifest puts a snapshot's manifest.
 func (w *round) manifest(ctx context.Context, s index.Snapshot) (int64, error) {
-	p, err := target.Get(ctx, w.cfg.Local.Target, snapshot.ManifestObject(s.ID), 1<<20)
+	p, err := target.Get(ctx, w.cfg.Local.Target, snapshot.ManifestObject(s.ID), maxManifest)
 	if err != nil {
 		return 0, fmt.Errorf("the manifest of snapshot %s: %w", s.ID, err)
 	}

@@ -105,8 +105,9 @@ func (r *Remote) checkHead(ctx context.Context, st *state) error {
 		return err
 	}
 	switch {
-	case at == st.Head:
+	case at == st.Head && (at.Sequence == 0 || h.Writer == r.writer):
 		return nil
+	case at == st.Head: // attached, and not taken over yet
 	case at.Sequence < st.Head.Sequence:
 		return fmt.Errorf("%w: its newest head is number %d, and there was a number %d: it was rolled back, or lost what was written last; "+
 			"to copy to it again what it lacks, run graphvol sync VOLUME --take-over", ErrChanged, at.Sequence, st.Head.Sequence)

@@ -114,22 +114,27 @@ func writerID(ix Index) (string, error) {
 }
 
 // storeFile reads store.json, or makes it on a target that has nothing.
-func (r *Remote) storeFile(ctx context.Context) (f storeFile, err error) {
-	p, err := target.Get(ctx, r.target, storeName, maxStoreFile)
+func (r *Remote) storeFile(ctx context.Context) (storeFile, error) {
+	f, err := readStoreFile(ctx, r.target)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r.makeStore(ctx)
 	}
+	if err == nil && f.Volume != r.cfg.Local.Volume {
+		err = fmt.Errorf("%w: it is a copy of volume %s, and this is volume %s; give each volume a directory or prefix of its own", ErrForeign, f.Volume, r.cfg.Local.Volume)
+	}
+	return f, err
+}
+
+func readStoreFile(ctx context.Context, t target.Target) (f storeFile, err error) {
+	p, err := target.Get(ctx, t, storeName, maxStoreFile)
 	if err != nil {
 		return f, fmt.Errorf("reading %s: %w", storeName, err)
 	}
 	if err := json.Unmarshal(p, &f); err != nil || f.FormatVersion < 1 || f.Store == "" {
-		return f, fmt.Errorf("%w: its %s can't be understood (%w)", ErrForeign, storeName, errors.Join(err, fs.ErrInvalid))
+		return f, fmt.Errorf("%w: its %s can't be understood", ErrForeign, storeName)
 	}
 	if f.FormatVersion > storeVersion {
 		return f, fmt.Errorf("%s has format %d: %w", storeName, f.FormatVersion, ErrNewerFormat)
-	}
-	if f.Volume != r.cfg.Local.Volume {
-		return f, fmt.Errorf("%w: it is a copy of volume %s, and this is volume %s; give each volume a directory or prefix of its own", ErrForeign, f.Volume, r.cfg.Local.Volume)
 	}
 	return f, nil
 }

@@ -95,7 +95,8 @@ type SnapshotInfo struct {
 	StoredBytes    int64                  `protobuf:"varint,12,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`         // what it added to the store
 	ChecksumSha256 string                 `protobuf:"bytes,13,opt,name=checksum_sha256,json=checksumSha256,proto3" json:"checksum_sha256,omitempty"` // digest of all data and metadata; empty until complete
 	ManifestSha256 string                 `protobuf:"bytes,14,opt,name=manifest_sha256,json=manifestSha256,proto3" json:"manifest_sha256,omitempty"`
-	Error          string                 `protobuf:"bytes,15,opt,name=error,proto3" json:"error,omitempty"` // why it failed
+	Error          string                 `protobuf:"bytes,15,opt,name=error,proto3" json:"error,omitempty"`     // why it failed
+	Remotes        []string               `protobuf:"bytes,16,rep,name=remotes,proto3" json:"remotes,omitempty"` // names of those that have it
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -233,6 +234,13 @@ func (x *SnapshotInfo) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *SnapshotInfo) GetRemotes() []string {
+	if x != nil {
+		return x.Remotes
+	}
+	return nil
 }
 
 type SnapshotRequest struct {
@@ -1634,6 +1642,7 @@ type VolumeStatus struct {
 	Program       []byte                 `protobuf:"bytes,17,opt,name=program,proto3" json:"program,omitempty"`    // path that the server was started from
 	Restart       *Restart               `protobuf:"bytes,18,opt,name=restart,proto3" json:"restart,omitempty"`    // the polite restart that this server came by; unset: it came otherwise
 	Problem       string                 `protobuf:"bytes,19,opt,name=problem,proto3" json:"problem,omitempty"`    // what keeps the volume from being what it should be, and what to do; empty: nothing
+	Remotes       []*RemoteInfo          `protobuf:"bytes,20,rep,name=remotes,proto3" json:"remotes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1801,6 +1810,146 @@ func (x *VolumeStatus) GetProblem() string {
 	return ""
 }
 
+func (x *VolumeStatus) GetRemotes() []*RemoteInfo {
+	if x != nil {
+		return x.Remotes
+	}
+	return nil
+}
+
+// RemoteInfo is a copy of the store elsewhere, and how it fares.
+type RemoteInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Urls          []string               `protobuf:"bytes,2,rep,name=urls,proto3" json:"urls,omitempty"`
+	Erasure       string                 `protobuf:"bytes,3,opt,name=erasure,proto3" json:"erasure,omitempty"` // "K+M"; empty: not spread
+	Encrypted     bool                   `protobuf:"varint,4,opt,name=encrypted,proto3" json:"encrypted,omitempty"`
+	Phase         string                 `protobuf:"bytes,5,opt,name=phase,proto3" json:"phase,omitempty"`                           // "idle", "copying", "waiting", "refused"; empty: nobody copies at the moment
+	DoneBytes     int64                  `protobuf:"varint,6,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"` // of the running round
+	TotalBytes    int64                  `protobuf:"varint,7,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	Error         string                 `protobuf:"bytes,8,opt,name=error,proto3" json:"error,omitempty"`           // of the last round
+	Next          *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=next,proto3" json:"next,omitempty"`             // when it is tried again
+	Synced        *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=synced,proto3" json:"synced,omitempty"`        // when a round last succeeded, since the server began
+	Snapshots     int64                  `protobuf:"varint,11,opt,name=snapshots,proto3" json:"snapshots,omitempty"` // complete ones that the remote has
+	Sequence      uint64                 `protobuf:"varint,12,opt,name=sequence,proto3" json:"sequence,omitempty"`   // number of its newest head
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoteInfo) Reset() {
+	*x = RemoteInfo{}
+	mi := &file_agent_api_volume_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoteInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoteInfo) ProtoMessage() {}
+
+func (x *RemoteInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoteInfo.ProtoReflect.Descriptor instead.
+func (*RemoteInfo) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RemoteInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RemoteInfo) GetUrls() []string {
+	if x != nil {
+		return x.Urls
+	}
+	return nil
+}
+
+func (x *RemoteInfo) GetErasure() string {
+	if x != nil {
+		return x.Erasure
+	}
+	return ""
+}
+
+func (x *RemoteInfo) GetEncrypted() bool {
+	if x != nil {
+		return x.Encrypted
+	}
+	return false
+}
+
+func (x *RemoteInfo) GetPhase() string {
+	if x != nil {
+		return x.Phase
+	}
+	return ""
+}
+
+func (x *RemoteInfo) GetDoneBytes() int64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *RemoteInfo) GetTotalBytes() int64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *RemoteInfo) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *RemoteInfo) GetNext() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+func (x *RemoteInfo) GetSynced() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Synced
+	}
+	return nil
+}
+
+func (x *RemoteInfo) GetSnapshots() int64 {
+	if x != nil {
+		return x.Snapshots
+	}
+	return 0
+}
+
+func (x *RemoteInfo) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
 // ServerProcess is what the server uses of the machine. None of it should grow with the volume's age.
 type ServerProcess struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1815,7 +1964,7 @@ type ServerProcess struct {
 
 func (x *ServerProcess) Reset() {
 	*x = ServerProcess{}
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1827,7 +1976,7 @@ func (x *ServerProcess) String() string {
 func (*ServerProcess) ProtoMessage() {}
 
 func (x *ServerProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1840,7 +1989,7 @@ func (x *ServerProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerProcess.ProtoReflect.Descriptor instead.
 func (*ServerProcess) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ServerProcess) GetGoroutines() int64 {
@@ -1889,7 +2038,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1901,7 +2050,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1914,7 +2063,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Restart) GetProgram() []byte {
@@ -1947,7 +2096,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2108,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2121,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UnmountRequest) GetTimeout() *durationpb.Duration {
@@ -1993,7 +2142,7 @@ type UnmountEvent struct {
 
 func (x *UnmountEvent) Reset() {
 	*x = UnmountEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2154,7 @@ func (x *UnmountEvent) String() string {
 func (*UnmountEvent) ProtoMessage() {}
 
 func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2167,7 @@ func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountEvent.ProtoReflect.Descriptor instead.
 func (*UnmountEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *UnmountEvent) GetPending() int64 {
@@ -2042,6 +2191,118 @@ func (x *UnmountEvent) GetDropped() []string {
 	return nil
 }
 
+type SyncRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Wait          bool                   `protobuf:"varint,1,opt,name=wait,proto3" json:"wait,omitempty"`
+	TakeOver      bool                   `protobuf:"varint,2,opt,name=take_over,json=takeOver,proto3" json:"take_over,omitempty"` // another state directory wrote to the remotes and doesn't any more, or they have lost something
+	Remote        string                 `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`                      // name; empty: all
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncRequest) Reset() {
+	*x = SyncRequest{}
+	mi := &file_agent_api_volume_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncRequest) ProtoMessage() {}
+
+func (x *SyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
+func (*SyncRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SyncRequest) GetWait() bool {
+	if x != nil {
+		return x.Wait
+	}
+	return false
+}
+
+func (x *SyncRequest) GetTakeOver() bool {
+	if x != nil {
+		return x.TakeOver
+	}
+	return false
+}
+
+func (x *SyncRequest) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+type SyncEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Progress      *Progress              `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	Remotes       []*RemoteInfo          `protobuf:"bytes,2,rep,name=remotes,proto3" json:"remotes,omitempty"` // in the last event
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncEvent) Reset() {
+	*x = SyncEvent{}
+	mi := &file_agent_api_volume_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncEvent) ProtoMessage() {}
+
+func (x *SyncEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncEvent.ProtoReflect.Descriptor instead.
+func (*SyncEvent) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *SyncEvent) GetProgress() *Progress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *SyncEvent) GetRemotes() []*RemoteInfo {
+	if x != nil {
+		return x.Remotes
+	}
+	return nil
+}
+
 type ResumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2050,7 +2311,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2062,7 +2323,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2075,7 +2336,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
 }
 
 type ResumeResponse struct {
@@ -2086,7 +2347,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[31]
+	mi := &file_agent_api_volume_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2359,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[31]
+	mi := &file_agent_api_volume_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2372,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{34}
 }
 
 type UpgradeRequest struct {
@@ -2125,7 +2386,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[32]
+	mi := &file_agent_api_volume_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2398,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[32]
+	mi := &file_agent_api_volume_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2411,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UpgradeRequest) GetProgram() []byte {
@@ -2186,7 +2447,7 @@ type UpgradeEvent struct {
 
 func (x *UpgradeEvent) Reset() {
 	*x = UpgradeEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[33]
+	mi := &file_agent_api_volume_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2198,7 +2459,7 @@ func (x *UpgradeEvent) String() string {
 func (*UpgradeEvent) ProtoMessage() {}
 
 func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[33]
+	mi := &file_agent_api_volume_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2211,7 +2472,7 @@ func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeEvent.ProtoReflect.Descriptor instead.
 func (*UpgradeEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UpgradeEvent) GetVersion() string {
@@ -2246,7 +2507,7 @@ var File_agent_api_volume_proto protoreflect.FileDescriptor
 
 const file_agent_api_volume_proto_rawDesc = "" +
 	"\n" +
-	"\x16agent/api/volume.proto\x12\vgraphvol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe2\x03\n" +
+	"\x16agent/api/volume.proto\x12\vgraphvol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x03\n" +
 	"\fSnapshotInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -2264,7 +2525,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\fstored_bytes\x18\f \x01(\x03R\vstoredBytes\x12'\n" +
 	"\x0fchecksum_sha256\x18\r \x01(\tR\x0echecksumSha256\x12'\n" +
 	"\x0fmanifest_sha256\x18\x0e \x01(\tR\x0emanifestSha256\x12\x14\n" +
-	"\x05error\x18\x0f \x01(\tR\x05error\">\n" +
+	"\x05error\x18\x0f \x01(\tR\x05error\x12\x18\n" +
+	"\aremotes\x18\x10 \x03(\tR\aremotes\">\n" +
 	"\x0fSnapshotRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\ano_wait\x18\x02 \x01(\bR\x06noWait\"\x9d\x02\n" +
@@ -2368,7 +2630,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06chunks\x18\x02 \x01(\x03R\x06chunks\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1a\n" +
 	"\bproblems\x18\x04 \x01(\x03R\bproblems\"\x0f\n" +
-	"\rStatusRequest\"\xd6\x04\n" +
+	"\rStatusRequest\"\x89\x05\n" +
 	"\fVolumeStatus\x12\x14\n" +
 	"\x05mount\x18\x01 \x01(\tR\x05mount\x12\x18\n" +
 	"\abacking\x18\x02 \x01(\tR\abacking\x12\x14\n" +
@@ -2393,7 +2655,25 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06server\x18\x10 \x01(\v2\x1a.graphvol.v1.ServerProcessR\x06server\x12\x18\n" +
 	"\aprogram\x18\x11 \x01(\fR\aprogram\x12.\n" +
 	"\arestart\x18\x12 \x01(\v2\x14.graphvol.v1.RestartR\arestart\x12\x18\n" +
-	"\aproblem\x18\x13 \x01(\tR\aproblem\"\xba\x01\n" +
+	"\aproblem\x18\x13 \x01(\tR\aproblem\x121\n" +
+	"\aremotes\x18\x14 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"\xf6\x02\n" +
+	"\n" +
+	"RemoteInfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04urls\x18\x02 \x03(\tR\x04urls\x12\x18\n" +
+	"\aerasure\x18\x03 \x01(\tR\aerasure\x12\x1c\n" +
+	"\tencrypted\x18\x04 \x01(\bR\tencrypted\x12\x14\n" +
+	"\x05phase\x18\x05 \x01(\tR\x05phase\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x06 \x01(\x03R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\a \x01(\x03R\n" +
+	"totalBytes\x12\x14\n" +
+	"\x05error\x18\b \x01(\tR\x05error\x12.\n" +
+	"\x04next\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04next\x122\n" +
+	"\x06synced\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\x06synced\x12\x1c\n" +
+	"\tsnapshots\x18\v \x01(\x03R\tsnapshots\x12\x1a\n" +
+	"\bsequence\x18\f \x01(\x04R\bsequence\"\xba\x01\n" +
 	"\rServerProcess\x12\x1e\n" +
 	"\n" +
 	"goroutines\x18\x01 \x01(\x03R\n" +
@@ -2413,7 +2693,14 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\fUnmountEvent\x12\x18\n" +
 	"\apending\x18\x01 \x01(\x03R\apending\x12\x14\n" +
 	"\x05ready\x18\x02 \x01(\bR\x05ready\x12\x18\n" +
-	"\adropped\x18\x03 \x03(\tR\adropped\"\x0f\n" +
+	"\adropped\x18\x03 \x03(\tR\adropped\"V\n" +
+	"\vSyncRequest\x12\x12\n" +
+	"\x04wait\x18\x01 \x01(\bR\x04wait\x12\x1b\n" +
+	"\ttake_over\x18\x02 \x01(\bR\btakeOver\x12\x16\n" +
+	"\x06remote\x18\x03 \x01(\tR\x06remote\"q\n" +
+	"\tSyncEvent\x121\n" +
+	"\bprogress\x18\x01 \x01(\v2\x15.graphvol.v1.ProgressR\bprogress\x121\n" +
+	"\aremotes\x18\x02 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"\x0f\n" +
 	"\rResumeRequest\"\x10\n" +
 	"\x0eResumeResponse\"u\n" +
 	"\x0eUpgradeRequest\x12\x18\n" +
@@ -2426,7 +2713,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\adropped\x18\x03 \x03(\tR\adropped\x12\x1e\n" +
 	"\n" +
 	"restarting\x18\x04 \x01(\bR\n" +
-	"restarting2\x81\a\n" +
+	"restarting2\xbd\a\n" +
 	"\x06Volume\x12F\n" +
 	"\bSnapshot\x12\x1c.graphvol.v1.SnapshotRequest\x1a\x1a.graphvol.v1.SnapshotEvent0\x01\x12V\n" +
 	"\rListSnapshots\x12!.graphvol.v1.ListSnapshotsRequest\x1a\".graphvol.v1.ListSnapshotsResponse\x12I\n" +
@@ -2440,7 +2727,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06Status\x12\x1a.graphvol.v1.StatusRequest\x1a\x19.graphvol.v1.VolumeStatus\x12C\n" +
 	"\aUnmount\x12\x1b.graphvol.v1.UnmountRequest\x1a\x19.graphvol.v1.UnmountEvent0\x01\x12A\n" +
 	"\x06Resume\x12\x1a.graphvol.v1.ResumeRequest\x1a\x1b.graphvol.v1.ResumeResponse\x12C\n" +
-	"\aUpgrade\x12\x1b.graphvol.v1.UpgradeRequest\x1a\x19.graphvol.v1.UpgradeEvent0\x01B\x14Z\x12graphvol/agent/apib\x06proto3"
+	"\aUpgrade\x12\x1b.graphvol.v1.UpgradeRequest\x1a\x19.graphvol.v1.UpgradeEvent0\x01\x12:\n" +
+	"\x04Sync\x12\x18.graphvol.v1.SyncRequest\x1a\x16.graphvol.v1.SyncEvent0\x01B\x14Z\x12graphvol/agent/apib\x06proto3"
 
 var (
 	file_agent_api_volume_proto_rawDescOnce sync.Once
@@ -2455,7 +2743,7 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
 	(*SnapshotInfo)(nil),          // 1: graphvol.v1.SnapshotInfo
@@ -2484,21 +2772,24 @@ var file_agent_api_volume_proto_goTypes = []any{
 	(*VerifyResult)(nil),          // 24: graphvol.v1.VerifyResult
 	(*StatusRequest)(nil),         // 25: graphvol.v1.StatusRequest
 	(*VolumeStatus)(nil),          // 26: graphvol.v1.VolumeStatus
-	(*ServerProcess)(nil),         // 27: graphvol.v1.ServerProcess
-	(*Restart)(nil),               // 28: graphvol.v1.Restart
-	(*UnmountRequest)(nil),        // 29: graphvol.v1.UnmountRequest
-	(*UnmountEvent)(nil),          // 30: graphvol.v1.UnmountEvent
-	(*ResumeRequest)(nil),         // 31: graphvol.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 32: graphvol.v1.ResumeResponse
-	(*UpgradeRequest)(nil),        // 33: graphvol.v1.UpgradeRequest
-	(*UpgradeEvent)(nil),          // 34: graphvol.v1.UpgradeEvent
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*RemoteInfo)(nil),            // 27: graphvol.v1.RemoteInfo
+	(*ServerProcess)(nil),         // 28: graphvol.v1.ServerProcess
+	(*Restart)(nil),               // 29: graphvol.v1.Restart
+	(*UnmountRequest)(nil),        // 30: graphvol.v1.UnmountRequest
+	(*UnmountEvent)(nil),          // 31: graphvol.v1.UnmountEvent
+	(*SyncRequest)(nil),           // 32: graphvol.v1.SyncRequest
+	(*SyncEvent)(nil),             // 33: graphvol.v1.SyncEvent
+	(*ResumeRequest)(nil),         // 34: graphvol.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 35: graphvol.v1.ResumeResponse
+	(*UpgradeRequest)(nil),        // 36: graphvol.v1.UpgradeRequest
+	(*UpgradeEvent)(nil),          // 37: graphvol.v1.UpgradeEvent
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	35, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	36, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	36, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	38, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	39, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	39, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
 	1,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	4,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
@@ -2514,43 +2805,50 @@ var file_agent_api_volume_proto_depIdxs = []int32{
 	4,  // 15: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
 	23, // 16: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
 	24, // 17: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	35, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
-	27, // 19: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
-	28, // 20: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
-	36, // 21: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
-	36, // 22: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
-	36, // 23: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 24: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
-	5,  // 25: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	7,  // 26: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
-	9,  // 27: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	11, // 28: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	13, // 29: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	16, // 30: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	18, // 31: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	21, // 32: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	25, // 33: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	29, // 34: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	31, // 35: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	33, // 36: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
-	3,  // 37: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 38: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	1,  // 39: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
-	10, // 40: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	12, // 41: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	14, // 42: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	17, // 43: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	19, // 44: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	22, // 45: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	26, // 46: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	30, // 47: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	32, // 48: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	34, // 49: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
-	37, // [37:50] is the sub-list for method output_type
-	24, // [24:37] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	38, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	28, // 19: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
+	29, // 20: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
+	27, // 21: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
+	38, // 22: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
+	38, // 23: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
+	39, // 24: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
+	39, // 25: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	4,  // 26: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
+	27, // 27: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
+	39, // 28: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 29: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
+	5,  // 30: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
+	7,  // 31: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	9,  // 32: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	11, // 33: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	13, // 34: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	16, // 35: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	18, // 36: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	21, // 37: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	25, // 38: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	30, // 39: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	34, // 40: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	36, // 41: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
+	32, // 42: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
+	3,  // 43: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 44: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	1,  // 45: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	10, // 46: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	12, // 47: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	14, // 48: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	17, // 49: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	19, // 50: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	22, // 51: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	26, // 52: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	31, // 53: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	35, // 54: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	37, // 55: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
+	33, // 56: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
+	43, // [43:57] is the sub-list for method output_type
+	29, // [29:43] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_volume_proto_init() }
@@ -2564,7 +2862,7 @@ func file_agent_api_volume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   34,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -32,6 +32,7 @@ const (
 	Volume_Unmount_FullMethodName       = "/graphvol.v1.Volume/Unmount"
 	Volume_Resume_FullMethodName        = "/graphvol.v1.Volume/Resume"
 	Volume_Upgrade_FullMethodName       = "/graphvol.v1.Volume/Upgrade"
+	Volume_Sync_FullMethodName          = "/graphvol.v1.Volume/Sync"
 )
 
 // VolumeClient is the client API for Volume service.
@@ -80,6 +81,9 @@ type VolumeClient interface {
 	// long calls, are waited for; when the bound passes the upgrade is refused, or with force they are dropped. The last event says that the
 	// server ends now. Status of the next one tells how it went.
 	Upgrade(ctx context.Context, in *UpgradeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[UpgradeEvent], error)
+	// Sync has the remotes copy at once what they lack. Events tell how they fare; with wait the call ends when each has everything that was complete when the
+	// call began, or with the error of the first that couldn't. Of a volume that isn't mounted the call itself copies.
+	Sync(ctx context.Context, in *SyncRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SyncEvent], error)
 }
 
 type volumeClient struct {
@@ -292,6 +296,25 @@ func (c *volumeClient) Upgrade(ctx context.Context, in *UpgradeRequest, opts ...
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Volume_UpgradeClient = grpc.ServerStreamingClient[UpgradeEvent]
 
+func (c *volumeClient) Sync(ctx context.Context, in *SyncRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SyncEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[8], Volume_Sync_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SyncRequest, SyncEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_SyncClient = grpc.ServerStreamingClient[SyncEvent]
+
 // VolumeServer is the server API for Volume service.
 // All implementations must embed UnimplementedVolumeServer
 // for forward compatibility.
@@ -338,6 +361,9 @@ type VolumeServer interface {
 	// long calls, are waited for; when the bound passes the upgrade is refused, or with force they are dropped. The last event says that the
 	// server ends now. Status of the next one tells how it went.
 	Upgrade(*UpgradeRequest, grpc.ServerStreamingServer[UpgradeEvent]) error
+	// Sync has the remotes copy at once what they lack. Events tell how they fare; with wait the call ends when each has everything that was complete when the
+	// call began, or with the error of the first that couldn't. Of a volume that isn't mounted the call itself copies.
+	Sync(*SyncRequest, grpc.ServerStreamingServer[SyncEvent]) error
 	mustEmbedUnimplementedVolumeServer()
 }
 
@@ -386,6 +412,9 @@ func (UnimplementedVolumeServer) Resume(context.Context, *ResumeRequest) (*Resum
 }
 func (UnimplementedVolumeServer) Upgrade(*UpgradeRequest, grpc.ServerStreamingServer[UpgradeEvent]) error {
 	return status.Error(codes.Unimplemented, "method Upgrade not implemented")
+}
+func (UnimplementedVolumeServer) Sync(*SyncRequest, grpc.ServerStreamingServer[SyncEvent]) error {
+	return status.Error(codes.Unimplemented, "method Sync not implemented")
 }
 func (UnimplementedVolumeServer) mustEmbedUnimplementedVolumeServer() {}
 func (UnimplementedVolumeServer) testEmbeddedByValue()                {}
@@ -586,6 +615,17 @@ func _Volume_Upgrade_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Volume_UpgradeServer = grpc.ServerStreamingServer[UpgradeEvent]
 
+func _Volume_Sync_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(SyncRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VolumeServer).Sync(m, &grpc.GenericServerStream[SyncRequest, SyncEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_SyncServer = grpc.ServerStreamingServer[SyncEvent]
+
 // Volume_ServiceDesc is the grpc.ServiceDesc for Volume service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -653,6 +693,11 @@ var Volume_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Upgrade",
 			Handler:       _Volume_Upgrade_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Sync",
+			Handler:       _Volume_Sync_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -32,10 +33,11 @@ func TestHelperCall(t *testing.T) {
 		{"/b /m -o hang-timeout=0,settle-after=0,snapshot-timeout=1m,max-concurrent=3", with(func(o *agent.MountOptions) {
 			o.HangTimeout, o.SettleAfter, o.SnapshotTimeout, o.MaxConcurrent = 0, 0, time.Minute, 3
 		})},
+		{"/b /m -o target=dir:/x,target=s3://b/p?endpoint=h", with(func(o *agent.MountOptions) { o.Targets = []string{"dir:/x", "s3://b/p?endpoint=h"} })},
 		{"/b /m -s -o whatever=1", plain},
 	} {
 		got, err := parseHelperCall("mount.graphvol", strings.Fields(c.args))
-		if err != nil || got.mount != c.want {
+		if err != nil || !reflect.DeepEqual(got.mount, c.want) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", c.args, err, got.mount, c.want)
 		}
 	}

@@ -62,6 +62,10 @@ func applyValue(o *agent.MountOptions, name, value string) (known bool, err erro
 		if o.Cache = value; value == "" {
 			err = fmt.Errorf("choose %s or %s", agent.CacheWriteback, agent.CacheThrough)
 		}
+	case "target":
+		if o.Targets = append(o.Targets, value); value == "" {
+			err = errors.New("it is a place such as dir:/backup/graph")
+		}
 	case "snapdir":
 		if o.SnapDir = value; value == "" {
 			err = errors.New("it names a directory")

@@ -79,14 +79,24 @@ func (a *app) rebuild(ctx context.Context, volume string, readData bool) (agent.
 }
 
 func rebuildRowOf(r *agent.Rebuilt) rebuildRow {
-	row := rebuildRow{
+	return rebuildRow{
 		State: r.State, Snapshots: r.Snapshots, Packs: r.Packs, Chunks: r.Chunks, OldIndex: r.OldIndex, DurationMS: millis(r.Took),
-		TakenForDeleted: append([]string{}, r.Deleted...), Problems: []problemRow{},
+		TakenForDeleted: append([]string{}, r.Deleted...), Problems: problemRows(r.Problems),
 	}
-	for _, p := range r.Problems {
-		row.Problems = append(row.Problems, problemRow{p.Snapshot, p.Path, exact([]byte(p.Path)), p.Err.Error()})
+}
+
+func problemRows(list []snapshot.Problem) []problemRow {
+	rows := []problemRow{}
+	for _, p := range list {
+		rows = append(rows, problemRow{p.Snapshot, p.Path, exact([]byte(p.Path)), p.Err.Error()})
 	}
-	return row
+	return rows
+}
+
+func printProblems(w io.Writer, list []snapshot.Problem) {
+	for _, p := range list {
+		fmt.Fprintf(w, "  %s\n", problemText(&api.VerifyProblem{Snapshot: p.Snapshot, Message: p.Err.Error()}))
+	}
 }
 
 func printRebuilt(w io.Writer, r *agent.Rebuilt) {
@@ -97,8 +107,6 @@ func printRebuilt(w io.Writer, r *agent.Rebuilt) {
 	for _, id := range r.Deleted {
 		fmt.Fprintf(w, "  snapshot %s, of which only a later one tells, is taken for deleted\n", id)
 	}
-	for _, p := range r.Problems {
-		fmt.Fprintf(w, "  %s\n", problemText(&api.VerifyProblem{Snapshot: p.Snapshot, Message: p.Err.Error()}))
-	}
+	printProblems(w, r.Problems)
 	fmt.Fprintln(w, "  the next snapshot is a full one; graphvol verify --read-data checks what is stored")
 }

@@ -22,6 +22,7 @@ type snapshotRow struct {
 	StoredBytes    int64     `json:"stored_bytes"`
 	ChecksumSHA256 string    `json:"checksum_sha256"`
 	ManifestSHA256 string    `json:"manifest_sha256,omitempty"`
+	Remotes        []string  `json:"remotes,omitempty"` // that have it
 	Error          string    `json:"error,omitempty"`
 }
 
@@ -31,7 +32,7 @@ func rowOf(s *api.SnapshotInfo) snapshotRow {
 		Created: s.GetCreated().AsTime(),
 		PauseMS: millis(s.GetPause().AsDuration()), SealMS: millis(s.GetSeal().AsDuration()),
 		Files: s.GetFiles(), Bytes: s.GetBytes(), DirtyBytes: s.GetDirtyBytes(), StoredBytes: s.GetStoredBytes(),
-		ChecksumSHA256: s.GetChecksumSha256(), ManifestSHA256: s.GetManifestSha256(), Error: s.GetError(),
+		ChecksumSHA256: s.GetChecksumSha256(), ManifestSHA256: s.GetManifestSha256(), Error: s.GetError(), Remotes: s.GetRemotes(),
 	}
 }
 

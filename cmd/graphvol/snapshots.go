@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,14 +56,23 @@ func rowsOf(list []*api.SnapshotInfo) []snapshotRow {
 }
 
 func listSnapshots(w io.Writer, list []*api.SnapshotInfo) error {
-	t := newTable(w, "NAME", "ID", "CREATED", "KIND", "STATE", "PAUSE", "FILES", "SIZE", "CHANGED", "STORED")
+	head := []string{"NAME", "ID", "CREATED", "KIND", "STATE", "PAUSE", "FILES", "SIZE", "CHANGED", "STORED"}
+	copies := slices.ContainsFunc(list, func(s *api.SnapshotInfo) bool { return len(s.GetRemotes()) > 0 })
+	if copies {
+		head = append(head, "COPIES")
+	}
+	t := newTable(w, head...)
 	for _, s := range list {
 		state := s.GetState()
 		if s.GetError() != "" {
 			state += ": " + s.GetError()
 		}
-		t.row(s.GetName(), s.GetId(), s.GetCreated().AsTime().Local().Format(time.DateTime), s.GetKind(), state,
-			duration(s.GetPause().AsDuration()), plural(s.GetFiles(), "file"), size(s.GetBytes()), size(s.GetDirtyBytes()), size(s.GetStoredBytes()))
+		row := []string{s.GetName(), s.GetId(), s.GetCreated().AsTime().Local().Format(time.DateTime), s.GetKind(), state,
+			duration(s.GetPause().AsDuration()), plural(s.GetFiles(), "file"), size(s.GetBytes()), size(s.GetDirtyBytes()), size(s.GetStoredBytes())}
+		if copies {
+			row = append(row, strings.Join(s.GetRemotes(), " "))
+		}
+		t.row(row...)
 	}
 	return t.flush()
 }

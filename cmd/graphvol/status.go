@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,7 +30,8 @@ type statusRow struct {
 	Problem    string `json:"problem,omitempty"`
 	Error      string `json:"error,omitempty"`
 
-	Server *serverRow `json:"server,omitempty"` // of a mounted volume
+	Server  *serverRow  `json:"server,omitempty"` // of a mounted volume
+	Remotes []remoteRow `json:"remotes,omitempty"`
 }
 
 // serverRow is what a server uses of the machine.
@@ -114,7 +116,7 @@ func (a *app) statusOf(ctx context.Context, volume string) (statusRow, error) {
 		Mount: s.GetMount(), Backing: s.GetBacking(), State: s.GetState(), ServerPID: s.GetServerPid(), HolderPID: s.GetHolderPid(),
 		Epoch: s.GetEpoch(), DirtyBytes: s.GetDirtyBytes(), Snapshots: s.GetSnapshots(), Pending: s.GetPending(),
 		StoreBytes: s.GetStoreBytes(), Cache: s.GetCache(), Scanning: s.GetScanning(), Version: s.GetVersion(), Server: serverOf(s),
-		Problem: s.GetProblem(),
+		Problem: s.GetProblem(), Remotes: remoteRows(s.GetRemotes()),
 	}, nil
 }
 
@@ -138,7 +140,7 @@ func printStatus(w io.Writer, rows []statusRow) {
 		case r.Error != "":
 			fmt.Fprintf(w, "%s  does not answer\n", r.Mount)
 		case r.Mount == "":
-			fmt.Fprintf(w, "%s  not mounted\n", r.Backing)
+			fmt.Fprintf(w, "%s  not mounted\n", cmp.Or(r.Backing, r.State))
 		default:
 			fmt.Fprintf(w, "%s  mounted from %s (%s cache)\n", r.Mount, r.Backing, r.Cache)
 			fmt.Fprintf(w, "  server %d (graphvol %s), holder %d, epoch %d\n", r.ServerPID, r.Version, r.HolderPID, r.Epoch)
@@ -162,6 +164,9 @@ func printStatus(w io.Writer, rows []statusRow) {
 			fmt.Fprintf(w, "; %s changed since the last one", size(r.DirtyBytes))
 		}
 		fmt.Fprintln(w)
+		for _, c := range r.Remotes {
+			printRemote(w, "  ", c)
+		}
 		if r.Scanning {
 			fmt.Fprintln(w, "  looking for changes made while it was not mounted")
 		}

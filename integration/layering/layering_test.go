@@ -30,6 +30,7 @@ func layers() [][]string {
 		{"snapshot/tree"},
 		{"index"},
 		{"chunkstore"},
+		{"chunkstore/target/dial"},
 		{"chunkstore/target/targettest"},
 		{"chunkstore/target"},
 		{"agent/api", "internal/..."},

@@ -1,0 +1,163 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"graphvol/agent/api"
+	"graphvol/chunkstore/target"
+	"graphvol/chunkstore/target/dial"
+	"graphvol/remote"
+	"graphvol/snapshot"
+)
+
+// remoteGrace is how long a remote keeps what no snapshot needs any more: somebody may be reading a snapshot there that was deleted here.
+const remoteGrace = 24 * time.Hour
+
+// remotes are a volume's remotes. Their workers run while the volume is mounted.
+type remotes struct {
+	repo    *snapshot.Repo
+	log     *slog.Logger
+	workers []*remote.Worker
+}
+
+// openRemotes makes the index know of the remotes that a mount names, if it names any, and begins to copy to all that the index knows.
+func openRemotes(repo *snapshot.Repo, specs []remote.Spec, log *slog.Logger) (*remotes, error) {
+	if len(specs) > 0 {
+		if err := remote.Declare(repo.Index(), specs); err != nil {
+			return nil, err
+		}
+	}
+	r := &remotes{repo: repo, log: log}
+	all, err := r.declared("")
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range all {
+		r.workers = append(r.workers, remote.NewWorker(r.open(d)))
+	}
+	return r, nil
+}
+
+// declared lists the remotes that the index knows of, or the one of a name.
+func (r *remotes) declared(name string) ([]remote.Declared, error) {
+	all, err := remote.List(r.repo.Index())
+	if err != nil || name == "" {
+		return all, err
+	}
+	for _, d := range all {
+		if d.Name == name {
+			return []remote.Declared{d}, nil
+		}
+	}
+	return nil, refuse(codes.NotFound, fmt.Sprintf("the volume has no copy named %s; graphvol status lists those that it has", name))
+}
+
+// open makes a Remote; nothing is asked of its targets yet.
+func (r *remotes) open(d remote.Declared) *remote.Remote {
+	return remote.New(remote.Config{
+		Name: d.Name, Spec: d.Spec, Open: openRemoteTarget, Log: r.log, Grace: remoteGrace,
+		Local: remote.Local{Index: r.repo.Index(), Target: r.repo.Target(), Volume: r.repo.VolumeID(), Verify: r.repo.Store().VerifyPack},
+	})
+}
+
+// openRemoteTarget opens a remote's targets, and what encrypts and spreads objects over them.
+func openRemoteTarget(ctx context.Context, s remote.Spec) (target.Target, error) {
+	return dial.Open(ctx, s.URLs[0])
+}
+
+// kick says that there may be something to copy. r may be nil.
+func (r *remotes) kick() {
+	if r == nil {
+		return
+	}
+	for _, w := range r.workers {
+		w.Kick()
+	}
+}
+
+// close ends the workers. r may be nil.
+func (r *remotes) close() {
+	if r == nil {
+		return
+	}
+	for _, w := range r.workers {
+		w.Close()
+	}
+}
+
+// infos tells how all remotes fare.
+func (r *remotes) infos() ([]*api.RemoteInfo, error) {
+	all, err := r.declared("")
+	if err != nil {
+		return nil, err
+	}
+	on, err := remote.On(r.repo.Index())
+	if err != nil {
+		return nil, err
+	}
+	var infos []*api.RemoteInfo
+	for _, d := range all {
+		info := &api.RemoteInfo{
+			Name: d.Name, Urls: d.Spec.URLs, Erasure: d.Spec.Erasure, Encrypted: d.Spec.Encrypt, Sequence: d.Sequence, Snapshots: int64(len(on[d.Name])),
+		}
+		for _, w := range r.workers {
+			if w.Remote().Name() == d.Name {
+				p, _ := w.Progress()
+				fare(info, p)
+			}
+		}
+		infos = append(infos, info)
+	}
+	return infos, nil
+}
+
+// progress adds up what the workers are about.
+func (r *remotes) progress() *api.Progress {
+	sum := &api.Progress{}
+	for _, w := range r.workers {
+		if p, _ := w.Progress(); p.Phase == remote.PhaseCopying {
+			sum.DoneBytes, sum.TotalBytes = sum.DoneBytes+p.Done, sum.TotalBytes+p.Total
+		}
+	}
+	return sum
+}
+
+// fare enters how a remote fares.
+func fare(info *api.RemoteInfo, p remote.Progress) {
+	info.Phase, info.DoneBytes, info.TotalBytes = string(p.Phase), p.Done, p.Total
+	if p.Err != nil {
+		info.Error = Message(p.Err)
+	}
+	if !p.Next.IsZero() {
+		info.Next = timestamppb.New(p.Next)
+	}
+	if !p.Synced.IsZero() {
+		info.Synced = timestamppb.New(p.Synced)
+	}
+}
+
+// mark enters in rows of the catalogue which remotes have them.
+func (r *remotes) mark(rows []*api.SnapshotInfo) error {
+	all, err := r.declared("")
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	on, err := remote.On(r.repo.Index())
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		for _, d := range all {
+			if on[d.Name][row.GetId()] {
+				row.Remotes = append(row.Remotes, d.Name)
+			}
+		}
+	}
+	return nil
+}

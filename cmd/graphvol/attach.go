@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"graphvol/agent"
+	"graphvol/agent/api"
+	"graphvol/remote"
+)
+
+type attachRow struct {
+	State      string       `json:"state"`
+	Volume     string       `json:"volume"`
+	Snapshots  int64        `json:"snapshots"`
+	Packs      int64        `json:"packs"`
+	Chunks     int64        `json:"chunks"`
+	Sequence   uint64       `json:"sequence"`
+	Problems   []problemRow `json:"problems"`
+	DurationMS float64      `json:"duration_ms"`
+}
+
+func (a *app) attachCmd() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "attach URL STATE",
+		Short: "Use a copy of a store on a machine that has nothing else",
+		Long: `Makes the state directory STATE of a copy of a store, as graphvol mount --target and
+graphvol sync have made it. Its snapshots can then be listed, verified, compared and
+restored: name STATE as the volume. Data is read where it is, when it is needed.
+
+STATE must not be there, or be empty. Nothing on the copy is changed. To go on with it,
+restore a snapshot to a directory, and mount that with --state STATE; the first snapshot
+is a full one, which stores only what the copy doesn't have. Before this machine may write
+to the copy, it has to take it over: graphvol sync --take-over.`,
+		Example: `  graphvol attach dir:/backup/graph /var/lib/graphvol/graph
+  graphvol snapshots /var/lib/graphvol/graph
+  graphvol restore /var/lib/graphvol/graph latest /srv/graph`,
+		Args: args(cobra.ExactArgs(2), "URL and STATE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			res, err := a.attach(cmd.Context(), args[0], args[1])
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(a.out, attachRow{
+					State: res.State, Volume: res.Volume, Snapshots: res.Snapshots, Packs: res.Packs, Chunks: res.Chunks, Sequence: res.Head.Sequence,
+					Problems: problemRows(res.Problems), DurationMS: millis(res.Took),
+				})
+			}
+			fmt.Fprintf(a.out, "attached %s (volume %s, head %d) in %s: %s\n", args[0], res.Volume, res.Head.Sequence, duration(res.Took), plural(res.Snapshots, "snapshot"))
+			printProblems(a.out, res.Problems)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (a *app) attach(ctx context.Context, url, state string) (agent.Attached, error) {
+	bar := newProgress(a.err, "reading the copy's lists")
+	defer bar.done()
+	return agent.Attach(ctx, remote.Spec{URLs: []string{url}}, state,
+		func(done, total int64) { bar.update(&api.Progress{DoneBytes: done, TotalBytes: total}) }, a.err)
+}

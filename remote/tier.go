@@ -1,0 +1,93 @@
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"graphvol/chunkstore/target"
+	"graphvol/internal/durable"
+)
+
+// restName is a file in a state directory that says that its store has only what was written there since it was attached; the rest is on a remote.
+const restName = "attached.json"
+
+const restVersion = 1
+
+type restFile struct {
+	FormatVersion int  `json:"format_version"`
+	Spec          Spec `json:"spec"`
+}
+
+// WriteRest says, durably, that a state's store lacks what is on a remote.
+func WriteRest(state string, spec Spec) error {
+	p, err := json.MarshalIndent(restFile{restVersion, spec}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(state, restName), append(p, '\n'))
+}
+
+// Store is a state's own store, and behind it, if the state was attached to a remote, that: objects that aren't here are read there.
+type Store struct {
+	target.Local
+	spec Spec
+	open func(context.Context, Spec) (target.Target, error)
+
+	mu   sync.Mutex
+	rest target.Target // nil: not opened yet
+}
+
+// OpenStore opens the store of a state directory. open is called when something is read that isn't here.
+func OpenStore(state string, open func(context.Context, Spec) (target.Target, error)) (target.Local, error) {
+	local, err := target.OpenDir(filepath.Join(state, "store"))
+	if err != nil {
+		return nil, err
+	}
+	p, err := os.ReadFile(filepath.Join(state, restName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return local, nil
+	}
+	var f restFile
+	if err == nil {
+		err = json.Unmarshal(p, &f)
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s can't be read, which says where the rest of the store is: %w; attach the copy again, to a new state directory", filepath.Join(state, restName), err)
+	case f.FormatVersion > restVersion:
+		return nil, fmt.Errorf("%s has format %d: %w", filepath.Join(state, restName), f.FormatVersion, ErrNewerFormat)
+	}
+	return &Store{Local: local, spec: f.Spec, open: open}, nil
+}
+
+// Open opens an object, here or on the remote.
+func (s *Store) Open(ctx context.Context, name string) (target.Object, error) {
+	o, err := s.Local.Open(ctx, name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return o, err
+	}
+	rest, rerr := s.remote(ctx)
+	if rerr != nil {
+		return nil, fmt.Errorf("%s isn't in the state's own store, and the copy at %s can't be opened: %w", name, s.spec, rerr)
+	}
+	return rest.Open(ctx, name)
+}
+
+func (s *Store) remote(ctx context.Context) (target.Target, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rest == nil {
+		rest, err := s.open(ctx, s.spec)
+		if err != nil {
+			return nil, err
+		}
+		s.rest = rest
+	}
+	return s.rest, nil
+}
