@@ -31,6 +31,7 @@ func layers() [][]string {
 		{"index"},
 		{"chunkstore"},
 		{"chunkstore/target/dial"},
+		{"chunkstore/crypt"},
 		{"chunkstore/target/targettest"},
 		{"chunkstore/target"},
 		{"agent/api", "internal/..."},
@@ -46,6 +47,7 @@ func narrow() map[string][]string {
 		"snapshot/tree":     {"chunkstore", "internal/..."},
 		"index":             {"chunkstore", "internal/..."},
 		"chunkstore":        {"chunkstore/target", "internal/..."},
+		"chunkstore/crypt":  {"chunkstore/target", "internal/..."},
 		"chunkstore/target": {"internal/..."},
 	}
 }
@@ -60,6 +62,7 @@ func owners() map[string][]string {
 		"github.com/coreos/go-systemd":    {"agent"},
 		"github.com/spf13/cobra":          {"cmd/graphvol"},
 		"github.com/klauspost/compress":   {"chunkstore"},
+		"filippo.io/age":                  {"chunkstore/crypt"},
 		"github.com/RoaringBitmap":        {"index", "fs/cow", "fs/cow/epoch"},
 		"github.com/schollz/progressbar/": {"cmd/graphvol"},
 	}
