@@ -1,0 +1,214 @@
+package crypt
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"filippo.io/age"
+
+	"graphvol/internal/durable"
+)
+
+const (
+	keyFileTitle   = "# graphvol key file "
+	keyFileVersion = 1
+	maxKeyFile     = 64 << 10
+)
+
+// KeyFile is an identity and what it must open.
+type KeyFile struct {
+	Identity *X25519
+	Pin      Pin
+}
+
+// NewKeyFile makes a new identity for a keyring.
+func NewKeyFile(r *Keyring) (*KeyFile, error) {
+	id, err := NewIdentity()
+	if err != nil {
+		return nil, err
+	}
+	return &KeyFile{id, r.Pin()}, nil
+}
+
+// String says what it is, without the secret.
+func (k *KeyFile) String() string { return "key of store " + k.Pin.Store }
+
+// GoString is String: nothing prints keys.
+func (k *KeyFile) GoString() string { return k.String() }
+
+func (k *KeyFile) encode() []byte {
+	return fmt.Appendf(nil, "%s%d\n# store %s\n# commitment %d %x\n# public key %s\n%s\n", keyFileTitle, keyFileVersion,
+		k.Pin.Store, k.Pin.Number, k.Pin.Commitment, k.Identity.Recipient(), k.Identity)
+}
+
+// decodeKeyFile takes what encode writes, and nothing else.
+func decodeKeyFile(data []byte) (*KeyFile, error) {
+	lines := strings.Split(string(data), "\n")
+	title, ok := strings.CutPrefix(lines[0], keyFileTitle)
+	if !ok {
+		return nil, errors.New("line 1: it isn't a key file of graphvol")
+	}
+	if v, err := strconv.Atoi(title); err != nil || v < keyFileVersion {
+		return nil, errors.New("line 1: bad version")
+	} else if v > keyFileVersion {
+		return nil, fmt.Errorf("version %d: %w", v, ErrNewerFormat)
+	}
+	if len(lines) != 6 {
+		return nil, fmt.Errorf("it has %d lines, not 5", len(lines)-1)
+	}
+	k := &KeyFile{}
+	k.Pin.Store = strings.TrimPrefix(lines[1], "# store ")
+	if !validStoreID(k.Pin.Store) {
+		return nil, errors.New("line 2: bad store id")
+	}
+	number, sum, _ := strings.Cut(strings.TrimPrefix(lines[2], "# commitment "), " ")
+	if err := k.Pin.parseCommitment(number, sum); err != nil {
+		return nil, fmt.Errorf("line 3: %w", err)
+	}
+	var err error
+	if k.Identity, err = parseIdentity(lines[4]); err != nil {
+		return nil, fmt.Errorf("line 5: %w", err)
+	}
+	if !bytes.Equal(k.encode(), data) {
+		return nil, errors.New("it isn't as it was written")
+	}
+	return k, nil
+}
+
+func (p *Pin) parseCommitment(number, sum string) error {
+	n, err := strconv.ParseUint(number, 10, 32)
+	if err != nil || n == 0 {
+		return errors.New("bad number of the repository key")
+	}
+	c, err := hex.DecodeString(sum)
+	if err != nil || len(c) != len(p.Commitment) {
+		return errors.New("bad commitment")
+	}
+	p.Number, p.Commitment = uint32(n), [16]byte(c)
+	return nil
+}
+
+// parseIdentity has an error that doesn't repeat what it was given.
+func parseIdentity(s string) (*X25519, error) {
+	id, err := age.ParseX25519Identity(s)
+	if err != nil {
+		return nil, errors.New("not a secret key (AGE-SECRET-KEY-1…)")
+	}
+	return id, nil
+}
+
+// ReadKeyFile reads a key file. Errors wrap ErrKeyFile if it isn't as it must be, ErrNewerFormat if it is of a newer version.
+func ReadKeyFile(path string) (*KeyFile, error) {
+	data, err := readSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(data)
+	k, err := decodeKeyFile(data)
+	if errors.Is(err, ErrNewerFormat) {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	} else if err != nil {
+		return nil, fmt.Errorf("%w %s: %w", ErrKeyFile, path, err)
+	}
+	return k, nil
+}
+
+// ReadIdentities reads secret keys as age's own program keeps them: one a line, beside empty lines and such that begin with #.
+func ReadIdentities(path string) ([]Identity, error) {
+	data, err := readSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(data)
+	var ids []Identity
+	n := 0
+	for line := range strings.SplitSeq(string(data), "\n") {
+		n++
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		id, err := parseIdentity(line)
+		if err != nil {
+			return nil, fmt.Errorf("%w %s: line %d: %w", ErrKeyFile, path, n, err)
+		}
+		ids = append(ids, id)
+	}
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("%w %s: it has no secret key (AGE-SECRET-KEY-1…)", ErrKeyFile, path)
+	}
+	return ids, nil
+}
+
+// readSecret reads a file that nobody but its owner may read.
+func readSecret(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	if perm := st.Mode().Perm(); perm&0o077 != 0 {
+		return nil, fmt.Errorf("%w %s: its mode is %#o, so others may read or write it; it must be 0600 (chmod 600 %s)", ErrKeyFile, path, perm, path)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	if len(data) > maxKeyFile {
+		return nil, fmt.Errorf("%w %s: it has more than %d bytes", ErrKeyFile, path, maxKeyFile)
+	}
+	return data, nil
+}
+
+// Write stores the key file durably with mode 0600, in place of a former one, and makes its directory (mode 0700) if it is missing.
+func (k *KeyFile) Write(path string) error {
+	dir := filepath.Dir(path)
+	if err := os.Mkdir(dir, 0o700); err == nil {
+		err = durable.SyncDir(filepath.Dir(dir))
+		if err != nil {
+			return fmt.Errorf("write key: %w", err)
+		}
+	} else if !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("write key: %w", err)
+	}
+	tmp := filepath.Join(dir, "."+filepath.Base(path)+".new")
+	err := writeSynced(tmp, k.encode())
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp)
+		return fmt.Errorf("write key: %w", err)
+	}
+	if err := durable.SyncDir(dir); err != nil {
+		return fmt.Errorf("write key: %w", err)
+	}
+	return nil
+}
+
+func writeSynced(path string, data []byte) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
