@@ -27,20 +27,23 @@ type Attached struct {
 	Took   time.Duration
 }
 
+// attachedName is the remote's name in the index.
+const attachedName = "r1"
+
 // storeOf says where a state's packs and manifests are.
 func storeOf(state string, log *slog.Logger) (snapshot.Config, error) {
-	t, err := remote.OpenStore(state, openRemoteTarget)
+	t, err := remote.OpenStore(state, openerOf(state))
 	return snapshot.Config{State: state, Log: log, Target: t}, err
 }
 
 // Attach makes a state directory, which must be empty or not be there, of a copy of a store: its snapshots can be listed, read and restored then, and a volume
-// can be mounted with it. Packs are read where they are. In this order, so that one that was interrupted is nothing but a directory to be removed:
+// can be mounted with it. key is the path of a key file or recovery text; empty: the copy isn't encrypted. Packs are read where they are. In this order, so that one that was interrupted is nothing but a directory to be removed:
 //
 //  1. an index is made of the copy's lists of chunks, and of the manifests that its newest head lists
 //  2. it learns what is on the copy, and counts everything as changed
 //  3. the manifests are copied, and a file says that the rest is there
 //  4. the index gets its name, which makes the directory a state directory
-func Attach(ctx context.Context, spec remote.Spec, state string, progress func(done, total int64), stderr io.Writer) (res Attached, err error) {
+func Attach(ctx context.Context, spec remote.Spec, key, state string, progress func(done, total int64), stderr io.Writer) (res Attached, err error) {
 	start := time.Now()
 	if res.State, err = emptyState(state); err != nil {
 		return res, err
@@ -51,7 +54,12 @@ func Attach(ctx context.Context, spec remote.Spec, state string, progress func(d
 	}
 	defer lf.Close()
 	log := NewLogger(lf, slog.LevelInfo)
-	t, err := openRemoteTarget(ctx, spec)
+	if spec.Encrypt = key != ""; spec.Encrypt {
+		if err := PutKey(key, res.State, attachedName); err != nil {
+			return res, err
+		}
+	}
+	t, err := openerOf(res.State).Open(ctx, attachedName, spec)
 	if err != nil {
 		return res, statusOf(log, "opening the copy", err)
 	}
@@ -81,9 +89,9 @@ func finishAttach(ctx context.Context, state string, view *remote.View, spec rem
 	if err != nil {
 		return err
 	}
-	err = errors.Join(view.Enter(ctx, db, "r1", spec), copyManifests(ctx, state, view, db), db.Close())
+	err = errors.Join(view.Enter(ctx, db, attachedName, spec), copyManifests(ctx, state, view, db), db.Close())
 	if err == nil {
-		err = remote.WriteRest(state, spec)
+		err = remote.WriteRest(state, attachedName, spec)
 	}
 	if err == nil {
 		_, err = putIndex(state)
@@ -140,7 +148,7 @@ func emptyState(dir string) (string, error) {
 func interrupted(list []os.DirEntry) bool {
 	for _, e := range list {
 		switch e.Name() {
-		case "log", newIndexName, filepath.Base(index.IntentPath(newIndexName)):
+		case "log", "keys", newIndexName, filepath.Base(index.IntentPath(newIndexName)):
 		default:
 			return false
 		}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"graphvol/chunkstore"
+	"graphvol/chunkstore/crypt"
 	"graphvol/chunkstore/target"
 	"graphvol/fs/cow"
 	"graphvol/index"
@@ -76,6 +77,12 @@ func translations() []translation {
 		{chunkstore.ErrNewerFormat, codes.FailedPrecondition, ""},
 		{ErrNewerFormat, codes.FailedPrecondition, ""},
 		{ErrNoVolume, codes.FailedPrecondition, ""},
+		{remote.ErrLocked, codes.FailedPrecondition, ""},
+		{crypt.ErrNewerFormat, codes.FailedPrecondition, ""},
+		{crypt.ErrAltered, codes.DataLoss, ""},
+		{crypt.ErrForeignKeyring, codes.DataLoss, ""},
+		{crypt.ErrNoKey, codes.PermissionDenied, ""},
+		{crypt.ErrKeyFile, codes.FailedPrecondition, ""},
 		{remote.ErrTaken, codes.FailedPrecondition, ""},
 		{remote.ErrForeign, codes.FailedPrecondition, ""},
 		{remote.ErrChanged, codes.DataLoss, ""},

@@ -158,7 +158,7 @@ func (s *server) openFront(version string) error {
 		s.grpc = bare.server()
 		return nil
 	}
-	if s.copies, err = openRemotes(s.repo, o.remotes(), s.log); err != nil {
+	if s.copies, err = openRemotes(o.State, s.repo, o.remotes(), s.log); err != nil {
 		return err
 	}
 	s.svc = newService(serviceConfig{

@@ -59,12 +59,21 @@ type MountOptions struct {
 	SettleAfter time.Duration `json:"settle_after,omitempty"`
 	// Targets are the URLs of places to which the store is copied; none: those that earlier mounts have named.
 	Targets []string `json:"targets,omitempty"`
+	Encrypt string   `json:"encrypt,omitempty"` // EncryptYes, EncryptNo or EncryptAuto; empty: EncryptAuto
 }
+
+// Whether copies are encrypted. EncryptAuto: all but those in directories.
+const (
+	EncryptAuto = "auto"
+	EncryptYes  = "yes"
+	EncryptNo   = "no"
+)
 
 // remotes are the copies that the options ask for: a whole one on each target.
 func (o *MountOptions) remotes() (specs []remote.Spec) {
 	for _, url := range o.Targets {
-		specs = append(specs, remote.Spec{URLs: []string{url}})
+		encrypt := o.Encrypt == EncryptYes || o.Encrypt != EncryptNo && !strings.HasPrefix(url, "dir:")
+		specs = append(specs, remote.Spec{URLs: []string{url}, Encrypt: encrypt})
 	}
 	return specs
 }
@@ -123,6 +132,8 @@ func (o *MountOptions) CheckFlags() error {
 		return refuse(codes.InvalidArgument, fmt.Sprintf("%s is too short a time to call a server hung: give --hang-timeout %s or more, or 0 to leave hung servers alone", o.HangTimeout, leastHangTimeout))
 	case o.SettleAfter < 0:
 		return refuse(codes.InvalidArgument, "--settle-after can't be negative; 0 syncs the backing as soon as a snapshot is stored")
+	case o.Encrypt != "" && o.Encrypt != EncryptAuto && o.Encrypt != EncryptYes && o.Encrypt != EncryptNo:
+		return refuse(codes.InvalidArgument, fmt.Sprintf("there is no way %q to encrypt: choose %s, %s or %s", o.Encrypt, EncryptAuto, EncryptYes, EncryptNo))
 	case o.MaxConcurrent < 0:
 		return refuse(codes.InvalidArgument, "at least 1 snapshot must be allowed to be stored at a time")
 	}

@@ -1,16 +1,15 @@
 package agent
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"graphvol/agent/api"
-	"graphvol/chunkstore/target"
 	"graphvol/chunkstore/target/dial"
 	"graphvol/remote"
 	"graphvol/snapshot"
@@ -21,19 +20,20 @@ const remoteGrace = 24 * time.Hour
 
 // remotes are a volume's remotes. Their workers run while the volume is mounted.
 type remotes struct {
+	state   string
 	repo    *snapshot.Repo
 	log     *slog.Logger
 	workers []*remote.Worker
 }
 
 // openRemotes makes the index know of the remotes that a mount names, if it names any, and begins to copy to all that the index knows.
-func openRemotes(repo *snapshot.Repo, specs []remote.Spec, log *slog.Logger) (*remotes, error) {
+func openRemotes(state string, repo *snapshot.Repo, specs []remote.Spec, log *slog.Logger) (*remotes, error) {
 	if len(specs) > 0 {
 		if err := remote.Declare(repo.Index(), specs); err != nil {
 			return nil, err
 		}
 	}
-	r := &remotes{repo: repo, log: log}
+	r := &remotes{state: state, repo: repo, log: log}
 	all, err := r.declared("")
 	if err != nil {
 		return nil, err
@@ -61,14 +61,14 @@ func (r *remotes) declared(name string) ([]remote.Declared, error) {
 // open makes a Remote; nothing is asked of its targets yet.
 func (r *remotes) open(d remote.Declared) *remote.Remote {
 	return remote.New(remote.Config{
-		Name: d.Name, Spec: d.Spec, Open: openRemoteTarget, Log: r.log, Grace: remoteGrace,
+		Name: d.Name, Spec: d.Spec, Opener: openerOf(r.state), Log: r.log, Grace: remoteGrace,
 		Local: remote.Local{Index: r.repo.Index(), Target: r.repo.Target(), Volume: r.repo.VolumeID(), Verify: r.repo.Store().VerifyPack},
 	})
 }
 
-// openRemoteTarget opens a remote's targets, and what encrypts and spreads objects over them.
-func openRemoteTarget(ctx context.Context, s remote.Spec) (target.Target, error) {
-	return dial.Open(ctx, s.URLs[0])
+// openerOf opens the remotes of a state directory.
+func openerOf(state string) *remote.Opener {
+	return &remote.Opener{Dial: dial.Open, Keys: filepath.Join(state, "keys")}
 }
 
 // kick says that there may be something to copy. r may be nil.

@@ -64,7 +64,7 @@ var _ api.VolumeServer = (*service)(nil)
 
 func newService(cfg serviceConfig) *service {
 	if cfg.remotes == nil {
-		cfg.remotes = &remotes{repo: cfg.repo, log: cfg.log}
+		cfg.remotes = &remotes{state: cfg.state, repo: cfg.repo, log: cfg.log}
 	}
 	s := &service{serviceConfig: cfg, started: time.Now()}
 	s.ended, s.end = context.WithCancel(context.Background())

@@ -39,10 +39,9 @@ type Local struct {
 
 // Config describes a remote.
 type Config struct {
-	Name string // in the index
-	Spec Spec
-	// Open opens the target; what encrypts and spreads objects is part of it. It is called again after an error.
-	Open     func(ctx context.Context, s Spec) (target.Target, error)
+	Name     string // in the index
+	Spec     Spec
+	Opener   *Opener
 	Local    Local
 	Log      *slog.Logger
 	Parallel int           // objects that are put at the same time; 0: 4

@@ -23,6 +23,7 @@ type fixture struct {
 	db    *index.DB
 	dir   *target.Dir
 	store *chunkstore.Store
+	keys  string // directory of key files
 	n     uint64
 	want  map[string][]chunkstore.ID // by snapshot
 }
@@ -30,7 +31,7 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	state := t.TempDir()
-	f := &fixture{t: t, want: map[string][]chunkstore.ID{}}
+	f := &fixture{t: t, keys: filepath.Join(state, "keys"), want: map[string][]chunkstore.ID{}}
 	var err error
 	if f.db, err = index.Open(filepath.Join(state, "index.db"), index.Options{}); err != nil {
 		t.Fatal(err)
@@ -135,8 +136,8 @@ func (f *fixture) prune() {
 func (f *fixture) config(t target.Target) Config {
 	return Config{
 		Name: "r1", Spec: Spec{URLs: []string{t.String()}}, Parallel: 2,
-		Open:  func(context.Context, Spec) (target.Target, error) { return t, nil },
-		Local: Local{Index: f.db, Target: f.dir, Volume: "v", Verify: f.store.VerifyPack},
+		Opener: &Opener{Dial: func(context.Context, string) (target.Target, error) { return t, nil }, Keys: f.keys},
+		Local:  Local{Index: f.db, Target: f.dir, Volume: "v", Verify: f.store.VerifyPack},
 	}
 }
 

@@ -27,6 +27,7 @@ type storeFile struct {
 	FormatVersion int    `json:"format_version"`
 	Store         string `json:"store"`
 	Volume        string `json:"volume"`
+	Encrypted     bool   `json:"encrypted"`
 }
 
 const (
@@ -51,10 +52,7 @@ func (r *Remote) open(ctx context.Context, takeOver bool) error {
 	if r.writer, err = writerID(r.cfg.Local.Index); err != nil {
 		return err
 	}
-	if r.target, err = r.cfg.Open(ctx, r.cfg.Spec); err != nil {
-		return err
-	}
-	there, err := r.storeFile(ctx)
+	there, err := r.openTarget(ctx, st.Head.Sequence == 0)
 	if err != nil {
 		return err
 	}
@@ -78,6 +76,31 @@ func (r *Remote) open(ctx context.Context, takeOver bool) error {
 	}
 	r.state, r.known = st, true
 	return nil
+}
+
+// openTarget opens the target, and makes the remote if there is nothing. unused: this state directory has written nothing there.
+func (r *Remote) openTarget(ctx context.Context, unused bool) (f storeFile, err error) {
+	o := r.cfg.Opener
+	base, err := o.Base(ctx, r.cfg.Spec)
+	if err != nil {
+		return f, err
+	}
+	if f, err = r.storeFile(ctx, base); err != nil {
+		return f, err
+	}
+	if r.cfg.Spec.Encrypt {
+		if !f.Encrypted {
+			return f, fmt.Errorf("%w: it was begun without encryption, which can't be changed: give the encrypted copy a directory or prefix of its own", ErrForeign)
+		}
+		if unused {
+			err = o.makeKey(ctx, r.cfg.Name, base, f)
+		}
+		if err != nil {
+			return f, err
+		}
+	}
+	r.target, err = o.unlock(ctx, r.cfg.Name, r.cfg.Spec, base, f)
+	return f, err
 }
 
 func (r *Remote) record(st *state) error { return writeState(r.cfg.Local.Index, r.cfg.Name, st) }
@@ -114,10 +137,10 @@ func writerID(ix Index) (string, error) {
 }
 
 // storeFile reads store.json, or makes it on a target that has nothing.
-func (r *Remote) storeFile(ctx context.Context) (storeFile, error) {
-	f, err := readStoreFile(ctx, r.target)
+func (r *Remote) storeFile(ctx context.Context, base target.Target) (storeFile, error) {
+	f, err := readStoreFile(ctx, base)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r.makeStore(ctx)
+		return r.makeStore(ctx, base)
 	}
 	if err == nil && f.Volume != r.cfg.Local.Volume {
 		err = fmt.Errorf("%w: it is a copy of volume %s, and this is volume %s; give each volume a directory or prefix of its own", ErrForeign, f.Volume, r.cfg.Local.Volume)
@@ -139,20 +162,20 @@ func readStoreFile(ctx context.Context, t target.Target) (f storeFile, err error
 	return f, nil
 }
 
-func (r *Remote) makeStore(ctx context.Context) (f storeFile, err error) {
-	list, err := r.target.List(ctx, "")
+func (r *Remote) makeStore(ctx context.Context, base target.Target) (f storeFile, err error) {
+	list, err := base.List(ctx, "")
 	if err != nil {
 		return f, err
 	}
 	if len(list) > 0 {
 		return f, fmt.Errorf("%w: it has no %s, and %d other objects; give it an empty directory or prefix", ErrForeign, storeName, len(list))
 	}
-	f = storeFile{FormatVersion: storeVersion, Store: newID(), Volume: r.cfg.Local.Volume}
+	f = storeFile{FormatVersion: storeVersion, Store: newID(), Volume: r.cfg.Local.Volume, Encrypted: r.cfg.Spec.Encrypt}
 	p, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {
 		return f, err
 	}
-	if err := putNew(ctx, r.target, storeName, append(p, '\n')); err != nil {
+	if err := putNew(ctx, base, storeName, append(p, '\n')); err != nil {
 		return f, fmt.Errorf("making the copy: %w", err)
 	}
 	r.cfg.Log.Info("a new copy of the store begins", "at", r.String(), "store", f.Store)

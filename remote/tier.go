@@ -20,13 +20,14 @@ const restName = "attached.json"
 const restVersion = 1
 
 type restFile struct {
-	FormatVersion int  `json:"format_version"`
-	Spec          Spec `json:"spec"`
+	FormatVersion int    `json:"format_version"`
+	Name          string `json:"name"` // of the remote
+	Spec          Spec   `json:"spec"`
 }
 
 // WriteRest says, durably, that a state's store lacks what is on a remote.
-func WriteRest(state string, spec Spec) error {
-	p, err := json.MarshalIndent(restFile{restVersion, spec}, "", "  ")
+func WriteRest(state, name string, spec Spec) error {
+	p, err := json.MarshalIndent(restFile{restVersion, name, spec}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -36,15 +37,15 @@ func WriteRest(state string, spec Spec) error {
 // Store is a state's own store, and behind it, if the state was attached to a remote, that: objects that aren't here are read there.
 type Store struct {
 	target.Local
-	spec Spec
-	open func(context.Context, Spec) (target.Target, error)
+	at     restFile
+	opener *Opener
 
 	mu   sync.Mutex
 	rest target.Target // nil: not opened yet
 }
 
-// OpenStore opens the store of a state directory. open is called when something is read that isn't here.
-func OpenStore(state string, open func(context.Context, Spec) (target.Target, error)) (target.Local, error) {
+// OpenStore opens the store of a state directory. The remote is opened when something is read that isn't here.
+func OpenStore(state string, o *Opener) (target.Local, error) {
 	local, err := target.OpenDir(filepath.Join(state, "store"))
 	if err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func OpenStore(state string, open func(context.Context, Spec) (target.Target, er
 	case f.FormatVersion > restVersion:
 		return nil, fmt.Errorf("%s has format %d: %w", filepath.Join(state, restName), f.FormatVersion, ErrNewerFormat)
 	}
-	return &Store{Local: local, spec: f.Spec, open: open}, nil
+	return &Store{Local: local, at: f, opener: o}, nil
 }
 
 // Open opens an object, here or on the remote.
@@ -74,7 +75,7 @@ func (s *Store) Open(ctx context.Context, name string) (target.Object, error) {
 	}
 	rest, rerr := s.remote(ctx)
 	if rerr != nil {
-		return nil, fmt.Errorf("%s isn't in the state's own store, and the copy at %s can't be opened: %w", name, s.spec, rerr)
+		return nil, fmt.Errorf("%s isn't in the state's own store, and the copy at %s can't be opened: %w", name, s.at.Spec, rerr)
 	}
 	return rest.Open(ctx, name)
 }
@@ -83,7 +84,7 @@ func (s *Store) remote(ctx context.Context) (target.Target, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rest == nil {
-		rest, err := s.open(ctx, s.spec)
+		rest, err := s.opener.Open(ctx, s.at.Name, s.at.Spec)
 		if err != nil {
 			return nil, err
 		}

@@ -24,6 +24,7 @@ type attachRow struct {
 
 func (a *app) attachCmd() *cobra.Command {
 	var asJSON bool
+	var key string
 	cmd := &cobra.Command{
 		Use:   "attach URL STATE",
 		Short: "Use a copy of a store on a machine that has nothing else",
@@ -36,11 +37,12 @@ restore a snapshot to a directory, and mount that with --state STATE; the first 
 is a full one, which stores only what the copy doesn't have. Before this machine may write
 to the copy, it has to take it over: graphvol sync --take-over.`,
 		Example: `  graphvol attach dir:/backup/graph /var/lib/graphvol/graph
+  graphvol attach s3://backups/graph /var/lib/graphvol/graph --key recovery.txt
   graphvol snapshots /var/lib/graphvol/graph
   graphvol restore /var/lib/graphvol/graph latest /srv/graph`,
 		Args: args(cobra.ExactArgs(2), "URL and STATE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			res, err := a.attach(cmd.Context(), args[0], args[1])
+			res, err := a.attach(cmd.Context(), args[0], key, args[1])
 			if err != nil {
 				return err
 			}
@@ -55,13 +57,14 @@ to the copy, it has to take it over: graphvol sync --take-over.`,
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&key, "key", "", "key file or recovery text of an encrypted copy")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func (a *app) attach(ctx context.Context, url, state string) (agent.Attached, error) {
+func (a *app) attach(ctx context.Context, url, key, state string) (agent.Attached, error) {
 	bar := newProgress(a.err, "reading the copy's lists")
 	defer bar.done()
-	return agent.Attach(ctx, remote.Spec{URLs: []string{url}}, state,
+	return agent.Attach(ctx, remote.Spec{URLs: []string{url}}, key, state,
 		func(done, total int64) { bar.update(&api.Progress{DoneBytes: done, TotalBytes: total}) }, a.err)
 }

@@ -1,0 +1,102 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"graphvol/chunkstore/crypt"
+	"graphvol/chunkstore/target"
+)
+
+// ErrLocked says that a remote is encrypted, and that its key isn't there.
+var ErrLocked = errors.New("the copy is encrypted, and its key is missing")
+
+// firstKey is the name of the key that is made with a remote.
+const firstKey = "first"
+
+// Opener opens what a remote consists of.
+type Opener struct {
+	Dial func(ctx context.Context, url string) (target.Target, error)
+	Keys string // the directory of key files; a remote's is NAME.key
+}
+
+// KeyFile is where a remote's key file is.
+func (o *Opener) KeyFile(name string) string { return filepath.Join(o.Keys, name+".key") }
+
+// Open opens a remote that is there, to read it. Errors: ErrForeign, ErrLocked, and those of the targets.
+func (o *Opener) Open(ctx context.Context, name string, s Spec) (target.Target, error) {
+	base, err := o.Base(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	f, err := readStoreFile(ctx, base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: it has no %s", ErrForeign, storeName)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o.unlock(ctx, name, s, base, f)
+}
+
+// Base opens the targets, without what encrypts.
+func (o *Opener) Base(ctx context.Context, s Spec) (target.Target, error) {
+	if len(s.URLs) != 1 {
+		return nil, fmt.Errorf("a copy is on one target, and %d are named", len(s.URLs))
+	}
+	return o.Dial(ctx, s.URLs[0])
+}
+
+// unlock gives the target as it is without encryption.
+func (o *Opener) unlock(ctx context.Context, name string, s Spec, base target.Target, f storeFile) (target.Target, error) {
+	switch {
+	case !s.Encrypt && f.Encrypted:
+		return nil, fmt.Errorf("%w: it was begun with encryption; say so (--encrypt yes, or attach it with --key)", ErrLocked)
+	case !s.Encrypt:
+		return base, nil
+	}
+	// What store.json says is not relied upon: whoever can write to the target can have changed it.
+	k, err := crypt.ReadKeyFile(o.KeyFile(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: put its key file back to %s (graphvol key restore makes it from the recovery text too)", ErrLocked, o.KeyFile(name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	ring, err := crypt.OpenKeyring(ctx, base, k.Pin, k.Identity)
+	if err != nil {
+		return nil, err
+	}
+	return crypt.New(base, ring), nil
+}
+
+// makeKey makes the key of a remote that has nothing yet, if it has none. The key file is durable before anything could be encrypted with its key.
+func (o *Opener) makeKey(ctx context.Context, name string, base target.Target, f storeFile) error {
+	there, err := crypt.ListKeys(ctx, base)
+	if err != nil || len(there) > 0 {
+		return err
+	}
+	heads, err := base.List(ctx, headPrefix)
+	if err != nil {
+		return err
+	}
+	if len(heads) > 0 {
+		return fmt.Errorf("%w: somebody has removed all keys from it; put %sNAME.age back from another copy of them", ErrChanged, "keys/")
+	}
+	ring, err := crypt.NewKeyring(f.Store)
+	if err != nil {
+		return err
+	}
+	k, err := crypt.NewKeyFile(ring)
+	if err != nil {
+		return err
+	}
+	// A key file that is there was made by a process that died before the next step: nothing was encrypted for it.
+	if err := k.Write(o.KeyFile(name)); err != nil {
+		return err
+	}
+	return crypt.AddKey(ctx, base, firstKey, ring, k.Identity.Recipient())
+}
