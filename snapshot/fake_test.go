@@ -227,7 +227,7 @@ func (v *fakeVolume) setXattrs(in *fakeInode) {
 	for i := range v.r.IntN(4) {
 		val := make([]byte, v.r.IntN(20))
 		if v.r.IntN(10) == 0 {
-			val = make([]byte, 300_000)
+			val = make([]byte, 60_000)
 			val[v.r.IntN(len(val))] = 1
 		}
 		in.Xattrs = append(in.Xattrs, tree.Xattr{Name: fmt.Sprintf("user.%d", i), Value: val})

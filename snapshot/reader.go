@@ -56,16 +56,28 @@ func (rd *Reader) Close() error {
 
 func (rd *Reader) view() view { return view{nodes: rd.repo.nodes, root: rd.root} }
 
-// Inode gives an inode with its extended attributes; fs.ErrNotExist if the snapshot has none of that number. The result is not to be
-// written to.
+// Inode gives an inode, without its extended attributes; fs.ErrNotExist if the snapshot has none of that number.
 func (rd *Reader) Inode(ctx context.Context, ino uint64) (tree.Inode, error) {
 	rec, err := rd.record(ctx, ino)
 	if err != nil {
 		return tree.Inode{}, err
 	}
 	in := rec.Inode
-	in.Xattrs, err = rd.repo.nodes.Xattrs(ctx, rec)
-	return in, err
+	in.Xattrs = nil
+	return in, nil
+}
+
+// EachXattr calls fn for an inode's extended attributes, ascending by name, one at a time: there may be hundreds of megabytes of them.
+// An error of fn ends it and is returned; fs.SkipAll ends it without an error. The values are not to be written to.
+func (rd *Reader) EachXattr(ctx context.Context, ino uint64, fn func(tree.Xattr) error) error {
+	rec, err := rd.record(ctx, ino)
+	if err == nil {
+		err = rd.repo.nodes.EachXattr(ctx, rec, fn)
+	}
+	if err == fs.SkipAll {
+		return nil
+	}
+	return err
 }
 
 // record gives an inode's record, which is shared.

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/snapshot/tree"
 )
 
 // plant makes a tree with files of all kinds.
@@ -69,7 +71,7 @@ func describe(t *testing.T, dir string) []string {
 		}
 		rel, _ := filepath.Rel(dir, p)
 		line := fmt.Sprintf("%q mode %o owner %d:%d mtime %d.%d rdev %x nlink %d", rel, st.Mode, st.Uid, st.Gid, st.Mtim.Sec, st.Mtim.Nsec, st.Rdev, st.Nlink)
-		xs, err := pathXattrs(p)
+		xs, err := xattrsOf(p)
 		if err != nil {
 			return err
 		}
@@ -360,4 +362,12 @@ func TestRestoreOfALargeFile(t *testing.T) {
 	if err != nil || !bytes.Equal(got, p) {
 		t.Errorf("differs, %v", err)
 	}
+}
+
+func xattrsOf(path string) (out []tree.Xattr, err error) {
+	err = eachPathXattr(path, func(x tree.Xattr) error {
+		out = append(out, x)
+		return nil
+	})
+	return out, err
 }

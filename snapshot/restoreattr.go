@@ -104,7 +104,7 @@ func (r *restorer) setAttr(t attrTarget, in *tree.Inode, at destName) error {
 			mode &^= setIDs // rights of the wrong owner are worse than none
 		}
 	}
-	if err := r.setXattrs(t, in.Xattrs, at); err != nil {
+	if err := r.setXattrs(t, in.Ino, at); err != nil {
 		return err
 	}
 	if err := unix.Fstat(t.fd, &st); err != nil {
@@ -139,30 +139,59 @@ func (r *restorer) setOwner(t attrTarget, in *tree.Inode, at destName) (ok bool,
 	return false, nil
 }
 
-func (r *restorer) setXattrs(t attrTarget, want []tree.Xattr, at destName) error {
+func (r *restorer) setXattrs(t attrTarget, ino uint64, at destName) error {
 	have, err := t.listxattr()
 	if err != nil {
 		return fmt.Errorf("list extended attributes: %w", err)
 	}
-	for _, name := range have {
-		if !ours(name) || slices.ContainsFunc(want, func(x tree.Xattr) bool { return x.Name == name }) {
-			continue
-		}
-		if err := r.lacking(name, at, t.removexattr(name)); err != nil {
-			return fmt.Errorf("remove the extended attribute %s: %w", name, err)
-		}
+	if err := r.removeXattrs(t, ino, at, have); err != nil {
+		return err
 	}
-	for _, x := range want {
+	return r.eachXattr(ino, func(x tree.Xattr) error {
 		if slices.Contains(have, x.Name) {
 			if val, err := t.getxattr(x.Name, len(x.Value)); err == nil && bytes.Equal(val, x.Value) {
-				continue
+				return nil
 			}
 		}
 		if err := r.lacking(x.Name, at, t.setxattr(x.Name, x.Value)); err != nil {
 			return fmt.Errorf("set the extended attribute %s of %d bytes: %w", x.Name, len(x.Value), err)
 		}
+		return nil
+	})
+}
+
+// removeXattrs removes what the snapshot doesn't have, before anything is set: there may be room for one of them only.
+func (r *restorer) removeXattrs(t attrTarget, ino uint64, at destName, have []string) error {
+	extra := slices.DeleteFunc(slices.Clone(have), func(name string) bool { return !ours(name) })
+	if len(extra) == 0 {
+		return nil
+	}
+	err := r.eachXattr(ino, func(x tree.Xattr) error {
+		extra = slices.DeleteFunc(extra, func(name string) bool { return name == x.Name })
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range extra {
+		if err := r.lacking(name, at, t.removexattr(name)); err != nil {
+			return fmt.Errorf("remove the extended attribute %s: %w", name, err)
+		}
 	}
 	return nil
+}
+
+// eachXattr goes through what the snapshot has. Errors of fn are those of the destination.
+func (r *restorer) eachXattr(ino uint64, fn func(tree.Xattr) error) error {
+	var failed error
+	err := r.from.EachXattr(r.ctx, ino, func(x tree.Xattr) error {
+		failed = fn(x)
+		return failed
+	})
+	if failed != nil {
+		return failed
+	}
+	return unreadable(err)
 }
 
 // ours tells whether an attribute that the snapshot doesn't have is removed. Others are the machine's: labels, and what a

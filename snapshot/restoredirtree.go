@@ -118,8 +118,15 @@ func pathInode(path string) (in tree.Inode, err error) {
 			return in, err
 		}
 	}
-	in.Xattrs, err = pathXattrs(path)
-	return in, err
+	return in, nil
+}
+
+func (t *dirTree) EachXattr(_ context.Context, ino uint64, fn func(tree.Xattr) error) error {
+	p, err := t.path(ino)
+	if err != nil {
+		return err
+	}
+	return withShortPath(p, func(p string) error { return eachPathXattr(p, fn) })
 }
 
 func lstat(path string, st *unix.Stat_t) error {
@@ -139,22 +146,23 @@ func inodeOf(st *unix.Stat_t) tree.Inode {
 	}
 }
 
-// pathXattrs reads the extended attributes of what a path itself names.
-func pathXattrs(path string) ([]tree.Xattr, error) {
+// eachPathXattr reads the extended attributes of what a path itself names.
+func eachPathXattr(path string, fn func(tree.Xattr) error) error {
 	names, err := listXattrs(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
 	if err != nil {
-		return nil, &os.PathError{Op: "listxattr", Path: path, Err: err}
+		return &os.PathError{Op: "listxattr", Path: path, Err: err}
 	}
 	slices.Sort(names)
-	out := make([]tree.Xattr, 0, len(names))
 	for _, name := range names {
 		val, err := sized(func(buf []byte) (int, error) { return unix.Lgetxattr(path, name, buf) })
 		if err != nil {
-			return nil, &os.PathError{Op: "getxattr " + name, Path: path, Err: err}
+			return &os.PathError{Op: "getxattr " + name, Path: path, Err: err}
 		}
-		out = append(out, tree.Xattr{Name: name, Value: val})
+		if err := fn(tree.Xattr{Name: name, Value: val}); err != nil {
+			return err
+		}
 	}
-	return out, nil
+	return nil
 }
 
 func (t *dirTree) Open(_ context.Context, ino uint64) (TreeFile, error) {

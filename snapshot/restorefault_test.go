@@ -185,7 +185,7 @@ func restoreAsUser(t *testing.T, dir string) {
 		if st.Mode&0o7777 != 0o755 || cl.Mode&0o7777 != 0 {
 			t.Errorf("modes %o, %o", st.Mode, cl.Mode)
 		}
-		if xs, err := pathXattrs(filepath.Join(dest, "mine")); err != nil || len(xs) != 1 || xs[0].Name != "user.u" {
+		if xs, err := xattrsOf(filepath.Join(dest, "mine")); err != nil || len(xs) != 1 || xs[0].Name != "user.u" {
 			t.Errorf("%v, %v", xs, err)
 		}
 	}

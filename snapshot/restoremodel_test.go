@@ -41,6 +41,14 @@ func (m modelTree) ReadDir(ctx context.Context, dir uint64) ([]tree.Dirent, erro
 	return list, err
 }
 
+func (m modelTree) EachXattr(ctx context.Context, ino uint64, fn func(tree.Xattr) error) error {
+	in, err := m.Inode(ctx, ino)
+	for i := 0; err == nil && i < len(in.Xattrs); i++ {
+		err = fn(in.Xattrs[i])
+	}
+	return err
+}
+
 func (m modelTree) Open(_ context.Context, ino uint64) (TreeFile, error) {
 	return modelFile{m, ino}, nil
 }
@@ -116,7 +124,7 @@ func compareRestoredInode(path string, st *unix.Stat_t, want *fakeInode, fresh b
 	if !want.IsDir() && got.Nlink != want.Nlink {
 		return fmt.Errorf("%d links, want %d", got.Nlink, want.Nlink)
 	}
-	xs, err := pathXattrs(path)
+	xs, err := xattrsOf(path)
 	if err != nil || len(xs) != len(want.Xattrs) {
 		return fmt.Errorf("xattrs %v, want %v: %w", xs, want.Xattrs, err)
 	}

@@ -10,7 +10,10 @@ import (
 // are safe for concurrent use. What they return is verified.
 type Tree interface {
 	Root() uint64
+	// Inode gives an inode without its extended attributes.
 	Inode(ctx context.Context, ino uint64) (tree.Inode, error)
+	// EachXattr calls fn for an inode's extended attributes, one at a time. An error of fn ends it and is returned.
+	EachXattr(ctx context.Context, ino uint64, fn func(tree.Xattr) error) error
 	// Lookup's error wraps fs.ErrNotExist if there is no such name.
 	Lookup(ctx context.Context, dir uint64, name string) (tree.Dirent, error)
 	ReadDir(ctx context.Context, dir uint64) ([]tree.Dirent, error)

@@ -104,6 +104,15 @@ func compareInode(ctx context.Context, rd *Reader, m *fakeInode) error {
 	if err != nil {
 		return err
 	}
+	if err := rd.EachXattr(ctx, m.Ino, func(x tree.Xattr) error {
+		in.Xattrs = append(in.Xattrs, tree.Xattr{Name: x.Name, Value: bytes.Clone(x.Value)})
+		return nil
+	}); err != nil {
+		return err
+	}
+	if len(in.Xattrs) != len(m.Xattrs) {
+		return fmt.Errorf("inode %d has %d extended attributes, want %d", m.Ino, len(in.Xattrs), len(m.Xattrs))
+	}
 	got, want := in, m.Inode
 	got.Content, got.Blocks = tree.Ref{}, 0
 	if len(want.Xattrs) == 0 {

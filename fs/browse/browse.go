@@ -42,7 +42,10 @@ func splitID(id uint64) (seq, ino uint64) { return id >> inoBits & seqMask, id &
 // Reader reads one snapshot; *snapshot.Reader is one. Safe for concurrent use. Its methods' errors wrap fs.ErrNotExist for what isn't there.
 type Reader interface {
 	Root() uint64
+	// Inode gives an inode without its extended attributes.
 	Inode(ctx context.Context, ino uint64) (tree.Inode, error)
+	// EachXattr calls fn for an inode's extended attributes, ascending by name; fs.SkipAll ends it.
+	EachXattr(ctx context.Context, ino uint64, fn func(tree.Xattr) error) error
 	Lookup(ctx context.Context, dir uint64, name string) (tree.Dirent, error)
 	ReadDir(ctx context.Context, dir uint64) ([]tree.Dirent, error)
 	ReadAt(ctx context.Context, ino uint64, p []byte, off int64) (int, error)

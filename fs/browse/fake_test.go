@@ -54,7 +54,24 @@ func (r *fakeReader) Inode(_ context.Context, ino uint64) (tree.Inode, error) {
 	if err != nil {
 		return tree.Inode{}, err
 	}
-	return n.Inode, nil
+	in := n.Inode
+	in.Xattrs = nil
+	return in, nil
+}
+
+func (r *fakeReader) EachXattr(_ context.Context, ino uint64, fn func(tree.Xattr) error) error {
+	n, err := r.get(ino)
+	if err != nil {
+		return err
+	}
+	for _, x := range n.Xattrs {
+		if err := fn(x); err != nil && err != fs.SkipAll {
+			return err
+		} else if err != nil {
+			break
+		}
+	}
+	return nil
 }
 
 func (r *fakeReader) Lookup(ctx context.Context, dir uint64, name string) (tree.Dirent, error) {

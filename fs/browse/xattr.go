@@ -1,6 +1,7 @@
 package browse
 
 import (
+	"io/fs"
 	"strings"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -10,38 +11,52 @@ import (
 
 // GetXAttr returns the value as stored. The kernel itself asks for system.posix_acl_access and security.capability, and keeps trusted. from those who may not see it.
 func (f *FS) GetXAttr(_ <-chan struct{}, h *fuse.InHeader, name string, dest []byte) (n uint32, s fuse.Status) {
-	if h.NodeId == RootID {
-		return 0, fuse.ENODATA
-	}
-	s = f.withInode(h.NodeId, func(_ *volume, node *tree.Inode) fuse.Status {
-		for _, x := range node.Xattrs {
-			if x.Name == name {
-				n = uint32(len(x.Value))
-				return put(dest, x.Value)
-			}
+	answer := fuse.ENODATA
+	s = f.eachXattr(h.NodeId, func(x tree.Xattr) error {
+		if x.Name < name {
+			return nil
 		}
-		return fuse.ENODATA
+		if x.Name == name {
+			n = uint32(len(x.Value))
+			answer = put(dest, x.Value)
+		}
+		return fs.SkipAll
 	})
+	if s.Ok() {
+		s = answer
+	}
 	return n, s
 }
 
 // ListXAttr lists the names as stored; those in trusted. for root only.
 func (f *FS) ListXAttr(_ <-chan struct{}, h *fuse.InHeader, dest []byte) (n uint32, s fuse.Status) {
-	if h.NodeId == RootID {
-		return 0, fuse.OK
-	}
-	s = f.withInode(h.NodeId, func(_ *volume, node *tree.Inode) fuse.Status {
-		var names []byte
-		for _, x := range node.Xattrs {
-			if h.Uid != 0 && strings.HasPrefix(x.Name, "trusted.") {
-				continue
-			}
+	var names []byte
+	s = f.eachXattr(h.NodeId, func(x tree.Xattr) error {
+		if h.Uid == 0 || !strings.HasPrefix(x.Name, "trusted.") {
 			names = append(append(names, x.Name...), 0)
 		}
-		n = uint32(len(names))
-		return put(dest, names)
+		return nil
 	})
-	return n, s
+	if !s.Ok() {
+		return 0, s
+	}
+	return uint32(len(names)), put(dest, names)
+}
+
+// eachXattr goes through a node's extended attributes. The directory of snapshots has none.
+func (f *FS) eachXattr(id uint64, fn func(tree.Xattr) error) fuse.Status {
+	if id == RootID {
+		return fuse.OK
+	}
+	v, ino, s := f.acquire(id)
+	if !s.Ok() {
+		return s
+	}
+	defer f.release(v)
+	if err := v.rd.EachXattr(background(), ino, fn); err != nil {
+		return f.failed(v, ino, err)
+	}
+	return fuse.OK
 }
 
 // put copies a value, or says that its size is too great; go-fuse makes a question for the size of it if dest is empty.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
 	"testing"
 
 	"graphvol/chunkstore"
@@ -120,5 +123,80 @@ func TestXattrBombs(t *testing.T) {
 	rec = append(rec, 0)
 	if r, err := DecodeRecord(7, rec); !errors.Is(err, chunkstore.ErrCorrupt) {
 		t.Errorf("%d bytes of extended attributes: %v", r.XattrBytes, err)
+	}
+}
+
+// TestImpossibleFiles: what no file of Linux can be isn't decoded.
+func TestImpossibleFiles(t *testing.T) {
+	long := strings.Repeat("n", 4096)
+	m := newMemory()
+	for what, in := range map[string]Inode{
+		"no type":             {Mode: 0o644},
+		"unknown type":        {Mode: 0o170000},
+		"bits above the mode": {Mode: 1<<31 | ModeRegular},
+		"no target":           {Mode: ModeSymlink | 0o777},
+		"NUL in a target":     {Mode: ModeSymlink | 0o777, Target: "a\x00b"},
+		"long target":         {Mode: ModeSymlink | 0o777, Target: long},
+		"xattr without name":  {Mode: ModeRegular, Xattrs: []Xattr{{"", nil}}},
+		"NUL in an xattr":     {Mode: ModeRegular, Xattrs: []Xattr{{"user.\x00", nil}}},
+		"long xattr name":     {Mode: ModeRegular, Xattrs: []Xattr{{"user." + long[:251], nil}}},
+	} {
+		p, err := EncodeInode(m, &in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := DecodeRecord(1, p); !errors.Is(err, chunkstore.ErrCorrupt) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, name := range []string{"", ".", "..", "a/b", "a\x00b", long} {
+		if _, err := DecodeDirent(DirEntry(Dirent{Name: name})); !errors.Is(err, chunkstore.ErrCorrupt) || len(err.Error()) > 300 {
+			t.Errorf("%.10q: %.300v", name, err)
+		}
+	}
+	if _, err := DecodeDirent(DirEntry(Dirent{Name: long[1:]})); err != nil {
+		t.Errorf("the longest name: %v", err)
+	}
+}
+
+// TestXattrsAreReadOneByOne: who looks for the first of hundreds of megabytes reads one chunk; none is longer than Linux has them, nor
+// are their names together.
+func TestXattrsAreReadOneByOne(t *testing.T) {
+	m := newMemory()
+	nodes := NewNodes(m, 1<<20)
+	record := func(xattrs ...Xattr) *Record {
+		p, err := EncodeInode(m, &Inode{Mode: ModeRegular, Xattrs: xattrs})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := DecodeRecord(1, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &rec
+	}
+	var many, names []Xattr
+	for i := range 1000 {
+		many = append(many, Xattr{fmt.Sprintf("user.%04d", i), make([]byte, 64<<10)})
+		names = append(names, Xattr{fmt.Sprintf("user.%0200d", i), nil})
+	}
+	seen := 0
+	err := nodes.EachXattr(t.Context(), record(many...), func(Xattr) error {
+		seen++
+		return fs.SkipAll
+	})
+	if err != fs.SkipAll || seen != 1 || m.gets != 1 {
+		t.Errorf("%v after %d of %d, %d chunks were read", err, seen, len(many), m.gets)
+	}
+	ignore := func(Xattr) error { return nil }
+	for what, list := range map[string][]Xattr{"a value": {{"user.x", make([]byte, 64<<10+1)}}, "names": names} {
+		if err := nodes.EachXattr(t.Context(), record(list...), ignore); !errors.Is(err, chunkstore.ErrCorrupt) {
+			t.Errorf("%s beyond the bound: %v", what, err)
+		}
+	}
+	short := record(many...)
+	short.XattrChunks = short.XattrChunks[:len(short.XattrChunks)-1]
+	if err := nodes.EachXattr(t.Context(), short, ignore); !errors.Is(err, chunkstore.ErrCorrupt) {
+		t.Errorf("a list without its end: %v", err)
 	}
 }

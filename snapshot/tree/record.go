@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -17,8 +16,16 @@ const (
 	XattrChunk     = 512 << 10
 )
 
-// maxXattrs bounds all of an inode's: Linux lists at most 64 KiB of names, of 7 bytes ("user.x") at least, with values of up to 64 KiB.
-const maxXattrs = (64<<10)/7*(64<<10+16) + 64<<10
+// pathMax is Linux's bound of what a system call takes for a path, with the byte behind it. Filesystems have lower ones.
+const pathMax = 4096
+
+// Bounds of extended attributes: those of Linux, which lists at most 64 KiB of names, of 7 bytes ("user.x") at least.
+const (
+	maxXattrName  = 255
+	maxXattrValue = 64 << 10
+	maxXattrNames = 64 << 10 // with a byte behind each
+	maxXattrs     = maxXattrNames/7*(maxXattrValue+16) + maxXattrNames
+)
 
 // Forms of extended attributes in an inode record.
 const (
@@ -105,10 +112,26 @@ func DecodeRecord(ino uint64, p []byte) (Record, error) {
 		d.fail("extended attributes of unknown form %d", form)
 	}
 	r.Content = d.ref()
+	d.possible(&r.Inode)
 	if err := d.end(); err != nil {
 		return Record{}, fmt.Errorf("inode %d: %w", ino, err)
 	}
 	return r, nil
+}
+
+// possible refuses what no file of Linux can be.
+func (d *decoder) possible(in *Inode) {
+	switch in.Mode & ModeType {
+	case ModeSocket, ModeSymlink, ModeRegular, ModeBlock, ModeDir, ModeChar, ModeFIFO:
+	default:
+		d.fail("file of unknown type: mode %o", in.Mode)
+	}
+	if in.Mode&^(ModeType|0o7777) != 0 {
+		d.fail("mode %o", in.Mode)
+	}
+	if in.IsSymlink() && in.Target == "" || len(in.Target) >= pathMax || strings.Contains(in.Target, "\x00") {
+		d.fail("link target of %d bytes", len(in.Target))
+	}
 }
 
 func (d *decoder) xattrChunks(r *Record) {
@@ -136,43 +159,30 @@ func (d *decoder) xattrs() []Xattr {
 		d.fail("list of %d extended attributes", n)
 		return nil
 	}
-	out := make([]Xattr, 0, n)
+	out, before := make([]Xattr, 0, n), ""
 	for range n {
-		x := Xattr{Name: string(d.bytes(d.uvarint()))}
-		x.Value = d.bytes(d.uvarint())
-		if k := len(out); k > 0 && out[k-1].Name >= x.Name {
-			d.fail("extended attributes are out of order")
-		}
+		x := d.xattr(before)
 		if d.err != nil {
 			return nil
 		}
-		out = append(out, x)
+		out, before = append(out, x), x.Name
 	}
 	return out
 }
 
-// Xattrs gives a record's extended attributes, read from chunks if need be.
-func (n *Nodes) Xattrs(ctx context.Context, r *Record) ([]Xattr, error) {
-	if len(r.XattrChunks) == 0 {
-		return r.Xattrs, nil
+// xattr reads the extended attribute that follows the one called before, "" for the first.
+func (d *decoder) xattr(before string) Xattr {
+	x := Xattr{Name: string(d.bytes(d.uvarint()))}
+	x.Value = d.bytes(d.uvarint())
+	switch {
+	case x.Name == "" || len(x.Name) > maxXattrName || strings.Contains(x.Name, "\x00"):
+		d.fail("extended attribute with a name of %d bytes", len(x.Name))
+	case len(x.Value) > maxXattrValue:
+		d.fail("extended attribute of %d bytes", len(x.Value))
+	case x.Name <= before:
+		d.fail("extended attributes are out of order")
 	}
-	var list []byte
-	for _, id := range r.XattrChunks {
-		p, err := n.get.Get(ctx, id, nil)
-		if err != nil {
-			return nil, fmt.Errorf("inode %d: read extended attributes: %w", r.Ino, err)
-		}
-		list = append(list, p...)
-	}
-	d := &decoder{p: list}
-	if uint64(len(list)) != r.XattrBytes {
-		d.fail("extended attributes are %d bytes, expected %d", len(list), r.XattrBytes)
-	}
-	xs := d.xattrs()
-	if err := d.end(); err != nil {
-		return nil, fmt.Errorf("inode %d: %w", r.Ino, err)
-	}
-	return xs, nil
+	return x
 }
 
 // NameKey is the key of a name in a directory.
@@ -190,8 +200,8 @@ func DirEntry(d Dirent) Entry {
 func DecodeDirent(e Entry) (Dirent, error) {
 	d := &decoder{p: e.Value}
 	de := Dirent{Name: e.Name, Ino: d.uvarint(), Type: d.byte()}
-	if e.Name == "" || e.Name == "." || e.Name == ".." || strings.ContainsAny(e.Name, "/\x00") {
-		d.fail("directory entry with the name %q", e.Name)
+	if len(e.Name) >= pathMax || e.Name == "" || e.Name == "." || e.Name == ".." || strings.ContainsAny(e.Name, "/\x00") {
+		d.fail("directory entry with the name %.100q, of %d bytes", e.Name, len(e.Name))
 	}
 	return de, d.end()
 }
