@@ -68,6 +68,12 @@ func (t attrTarget) setxattr(name string, val []byte) error {
 	return unix.Fsetxattr(t.fd, name, val, 0)
 }
 
+// hasRoom tells whether there is space on the disk for any extended attribute.
+func (t attrTarget) hasRoom() bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(t.fd, &st) == nil && st.Bavail*uint64(st.Bsize) > 1<<20
+}
+
 func (t attrTarget) removexattr(name string) error {
 	if t.pathOnly {
 		return unix.Removexattr(t.procPath(), name)
@@ -153,7 +159,11 @@ func (r *restorer) setXattrs(t attrTarget, ino uint64, at destName) error {
 				return nil
 			}
 		}
-		if err := r.lacking(x.Name, at, t.setxattr(x.Name, x.Value)); err != nil {
+		err := t.setxattr(x.Name, x.Value)
+		if errors.Is(err, unix.ENOSPC) && t.hasRoom() {
+			err = unix.E2BIG // ext4 says that there is no space in what an inode has for them
+		}
+		if err := r.lacking(x.Name, at, err); err != nil {
 			return fmt.Errorf("set the extended attribute %s of %d bytes: %w", x.Name, len(x.Value), err)
 		}
 		return nil
