@@ -18,10 +18,11 @@ type verifyWalk struct {
 	*verifier
 	snap index.Snapshot
 	root tree.Root
+	dirs map[uint64]bool // that have a name
 }
 
 func (v *verifier) walkSnapshot(ctx context.Context, snap index.Snapshot) error {
-	w := &verifyWalk{verifier: v, snap: snap}
+	w := &verifyWalk{verifier: v, snap: snap, dirs: make(map[uint64]bool)}
 	if !v.seen.addNode(snap.Root) {
 		return nil
 	}
@@ -36,6 +37,7 @@ func (v *verifier) walkSnapshot(ctx context.Context, snap index.Snapshot) error 
 	if w.root.Files != snap.Files || w.root.Bytes != snap.Bytes {
 		w.wrong("", fmt.Errorf("it has %d files of %d bytes, the catalogue says %d of %d", w.root.Files, w.root.Bytes, snap.Files, snap.Bytes))
 	}
+	w.dirs[w.root.Ino] = true
 	rec, ok, err := view{nodes: v.nodes, root: w.root}.record(ctx, w.root.Ino)
 	if err == nil && (!ok || !rec.IsDir()) {
 		w.wrong(".", errors.New("there is no root directory"))
@@ -186,6 +188,10 @@ func (w *verifyWalk) dirent(ctx context.Context, e tree.Entry, dir uint64) error
 		w.wrong(d.Name, fmt.Errorf("directory %d names inode %d, which the snapshot doesn't have", dir, d.Ino))
 	case tree.TypeOf(rec.Mode) != d.Type:
 		w.wrong(d.Name, fmt.Errorf("directory %d says that inode %d is of type %d, it is of type %d", dir, d.Ino, d.Type, tree.TypeOf(rec.Mode)))
+	case rec.IsDir() && w.dirs[d.Ino]:
+		w.wrong(d.Name, fmt.Errorf("directory %d has two names, one of them in directory %d", d.Ino, dir))
+	case rec.IsDir():
+		w.dirs[d.Ino] = true
 	}
 	return nil
 }
