@@ -45,6 +45,7 @@ func TestErrorsLeaveTranslated(t *testing.T) {
 		{refuse(codes.Aborted, "for a reason"), codes.Aborted, "for a reason"},
 		{fmt.Errorf("wrapped: %w", refuse(codes.Aborted, "for a reason")), codes.Aborted, "for a reason"},
 		{status.Error(codes.NotFound, "as it is"), codes.NotFound, "as it is"},
+		{&snapshot.RestoreError{Count: 1, Problems: []snapshot.RestoreProblem{{Path: "a/file", Err: unix.EFBIG}}}, codes.FailedPrecondition, "a/file: file too large"},
 		{errors.New("nil map in frobnicator"), codes.Internal, "STATE/log/agent.log"},
 	} {
 		var log bytes.Buffer

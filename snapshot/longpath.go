@@ -40,6 +40,12 @@ func openLong(path string) (int, error) {
 		piece, rest := path, ""
 		if len(path) > maxPath {
 			cut := strings.LastIndexByte(path[:maxPath], '/')
+			if cut <= 0 { // the name is longer than any of a filesystem
+				if fd != unix.AT_FDCWD {
+					unix.Close(fd)
+				}
+				return -1, unix.ENAMETOOLONG
+			}
 			piece, rest = path[:cut], path[cut+1:]
 		}
 		next, err := unix.Openat(fd, piece, flags, 0)

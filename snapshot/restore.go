@@ -185,7 +185,7 @@ func (r *restorer) warn(kind string, at destName, err error) {
 	r.mu.warned[kind] = true
 	r.mu.Unlock()
 	if first && r.opts.Warn != nil {
-		r.opts.Warn(fmt.Errorf("%s: %s can't be restored here, nor maybe elsewhere: %w", at.path(), kind, err))
+		r.opts.Warn(fmt.Errorf("%s: %s can't be restored here, nor maybe elsewhere: %w", shortened(at.path(), maxToldPath), kind, err))
 	}
 }
 

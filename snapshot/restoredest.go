@@ -250,7 +250,7 @@ func (n destName) path() string { return n.dir.path(n.name) }
 // problem notes what keeps an entry from being restored, if anything does.
 func (d *destDir) problem(name string, err error) {
 	if err != nil {
-		d.r.problem(RestoreProblem{Path: d.path(name), Err: err})
+		d.r.problem(RestoreProblem{at: destName{d, name}, Err: err})
 	}
 }
 

@@ -25,6 +25,22 @@ type RestoreProblem struct {
 	Kept   string  // where the readable part of a damaged file is; empty: nowhere
 	Ranges []Range // of a damaged file: what couldn't be read
 	Err    error
+
+	at destName // what Path is made of, if it is told
+}
+
+// Bounds of what is told of one path in a line.
+const (
+	maxToldPath  = 200
+	maxToldError = 400
+)
+
+// shortened leaves out the middle of a text that is too long for a line.
+func shortened(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	return text[:n/2] + "[...]" + text[len(text)-n/2:]
 }
 
 func (e *RestoreError) Error() string {
@@ -40,9 +56,9 @@ func (e *RestoreError) Error() string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		fmt.Fprintf(&b, "%s: %v", p.Path, p.Err)
+		fmt.Fprintf(&b, "%s: %s", shortened(p.Path, maxToldPath), shortened(p.Err.Error(), maxToldError))
 		if p.Kept != "" {
-			fmt.Fprintf(&b, " (what could be read is in %s)", p.Kept)
+			fmt.Fprintf(&b, " (what could be read is in %s)", shortened(p.Kept, maxToldPath))
 		}
 		var src *sourceError
 		damaged = damaged || errors.As(p.Err, &src)
@@ -84,13 +100,14 @@ func (r *restorer) problem(p RestoreProblem) {
 		return // what fails after the end fails because of it
 	}
 	if err := fatal(p.Err); err != nil {
-		r.cancel(fmt.Errorf("%s: %w", p.Path, err))
+		r.cancel(fmt.Errorf("%s: %w", shortened(p.at.path(), maxToldPath), err))
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mu.failed.Count++
 	if len(r.mu.failed.Problems) < maxProblems {
+		p.Path, p.at = p.at.path(), destName{}
 		r.mu.failed.Problems = append(r.mu.failed.Problems, p)
 	}
 }

@@ -71,6 +71,7 @@ func (r *restorer) linked(set *linkSet) {
 	if err != nil {
 		p.Err = err
 	}
+	p.at = destName{first.dir, first.name}
 	if errors.Is(p.Err, errSkipped) {
 		return
 	}
@@ -130,7 +131,7 @@ func (r *restorer) unlinkDamaged(set *linkSet, p RestoreProblem, inPlace bool) {
 			gone := l.dir.with(func(d *destDir) error { return d.unlink(l.name, 0) })
 			err = errors.Join(err, gone)
 		}
-		r.problem(RestoreProblem{Path: l.path(), Kept: p.Kept, Err: err})
+		r.problem(RestoreProblem{at: destName{l.dir, l.name}, Kept: p.Kept, Err: err})
 	}
 }
 

@@ -75,9 +75,7 @@ func (r *restorer) inode(d *destDir, name string, in *tree.Inode, links uint64) 
 	default:
 		p.Err = r.special(d, name, in, links)
 	}
-	if p.Err != nil {
-		p.Path = d.path(name)
-	}
+	p.at = destName{d, name}
 	return p
 }
 
