@@ -69,6 +69,7 @@ func translations() []translation {
 		{snapshot.ErrNewerFormat, codes.FailedPrecondition, ""},
 		{snapshot.ErrPending, codes.FailedPrecondition, ""},
 		{snapshot.ErrPruning, codes.Aborted, ""},
+		{snapshot.ErrTooManyNames, codes.FailedPrecondition, ""},
 		{snapshot.ErrBadManifest, codes.DataLoss, ""},
 		{index.ErrExists, codes.AlreadyExists, ""},
 		{index.ErrInUse, codes.Aborted, ""},
@@ -119,6 +120,11 @@ func statusOf(log *slog.Logger, what string, err error) error {
 	}
 	if _, ok := status.FromError(err); ok {
 		return err
+	}
+	var failed *snapshot.RestoreError
+	if errors.As(err, &failed) && !errors.Is(err, chunkstore.ErrCorrupt) {
+		log.Warn(what+" failed", "err", err)
+		return status.Error(codes.FailedPrecondition, what+" failed: "+err.Error()) // it tells the paths, whatever the errors are
 	}
 	for _, t := range translations() {
 		if !errors.Is(err, t.is) {

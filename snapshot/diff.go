@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -69,6 +70,7 @@ type differ struct {
 	a, b   view
 	opts   DiffOptions
 	inodes map[uint64]*inodeDiff
+	names  int // in all of them
 	// Names are only looked up if something needs them.
 	aNames, bNames *nameTable
 }
@@ -100,8 +102,8 @@ func (d *differ) run(ctx context.Context) ([]Change, error) {
 		return nil, err
 	}
 	var out []Change
-	for ino, id := range d.inodes {
-		out = append(out, d.changes(ino, id)...)
+	for _, ino := range slices.Sorted(maps.Keys(d.inodes)) {
+		out = append(out, d.changes(ino, d.inodes[ino])...)
 	}
 	slices.SortFunc(out, func(x, y Change) int {
 		return cmp.Or(cmp.Compare(x.Path, y.Path), cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Ino, y.Ino))
@@ -198,6 +200,9 @@ func (d *differ) directory(ctx context.Context, a, b tree.Ref, dir uint64) error
 			id.typ = e.Type
 			list := side.list(id)
 			*list = append(*list, place{dir, e.Name})
+			if d.names++; tooManyNames(d.names, len(d.inodes)) {
+				return ErrTooManyNames
+			}
 		}
 		return nil
 	})
@@ -322,15 +327,19 @@ func (d *differ) changes(ino uint64, id *inodeDiff) []Change {
 // keptName gives the first name that an inode has in b and didn't get since a.
 func (d *differ) keptName(ino uint64, id *inodeDiff) (string, bool) {
 	paths := d.bNames.of(ino)
-	for _, p := range id.come {
-		if i := slices.Index(paths, d.bNames.path(p)); i >= 0 && len(paths) > 1 {
-			paths = slices.Delete(paths, i, i+1)
-		}
-	}
 	if len(paths) == 0 {
 		return "", false
 	}
-	return paths[0], true
+	come := make(map[string]bool, len(id.come))
+	for _, p := range id.come {
+		come[d.bNames.path(p)] = true
+	}
+	for _, path := range paths {
+		if !come[path] {
+			return path, true
+		}
+	}
+	return paths[len(paths)-1], true
 }
 
 // replaced reports an inode that is in one snapshot only, or a number that stands for two different ones.

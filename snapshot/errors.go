@@ -15,4 +15,6 @@ var (
 	ErrIndexLost = errors.New("the index is missing or empty")
 	// ErrBadManifest says that a manifest isn't one.
 	ErrBadManifest = errors.New("bad manifest")
+	// ErrTooManyNames says that snapshots have more names than can be compared, which only directories full of hard links have.
+	ErrTooManyNames = errors.New("too many hard links to be compared; compare directories below MOUNT/.snapshots instead")
 )

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"graphvol/chunkstore"
 	"graphvol/snapshot/tree"
 )
@@ -57,7 +59,24 @@ func (v view) eachRecord(ctx context.Context, fn func(*tree.Record) error) error
 type nameTable struct {
 	root   uint64
 	places map[uint64][]place
+	count  int // of places
+	long   int // bytes of longer paths that were made
 }
+
+// Bounds of paths. They can be as long as all names of a snapshot together, and so all of them take the square of that.
+const (
+	longPath     = unix.PathMax
+	longestPath  = 1 << 20  // of any
+	longestPaths = 64 << 20 // of all above longPath together; from there on none may be longer
+)
+
+// A directory's names take no room when another one has the same, so there may be more names than fit into memory.
+const (
+	freeNames      = 1 << 21
+	namesOfAnInode = 4 // on average, above that
+)
+
+func tooManyNames(names, inodes int) bool { return names > freeNames+namesOfAnInode*inodes }
 
 // names reads all directories. Inodes that aren't directories are left out unless want says otherwise.
 func (v view) names(ctx context.Context, want func(ino uint64) bool) (*nameTable, error) {
@@ -73,6 +92,9 @@ func (v view) names(ctx context.Context, want func(ino uint64) bool) (*nameTable
 			}
 			if d.Type == tree.TypeOf(tree.ModeDir) || want(d.Ino) {
 				t.places[d.Ino] = append(t.places[d.Ino], place{rec.Ino, d.Name})
+				if t.count++; tooManyNames(t.count, len(t.places)) {
+					return ErrTooManyNames
+				}
 			}
 			return nil
 		})
@@ -96,17 +118,20 @@ func (t *nameTable) of(ino uint64) []string {
 	return out
 }
 
-// path gives the path of a place. A directory that can't be reached from the root is shown as its inode number.
+// path gives the path of a place. A directory that can't be reached from the root, or by too long a path, is shown as its inode number.
 func (t *nameTable) path(p place) string {
-	elems := []string{p.name}
+	elems, n := []string{p.name}, len(p.name)
 	for dir, depth := p.dir, 0; dir != t.root; depth++ {
 		up := t.places[dir]
-		if len(up) == 0 || depth > len(t.places) {
+		if len(up) == 0 || depth > len(t.places) || n > longestPath || n > longPath && t.long+n > longestPaths {
 			elems = append(elems, fmt.Sprintf("[inode %d]", dir))
 			break
 		}
-		elems = append(elems, up[0].name)
+		elems, n = append(elems, up[0].name), n+1+len(up[0].name)
 		dir = up[0].dir
+	}
+	if n > longPath {
+		t.long += n
 	}
 	slices.Reverse(elems)
 	return strings.Join(elems, "/")
