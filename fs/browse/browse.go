@@ -2,6 +2,7 @@ package browse
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -94,7 +95,7 @@ type FS struct {
 	told struct {
 		mu struct {
 			sync.Mutex
-			seen map[string]bool
+			seen map[[sha256.Size]byte]bool
 		}
 	}
 }
@@ -108,7 +109,7 @@ func New(cat Catalogue, log *slog.Logger) *FS {
 	f.mu.changed = make(chan struct{})
 	f.mu.names = make(map[string]string)
 	f.dirs.mu.open = make(map[uint64]*dir)
-	f.told.mu.seen = make(map[string]bool)
+	f.told.mu.seen = make(map[[sha256.Size]byte]bool)
 	return f
 }
 

@@ -2,7 +2,9 @@ package browse
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -370,5 +372,36 @@ func TestNeverENOSYS(t *testing.T) {
 		if s == fuse.ENOSYS {
 			t.Errorf("%s: ENOSYS", op)
 		}
+	}
+}
+
+// TestSearchInCircles: directories that hold one another are gone through once, and what is told of a path has an end.
+func TestSearchInCircles(t *testing.T) {
+	const dirs = 300
+	r := newFakeReader(nil)
+	var all []tree.Dirent
+	for i := range uint64(dirs) {
+		all = append(all, tree.Dirent{Name: fmt.Sprintf("%03d%s", i, strings.Repeat("m", 240)), Ino: 2000 + i, Type: unix.DT_DIR})
+	}
+	for i := range uint64(dirs) {
+		d := fakeNode(2000+i, tree.ModeDir|0o755)
+		r.add(fakeRoot, all[i].Name, d)
+		d.entries = all
+	}
+	began := time.Now()
+	if p, _, ok := search(r, 12345); ok || time.Since(began) >= searchTime {
+		t.Errorf("found %q after %v", p, time.Since(began))
+	}
+	r.inodes[2000].entries = append(all[:dirs:dirs], tree.Dirent{Name: "wanted", Ino: 12345, Type: unix.DT_REG})
+	p, parent, ok := search(r, 12345)
+	if !ok || parent != 2000 || path.Base(p) != "wanted" {
+		t.Errorf("%v in %d: %.300s", ok, parent, p)
+	}
+	deep := &searched{name: "/"}
+	for range 1000 {
+		deep = &searched{up: deep, name: all[0].Name}
+	}
+	if p := deep.path(); len(p) > maxToldPath+300 || !strings.HasPrefix(p, "[...]/") {
+		t.Errorf("%d bytes of a path, %.20s", len(p), p)
 	}
 }

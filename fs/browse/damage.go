@@ -2,9 +2,11 @@ package browse
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -33,14 +35,14 @@ func (f *FS) failed(v *volume, ino uint64, err error) fuse.Status {
 	if v != nil {
 		name = v.snap.Name
 	}
-	if f.first(name + "\x00" + strconv.FormatUint(ino, 10) + "\x00" + err.Error()) {
+	if f.first(sha256.Sum256([]byte(name + "\x00" + strconv.FormatUint(ino, 10) + "\x00" + err.Error()))) {
 		f.log.Error("a snapshot can't be read: run graphvol verify --read-data", "snapshot", name, "path", f.pathOf(v, ino), "inode", ino, "err", err)
 	}
 	return fuse.EIO
 }
 
 // first reports whether something is to be logged for the first time: a reader may try the same damaged block for ever.
-func (f *FS) first(key string) bool {
+func (f *FS) first(key [sha256.Size]byte) bool {
 	f.told.mu.Lock()
 	defer f.told.mu.Unlock()
 	if f.told.mu.seen[key] {
@@ -74,14 +76,11 @@ func findParent(rd Reader, ino uint64) (uint64, bool) {
 func search(rd Reader, ino uint64) (string, uint64, bool) {
 	ctx, cancel := context.WithTimeout(background(), searchTime)
 	defer cancel()
-	type found struct {
-		path string
-		ino  uint64
-	}
 	if ino == rd.Root() {
 		return "/", ino, true
 	}
-	todo := []found{{"/", rd.Root()}}
+	todo := []*searched{{name: "/", ino: rd.Root()}}
+	met := map[uint64]bool{rd.Root(): true} // a forged snapshot has circles
 	for len(todo) > 0 && ctx.Err() == nil {
 		d := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -91,12 +90,36 @@ func search(rd Reader, ino uint64) (string, uint64, bool) {
 		}
 		for _, e := range list {
 			if e.Ino == ino {
-				return path.Join(d.path, e.Name), d.ino, true
+				return (&searched{d, e.Name, e.Ino}).path(), d.ino, true
 			}
-			if e.Type == syscall.DT_DIR {
-				todo = append(todo, found{path.Join(d.path, e.Name), e.Ino})
+			if e.Type == syscall.DT_DIR && !met[e.Ino] {
+				met[e.Ino] = true
+				todo = append(todo, &searched{d, e.Name, e.Ino})
 			}
 		}
 	}
 	return "", 0, false
+}
+
+// searched is a directory that search has come to. Its path is made only when it is wanted.
+type searched struct {
+	up   *searched // nil: it is the root
+	name string
+	ino  uint64
+}
+
+// maxToldPath bounds what is logged of a path, its end.
+const maxToldPath = 64 << 10
+
+func (s *searched) path() string {
+	var elems []string
+	n := 0
+	for ; s != nil && n < maxToldPath; s = s.up {
+		elems, n = append(elems, s.name), n+len(s.name)+1
+	}
+	if s != nil {
+		elems = append(elems, "[...]")
+	}
+	slices.Reverse(elems)
+	return path.Join(elems...)
 }
