@@ -17,6 +17,9 @@ func Canonical(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make %q absolute: %w", path, err)
 	}
+	if len(abs) >= unix.PathMax {
+		return "", fmt.Errorf("a path of %d bytes: %w", len(abs), unix.ENAMETOOLONG) // no system call takes it, and each element is looked at
+	}
 	rest := ""
 	for dir := abs; ; {
 		real, err := filepath.EvalSymlinks(dir)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"graphvol/fs/hold"
@@ -136,5 +137,15 @@ func TestFactsOfNewerVersion(t *testing.T) {
 	}
 	if _, err := ReadFacts(dir); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestCanonicalRefusesLongPaths(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := Canonical(dir + strings.Repeat("/d", 1500)); err != nil || !strings.HasPrefix(got, dir+"/d/d") {
+		t.Errorf("%.100s, %v", got, err)
+	}
+	if _, err := Canonical(dir + strings.Repeat("/d", 500_000)); !errors.Is(err, syscall.ENAMETOOLONG) {
+		t.Errorf("%.100v", err)
 	}
 }
