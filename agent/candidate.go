@@ -95,10 +95,18 @@ func (c *candidate) ask(ctx context.Context) error {
 		return refuse(codes.PermissionDenied, fmt.Sprintf("the program %s may not be executed by the volume's user: check its mode (chmod +x); nothing was changed", c.path))
 	case err != nil:
 		return refuse(codes.FailedPrecondition, fmt.Sprintf("the program %s is no working graphvol (version --json: %s); nothing was changed", c.path, lastWords(err)))
-	case json.Unmarshal(out, &c.Program) != nil || c.Version == "":
+	}
+	var ok bool
+	if c.Program, ok = decodeProgram(out); !ok {
 		return refuse(codes.FailedPrecondition, fmt.Sprintf("the program %s is no graphvol: it does not tell a version (version --json); nothing was changed", c.path))
 	}
 	return nil
+}
+
+// decodeProgram reads what a program says of itself; false if it is no graphvol.
+func decodeProgram(out []byte) (p Program, ok bool) {
+	err := json.Unmarshal(out, &p)
+	return p, err == nil && p.Version != ""
 }
 
 // lastWords is an error with the last line that the program has said.

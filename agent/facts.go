@@ -33,11 +33,14 @@ var ErrNewerFormat = errors.New("made by a newer graphvol")
 
 // ReadFacts reads STATE/volume.json; os.ErrNotExist if this is no state directory.
 func ReadFacts(state string) (Facts, error) {
-	var f Facts
 	b, err := os.ReadFile(filepath.Join(state, factsName))
 	if err != nil {
-		return f, fmt.Errorf("read the volume's facts: %w", err)
+		return Facts{}, fmt.Errorf("read the volume's facts: %w", err)
 	}
+	return decodeFacts(state, b)
+}
+
+func decodeFacts(state string, b []byte) (f Facts, err error) {
 	if err := json.Unmarshal(b, &f); err != nil {
 		return f, fmt.Errorf("%s is damaged (%w): the next mount writes it anew", filepath.Join(state, factsName), err)
 	}

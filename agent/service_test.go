@@ -64,6 +64,7 @@ type fakeLive struct {
 	barrier  error
 	hold     chan struct{}
 	slowScan bool
+	source   func(epoch uint64) ended // what a barrier ends; nil: an emptySource
 }
 
 var _ live = (*fakeLive)(nil)
@@ -73,7 +74,11 @@ func (l *fakeLive) Barrier(context.Context) (ended, time.Duration, error) {
 	if l.barrier != nil {
 		return nil, 0, l.barrier
 	}
-	return &emptySource{epoch: l.epoch.Add(1), hold: l.hold}, 3 * time.Millisecond, nil
+	epoch := l.epoch.Add(1)
+	if l.source != nil {
+		return l.source(epoch), 3 * time.Millisecond, nil
+	}
+	return &emptySource{epoch: epoch, hold: l.hold}, 3 * time.Millisecond, nil
 }
 
 func (l *fakeLive) WaitScan(ctx context.Context) error {
@@ -92,7 +97,7 @@ func (l *fakeLive) Epoch() uint64                       { return l.epoch.Load() 
 func (l *fakeLive) CountAsChanged()                     {}
 
 // serveFake gives a client of a service over a new repository and a fake volume; nil: not mounted.
-func serveFake(t *testing.T, l *fakeLive, change func(*serviceConfig)) *Client {
+func serveFake(t testing.TB, l *fakeLive, change func(*serviceConfig)) *Client {
 	t.Helper()
 	state := t.TempDir()
 	repo, err := snapshot.Open(t.Context(), snapshot.Config{State: state, Log: quiet()})
@@ -123,7 +128,7 @@ func serveFake(t *testing.T, l *fakeLive, change func(*serviceConfig)) *Client {
 }
 
 // take takes a snapshot and tells the stages it went through.
-func take(t *testing.T, c *Client, req *api.SnapshotRequest) (stages []string, last *api.SnapshotInfo, err error) {
+func take(t testing.TB, c *Client, req *api.SnapshotRequest) (stages []string, last *api.SnapshotInfo, err error) {
 	t.Helper()
 	stream, err := c.Snapshot(t.Context(), req)
 	if err != nil {

@@ -102,11 +102,15 @@ func chosen(all, snaps []index.Snapshot) ([]index.Snapshot, error) {
 
 // deleted reads what is known of deleted snapshots.
 func (r *Repo) deleted() (deletions, error) {
-	list := deletions{Manifests: make(map[string]string)}
 	p, err := r.db.Meta(metaDeleted)
 	if err != nil {
-		return list, fmt.Errorf("read the list of deleted snapshots: %w", err)
+		return deletions{}, fmt.Errorf("read the list of deleted snapshots: %w", err)
 	}
+	return decodeDeleted(p)
+}
+
+func decodeDeleted(p []byte) (deletions, error) {
+	list := deletions{Manifests: make(map[string]string)}
 	if len(p) == 0 {
 		return list, nil
 	}

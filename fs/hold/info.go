@@ -28,9 +28,16 @@ func ReadInfo(path string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	var in Info
-	if err := json.Unmarshal(b, &in); err != nil {
+	in, err := decodeInfo(b)
+	if err != nil {
 		return Info{}, fmt.Errorf("%s: not a holder's pid file: %w", path, err)
+	}
+	return in, nil
+}
+
+func decodeInfo(b []byte) (in Info, err error) {
+	if err := json.Unmarshal(b, &in); err != nil {
+		return Info{}, err
 	}
 	return in, nil
 }

@@ -2,6 +2,7 @@ package hold
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -53,6 +54,33 @@ func FuzzDecodeMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if m, err := decodeMessage(b); err == nil && m.Version > ProtocolVersion {
 			t.Error("a newer protocol is accepted")
+		}
+	})
+}
+
+// FuzzDecodeInfo: whatever a pid file says, no process but the one that it names for good is taken for a holder, and none gets a signal.
+func FuzzDecodeInfo(f *testing.F) {
+	whole, err := json.Marshal(Info{Holder: Process{PID: os.Getpid(), Start: 1, Boot: "b"}, Mount: "/mnt/graph", Backing: "/srv/graph", Restarts: 3})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	for _, pid := range []string{"0", "-1", "1", "9223372036854775807", "1e3"} {
+		f.Add([]byte(`{"holder":{"pid":` + pid + `,"start":0,"boot":""},"server":{"pid":` + pid + `}}`))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		in, err := decodeInfo(b)
+		if err != nil {
+			return
+		}
+		for _, p := range []Process{in.Holder, in.Server} {
+			now, err := ProcessOf(p.PID)
+			if real := err == nil && now == p && p.PID > 0; p.Alive() != real {
+				t.Errorf("%+v: alive %v, want %v", p, !real, real)
+			}
+			if err := p.Signal(0); err == nil && !p.Alive() {
+				t.Errorf("%+v got a signal", p)
+			}
 		}
 	})
 }
