@@ -38,9 +38,11 @@
 //	            mtime, ctime, btime (svarint seconds, uvarint nanoseconds); uvarint length, link target;
 //	            xattrs: uvarint 0: none; 1: xattr list follows; 2: uvarint length of the list, ids of the chunks that hold it,
 //	              XattrChunk bytes each. A list longer than XattrInlineMax is form 2.
-//	            ref of the content
-//	xattr list  uvarint n; n × uvarint length, name, uvarint length, value; ascending by name
-//	entry     uvarint inode number, type (byte, DT_)
+//	            ref of the content. The mode has one of Linux's seven types and no bits above it; a link target has at most 4095
+//	            bytes, no NUL, and a symbolic link has one
+//	xattr list  uvarint n; n × uvarint length, name, uvarint length, value; ascending by name. A name has 1 to 255 bytes without
+//	            NUL, a value at most 64 KiB, and all names together at most 64 KiB with a byte behind each
+//	entry     uvarint inode number, type (byte, DT_); a name has 1 to 4095 bytes, no NUL or slash, and isn't "." or ".."
 //	segment   1 to 32 (byte n): blocks 0 to n-1 are the first n of one chunk, 32 bytes id; the rest is a hole
 //	          or 64+x (byte): x extents; chunk count c (byte, 1 to MaxSegmentChunks), c ids in order of first use;
 //	            x × 3 bytes: first block (5 bits, lowest), blocks-1 (5), chunk's index (3), first block in the chunk (5), 0
