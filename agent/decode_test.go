@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,7 @@ func FuzzParseMountOptions(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if again, err := ParseMountOptions(o.String()); err != nil || again != o {
+		if again, err := ParseMountOptions(o.String()); err != nil || !reflect.DeepEqual(again, o) {
 			t.Errorf("%+v came as %+v, %v", o, again, err)
 		}
 		if o.CheckFlags() == nil && (strings.ContainsAny(o.SnapDir, "/\x00") || o.SnapDir == ".." || o.SnapshotTimeout < 0 || o.MaxConcurrent < 1) {
