@@ -7,6 +7,7 @@ OUT         := $(CURDIR)/out
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 STATICCHECK := $(TOOLS)/staticcheck-v0.8.2
+VERSITYGW   := $(TOOLS)/versitygw-v1.8.0
 FUZZTIME    ?= 10s
 PREFIX      ?= /usr/local
 # mount(8) looks for its helpers here and nowhere else.
@@ -22,12 +23,13 @@ HURT        := kill|ops
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint integration crash fuzz bench bench-quick demo proto install uninstall clean help setup
+.PHONY: build test lint integration crash fuzz bench bench-quick demo proto install uninstall clean help setup versitygw
 
 build: ## build bin/graphvol
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/graphvol
 
-setup: ## install what the tests need (Debian packages, as root), or say what is missing
+setup: ## install what the tests need (Debian packages, as root; an S3 server), or say what is missing
+	@$(MAKE) --no-print-directory $(VERSITYGW) || echo "no versitygw: what needs an S3 server is skipped"
 	@$(GO) run ./integration/setup fusermount3 setfacl setfattr mkfs.ext4 mkfs.xfs mkfs.btrfs $(if $(RACE),,gcc)
 
 test: setup build ## everything that runs in minutes: unit tests, the real mount, short model runs
@@ -44,6 +46,13 @@ lint: ## gofmt, go vet, staticcheck, direction of imports
 $(STATICCHECK):
 	GOBIN=$(TOOLS) $(GO) install honnef.co/go/tools/cmd/staticcheck@v0.8.2
 	mv $(TOOLS)/staticcheck $@
+
+$(VERSITYGW):
+	CGO_ENABLED=0 GOBIN=$(TOOLS) $(GO) install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+	mv $(TOOLS)/versitygw $@
+
+versitygw: $(VERSITYGW) # the S3 server of the tests: says where it is
+	@echo $(VERSITYGW)
 
 integration: setup build ## long model runs and real databases (Node, rocksdb-tools); DURATION=2m
 	$(GO) run ./integration/setup node npm db_bench
