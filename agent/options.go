@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
+	"graphvol/chunkstore/target/dial"
 	"graphvol/fs"
 	"graphvol/remote"
 )
@@ -134,8 +136,22 @@ func (o *MountOptions) CheckFlags() error {
 		return refuse(codes.InvalidArgument, "--settle-after can't be negative; 0 syncs the backing as soon as a snapshot is stored")
 	case o.Encrypt != "" && o.Encrypt != EncryptAuto && o.Encrypt != EncryptYes && o.Encrypt != EncryptNo:
 		return refuse(codes.InvalidArgument, fmt.Sprintf("there is no way %q to encrypt: choose %s, %s or %s", o.Encrypt, EncryptAuto, EncryptYes, EncryptNo))
+	case o.checkTargets() != nil:
+		return o.checkTargets()
 	case o.MaxConcurrent < 0:
 		return refuse(codes.InvalidArgument, "at least 1 snapshot must be allowed to be stored at a time")
+	}
+	return nil
+}
+
+func (o *MountOptions) checkTargets() error {
+	for i, url := range o.Targets {
+		if err := dial.Check(url); err != nil {
+			return refuse(codes.InvalidArgument, err.Error())
+		}
+		if slices.Contains(o.Targets[:i], url) {
+			return refuse(codes.InvalidArgument, fmt.Sprintf("the target %s is named twice", url))
+		}
 	}
 	return nil
 }
