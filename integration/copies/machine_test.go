@@ -1,0 +1,94 @@
+package copies
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"graphvol/integration/volume"
+)
+
+// TestBareMachine: with nothing but the copy and its key, on a machine that has lost everything else, snapshots are listed, verified, browsed and restored, and the
+// database goes on.
+func TestBareMachine(t *testing.T) {
+	for _, k := range kinds() {
+		t.Run(k.name, func(t *testing.T) {
+			url := k.url(t)
+			u := newUser(t, volume.Options{Args: k.args(url)})
+			for _, name := range []string{"a", "b", "c"} {
+				u.snapshot(name)
+			}
+			u.run("delete", u.Mount, "b")
+			delete(u.want, "b")
+			u.run("prune", u.Mount)
+			u.run("sync", u.Mount, "--wait")
+			if r := u.remotes(u.Mount); len(r) != 1 || r[0].Snapshots != 2 || r[0].Encrypted != k.encrypt || r[0].Error != "" {
+				t.Errorf("%+v", r)
+			}
+			attach := []string{"attach", url, filepath.Join(t.TempDir(), "state")}
+			if k.encrypt {
+				recovery := filepath.Join(t.TempDir(), "recovery")
+				u.must(os.WriteFile(recovery, []byte(strings.ToLower(u.run("key", "recovery", u.Mount))), 0o600))
+				u.refused([]string{"encrypted", "key"}, attach...)
+				attach = append(attach, "--key", recovery)
+			}
+			u.must(u.Umount(t.Context()))
+			u.must(os.RemoveAll(u.Backing))
+			u.must(os.RemoveAll(u.StateDir()))
+
+			state := attach[2]
+			u.run(attach...)
+			u.refused([]string{"not empty"}, attach...)
+			u.restored(state)
+			u.run("verify", state, "--read-data")
+			u.goOn(state)
+		})
+	}
+}
+
+// goOn mounts a volume with an attached state, which takes the copy over.
+func (u *user) goOn(state string) {
+	u.t.Helper()
+	u.run("restore", state, "latest", u.Backing)
+	u.State = state
+	u.must(u.Start(u.t.Context()))
+	for name, want := range u.want {
+		same(u.t, name, content(u.t, u.SnapshotDir(name)), want)
+	}
+	u.snapshot("d")
+	u.refused([]string{"another state directory", "--take-over"}, "sync", u.Mount, "--wait")
+	u.run("sync", u.Mount, "--wait", "--take-over")
+	u.snapshot("e")
+	u.run("sync", u.Mount, "--wait")
+	u.run("delete", u.Mount, "a")
+	delete(u.want, "a")
+	u.run("prune", u.Mount)
+	u.run("sync", u.Mount, "--wait")
+	u.run("verify", u.Mount, "--read-data")
+	u.must(u.Umount(u.t.Context()))
+	u.restored(state)
+}
+
+// TestTwoMachines: what was taken over is noticed by the machine that it was taken from.
+func TestTwoMachines(t *testing.T) {
+	k := kinds()[0]
+	url := k.url(t)
+	u := newUser(t, volume.Options{Args: k.args(url)})
+	u.snapshot("a")
+	u.run("sync", u.Mount, "--wait")
+	other := filepath.Join(t.TempDir(), "state")
+	u.run("attach", url, other)
+	u.refused([]string{"--take-over"}, "sync", other)
+	u.snapshot("b")
+	u.run("sync", u.Mount, "--wait") // nobody has taken it over
+	u.refused([]string{"writer", "head 3"}, "sync", other)
+	u.run("sync", other, "--take-over")
+	u.snapshot("c")
+	u.refused([]string{"another state directory", "--take-over"}, "sync", u.Mount, "--wait")
+	u.run("sync", u.Mount, "--wait", "--take-over")
+	u.run("verify", u.Mount, "--read-data")
+	third := filepath.Join(t.TempDir(), "state")
+	u.run("attach", url, third)
+	u.restored(third)
+}
