@@ -170,7 +170,9 @@ type remoteStatus struct {
 
 func (u *user) remotes(volume string) []remoteStatus {
 	u.t.Helper()
-	var doc struct{ Volumes []struct{ Remotes []remoteStatus } }
+	var doc struct {
+		Volumes []struct{ Remotes []remoteStatus }
+	}
 	u.must(json.Unmarshal([]byte(u.run("status", volume, "--json")), &doc))
 	return doc.Volumes[0].Remotes
 }
