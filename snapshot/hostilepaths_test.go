@@ -37,7 +37,7 @@ func TestForgedDeepPaths(t *testing.T) {
 
 // TestForgedSharedNames: directories whose names are the same chunks take no room, and so there can be more names than fit into memory.
 func TestForgedSharedNames(t *testing.T) {
-	const files, dirs = 8000, 300
+	const files, dirs = 2000, 1200
 	m := chunksInMemory{}
 	var names, root []tree.Dirent
 	var inodes []*tree.Inode
@@ -52,10 +52,8 @@ func TestForgedSharedNames(t *testing.T) {
 	}
 	many := forged(t, m, append(inodes, directory(t, m, fakeRoot, root...))...)
 	few := forged(t, m, directory(t, m, fakeRoot))
-	for _, pair := range [][2]*Reader{{few, many}, {many, few}} {
-		if err := Diff(t.Context(), pair[0], pair[1], DiffOptions{}, func(Change) error { return nil }); !errors.Is(err, ErrTooManyNames) {
-			t.Errorf("compare: %v", err)
-		}
+	if err := Diff(t.Context(), few, many, DiffOptions{}, func(Change) error { return nil }); !errors.Is(err, ErrTooManyNames) {
+		t.Errorf("compare: %v", err)
 	}
 	if _, err := many.view().names(t.Context(), func(uint64) bool { return true }); !errors.Is(err, ErrTooManyNames) {
 		t.Errorf("names: %v", err)

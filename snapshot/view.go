@@ -73,7 +73,7 @@ const (
 // A directory's names take no room when another one has the same, so there may be more names than fit into memory.
 const (
 	freeNames      = 1 << 21
-	namesOfAnInode = 4 // on average, above that
+	namesOfAnInode = 16 // on average, above that
 )
 
 func tooManyNames(names, inodes int) bool { return names > freeNames+namesOfAnInode*inodes }
