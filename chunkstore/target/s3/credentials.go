@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
 
@@ -23,11 +25,19 @@ func (c Config) credentials() *credentials.Credentials {
 	}
 	tries := []credentials.Provider{&credentials.EnvAWS{}, &credentials.EnvMinio{}, &credentials.FileAWSCredentials{}}
 	if os.Getenv("AWS_EC2_METADATA_DISABLED") != "true" {
-		// Without a proxy: the address means this machine. Outside of clouds nothing answers there.
-		client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+		// Outside of clouds nobody answers.
+		client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, Proxy: roleProxy}}
 		tries = append(tries, &credentials.IAM{Client: client})
 	}
 	return credentials.New(&chain{tries: tries})
+}
+
+// roleProxy is http.ProxyFromEnvironment, except that a link-local address is this machine's, whoever asks for it.
+func roleProxy(r *http.Request) (*url.URL, error) {
+	if ip := net.ParseIP(r.URL.Hostname()); ip.IsLinkLocalUnicast() {
+		return nil, nil
+	}
+	return http.ProxyFromEnvironment(r)
 }
 
 // chain takes the first provider that has keys. The library's own goes on without any, and forgets why.

@@ -474,7 +474,8 @@ func TestTLS(t *testing.T) {
 	cfg := config(strings.TrimPrefix(front.URL, "https://"), "vol")
 	cfg.Insecure = false
 	b := open(t, cfg)
-	for _, size := range []int{0, 1, 100_000, 65 << 20} {
+	b.SetSizes(testSingle, testPart)
+	for _, size := range []int{0, 1, 100_000, testSingle + 1} {
 		data := random(size)
 		put(t, b, "a", data)
 		if !bytes.Equal(get(t, b, "a"), data) {

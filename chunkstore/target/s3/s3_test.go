@@ -7,11 +7,15 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"graphvol/chunkstore/target"
 	"graphvol/chunkstore/target/s3"
@@ -281,6 +285,36 @@ func TestCredentialsOfProfile(t *testing.T) {
 	t.Setenv("MINIO_ACCESS_KEY", access)
 	t.Setenv("MINIO_SECRET_KEY", secret)
 	open(t, cfg)
+}
+
+// TestCredentialsOfRole: a container's role has keys for a while; that new ones can't be had is an outage.
+func TestCredentialsOfRole(t *testing.T) {
+	srv := s3test.Start(t)
+	access, secret := s3test.Keys()
+	var down atomic.Bool
+	role := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintf(w, `{"AccessKeyId": %q, "SecretAccessKey": %q, "Expiration": %q}`, access, secret, time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano))
+	}))
+	t.Cleanup(role.Close)
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "")
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", role.URL)
+	b := open(t, config(srv.Endpoint(), "vol"))
+	put(t, b, "a", []byte("x"))
+	down.Store(true)
+	time.Sleep(time.Second)
+	if err := target.Put(t.Context(), b, "a", []byte("x")); !errors.Is(err, target.ErrUnavailable) || errors.Is(err, target.ErrDenied) {
+		t.Errorf("no new keys: %v, want ErrUnavailable", err)
+	}
+	if _, err := s3.Open(t.Context(), config(srv.Endpoint(), "vol")); !errors.Is(err, target.ErrDenied) {
+		t.Errorf("no keys: %v, want ErrDenied", err)
+	}
+	down.Store(false)
+	put(t, b, "a", []byte("x"))
 }
 
 // TestOutage: what fails while the server is away works when it is back.
