@@ -327,7 +327,7 @@ func proxy(t *testing.T, srv *s3test.Server, cut func(r *http.Request) bool) *ht
 		Transport: transport,
 		ErrorLog:  log.New(io.Discard, "", 0), // of requests that were cancelled
 	}
-	return httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	front := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !cut(r) {
 			p.ServeHTTP(w, r)
 			return
@@ -337,6 +337,8 @@ func proxy(t *testing.T, srv *s3test.Server, cut func(r *http.Request) bool) *ht
 			c.Close()
 		}
 	}))
+	front.Config.ErrorLog = p.ErrorLog
+	return front
 }
 
 func plain(t *testing.T, s *httptest.Server) string {
