@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -465,6 +466,40 @@ func TestLongObjectCancelled(t *testing.T) {
 	}
 	if !bytes.Equal(get(t, b, "a"), data) {
 		t.Error("the object differs")
+	}
+}
+
+// TestConnectionIsReused: requests one after the other share one connection, whatever they are answered.
+func TestConnectionIsReused(t *testing.T) {
+	srv := s3test.Start(t)
+	front := proxy(t, srv, func(*http.Request) bool { return false })
+	var connections atomic.Int64
+	front.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	b := open(t, config(plain(t, front), "vol"))
+	for range 10 {
+		put(t, b, "a", random(100_000))
+		get(t, b, "a")
+		put(t, b, "empty", nil)
+		get(t, b, "empty")
+		if _, err := b.Open(t.Context(), "none"); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		if err := b.Put(t.Context(), "a", strings.NewReader("x"), target.PutOptions{IfAbsent: true}); !errors.Is(err, target.ErrExists) {
+			t.Error(err)
+		}
+		if _, err := b.List(t.Context(), ""); err != nil {
+			t.Error(err)
+		}
+		if err := b.Remove(t.Context(), "empty"); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections for 100 requests", n)
 	}
 }
 
