@@ -21,6 +21,9 @@ recovery text of one elsewhere, on paper.
 
 A key that is removed opens the copy no more, but whoever had it may have read the
 repository key before. docs/security.md has more.`,
+		Example: `  graphvol key recovery /mnt/graph | lp
+  graphvol key add /mnt/graph vault --passphrase-file /run/secrets/passphrase
+  graphvol key list /mnt/graph`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			return usageError{errors.New("choose one of the commands below key")}
 		},

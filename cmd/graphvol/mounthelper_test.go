@@ -33,7 +33,7 @@ func TestHelperCall(t *testing.T) {
 		{"/b /m -o hang-timeout=0,settle-after=0,snapshot-timeout=1m,max-concurrent=3", with(func(o *agent.MountOptions) {
 			o.HangTimeout, o.SettleAfter, o.SnapshotTimeout, o.MaxConcurrent = 0, 0, time.Minute, 3
 		})},
-		{"/b /m -o target=dir:/x,target=s3://b/p?endpoint=h", with(func(o *agent.MountOptions) { o.Targets = []string{"dir:/x", "s3://b/p?endpoint=h"} })},
+		{"/b /m -o target=dir:/x,target=s3://bucket/p?endpoint=h", with(func(o *agent.MountOptions) { o.Targets = []string{"dir:/x", "s3://bucket/p?endpoint=h"} })},
 		{"/b /m -s -o whatever=1", plain},
 	} {
 		got, err := parseHelperCall("mount.graphvol", strings.Fields(c.args))
