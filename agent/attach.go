@@ -30,9 +30,12 @@ type Attached struct {
 // attachedName is the remote's name in the index.
 const attachedName = "r1"
 
-// storeOf says where a state's packs and manifests are.
-func storeOf(state string, log *slog.Logger) (snapshot.Config, error) {
-	t, err := remote.OpenStore(state, openerOf(state))
+// cacheName is the directory in the state directory for blocks that were read from a copy.
+const cacheName = "cache"
+
+// storeOf says where a state's packs and manifests are. cacheDir is for what is read from a copy; empty: it isn't kept.
+func storeOf(state, cacheDir string, log *slog.Logger) (snapshot.Config, error) {
+	t, err := remote.OpenStore(state, cacheDir, openerOf(state))
 	return snapshot.Config{State: state, Log: log, Target: t}, err
 }
 

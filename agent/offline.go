@@ -21,7 +21,7 @@ func openOffline(ctx context.Context, p Place, log *slog.Logger) (*offline, erro
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		log.Warn("the volume works without these facts; the next mount writes them anew", "err", err)
 	}
-	cfg, err := storeOf(p.State, log)
+	cfg, err := storeOf(p.State, "", log)
 	if err != nil {
 		return nil, statusOf(log, "opening the volume", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -35,7 +36,7 @@ func (s *server) open(ctx context.Context, version string) (err error) {
 		log.Debug("opened", "part", part, "took", time.Since(began))
 		began = time.Now()
 	}
-	cfg, err := storeOf(o.State, log)
+	cfg, err := storeOf(o.State, filepath.Join(o.State, cacheName), log)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func Rebuild(ctx context.Context, p Place, opts snapshot.RebuildOptions, stderr 
 		w = lf
 	}
 	log := NewLogger(w, slog.LevelInfo)
-	cfg, err := storeOf(p.State, log)
+	cfg, err := storeOf(p.State, "", log)
 	if err != nil {
 		return res, statusOf(log, "rebuilding the index", err)
 	}

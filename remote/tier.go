@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 
+	"graphvol/chunkstore"
+	"graphvol/chunkstore/blockcache"
 	"graphvol/chunkstore/target"
 	"graphvol/internal/durable"
 )
@@ -39,13 +41,15 @@ type Store struct {
 	target.Local
 	at     restFile
 	opener *Opener
+	cache  blockcache.Options
 
 	mu   sync.Mutex
 	rest target.Target // nil: not opened yet
 }
 
-// OpenStore opens the store of a state directory. The remote is opened when something is read that isn't here.
-func OpenStore(state string, o *Opener) (target.Local, error) {
+// OpenStore opens the store of a state directory. The remote is opened when something is read that isn't here. cacheDir is where blocks of packs are kept
+// that were read there; empty: in memory only.
+func OpenStore(state, cacheDir string, o *Opener) (target.Local, error) {
 	local, err := target.OpenDir(filepath.Join(state, "store"))
 	if err != nil {
 		return nil, err
@@ -64,7 +68,7 @@ func OpenStore(state string, o *Opener) (target.Local, error) {
 	case f.FormatVersion > restVersion:
 		return nil, fmt.Errorf("%s has format %d: %w", filepath.Join(state, restName), f.FormatVersion, ErrNewerFormat)
 	}
-	return &Store{Local: local, at: f, opener: o}, nil
+	return &Store{Local: local, at: f, opener: o, cache: blockcache.Options{Prefix: chunkstore.PackPrefix, Dir: cacheDir}}, nil
 }
 
 // Open opens an object, here or on the remote.
@@ -85,6 +89,9 @@ func (s *Store) remote(ctx context.Context) (target.Target, error) {
 	defer s.mu.Unlock()
 	if s.rest == nil {
 		rest, err := s.opener.Open(ctx, s.at.Name, s.at.Spec)
+		if err == nil {
+			rest, err = blockcache.New(rest, s.cache)
+		}
 		if err != nil {
 			return nil, err
 		}

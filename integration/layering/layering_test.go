@@ -30,6 +30,7 @@ func layers() [][]string {
 		{"snapshot/tree"},
 		{"index"},
 		{"chunkstore"},
+		{"chunkstore/blockcache"},
 		{"chunkstore/target/dial"},
 		{"chunkstore/crypt"},
 		{"chunkstore/target/s3"},

@@ -1,0 +1,211 @@
+// Package blockcache is a target over one that is far away: what is read there is read in blocks, which are kept for a while, in memory and, if wanted, on
+// disk. Who reads on is read ahead.
+//
+// Only objects are cached whose names begin with a prefix: of those that are never replaced. A block of one that was read once is right as long as the object is there; objects that
+// are gone are noticed when they are opened. Blocks in memory are the least recently used first to go; on disk it is the oldest. A block on disk that doesn't match its checksum counts as
+// missing, so whatever becomes of the directory does no harm.
+package blockcache
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+
+	"graphvol/chunkstore/target"
+)
+
+const (
+	// blockSize is what is kept and missed as one.
+	blockSize = 512 << 10
+	// maxRun is how many blocks are read at once where an object is read from begin to end.
+	maxRun = 8
+	// defaultMemory are the bytes of blocks in memory.
+	defaultMemory = 64 << 20
+)
+
+// Options are a cache's settings; zero values mean the defaults.
+type Options struct {
+	Prefix string // of the names that are cached
+	Memory int64  // bytes; default 64 MiB
+	Dir    string // where blocks are kept on disk; empty: nowhere. It is made if it is missing
+	Disk   int64  // bytes on disk; default 1 GiB
+}
+
+// Target caches what is read from another target. All else is passed on to that.
+type Target struct {
+	target.Target
+	prefix string
+	memory *memory
+	disk   *disk // nil: none
+
+	mu struct {
+		sync.Mutex
+		flights map[blockKey]*flight
+	}
+}
+
+var _ target.Target = (*Target)(nil)
+
+// blockKey names a block.
+type blockKey struct {
+	object string
+	block  int64
+}
+
+// flight is a block that is being read.
+type flight struct {
+	done chan struct{} // closed when data and err are final
+	data []byte
+	err  error
+}
+
+// New returns a Target.
+func New(inner target.Target, o Options) (*Target, error) {
+	if o.Memory <= 0 {
+		o.Memory = defaultMemory
+	}
+	t := &Target{Target: inner, prefix: o.Prefix, memory: newMemory(o.Memory)}
+	t.mu.flights = make(map[blockKey]*flight)
+	if o.Dir == "" {
+		return t, nil
+	}
+	var err error
+	t.disk, err = openDisk(o.Dir, o.Disk)
+	return t, err
+}
+
+// Open opens an object.
+func (t *Target) Open(ctx context.Context, name string) (target.Object, error) {
+	o, err := t.Target.Open(ctx, name)
+	if err != nil || !strings.HasPrefix(name, t.prefix) {
+		return o, err
+	}
+	return &object{Object: o, cache: t, name: name}, nil
+}
+
+// object is an open object. Several goroutines may read it.
+type object struct {
+	target.Object
+	cache *Target
+	name  string
+
+	mu   sync.Mutex
+	next int64 // block after the newest one that was read
+	run  int64 // how many blocks the next miss reads at once
+}
+
+// ReadAt reads by way of the cache.
+func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (n int, err error) {
+	if off < 0 {
+		return 0, errors.New("read before the beginning")
+	}
+	for n < len(p) {
+		if off >= o.Size() {
+			return n, io.EOF
+		}
+		b, err := o.block(ctx, off/blockSize)
+		if err != nil {
+			return n, err
+		}
+		c := copy(p[n:], b[off%blockSize:])
+		n, off = n+c, off+int64(c)
+	}
+	return n, nil
+}
+
+// length is that of a block.
+func (o *object) length(block int64) int64 { return min(blockSize, o.Size()-block*blockSize) }
+
+// block gives a block from memory, from disk, or from where it is.
+func (o *object) block(ctx context.Context, block int64) ([]byte, error) {
+	key := blockKey{o.name, block}
+	if p := o.cache.memory.get(key); p != nil {
+		return p, nil
+	}
+	if p := o.cache.disk.get(key, o.length(block)); p != nil {
+		o.cache.memory.put(key, p)
+		return p, nil
+	}
+	for {
+		f, mine := o.cache.join(key)
+		if mine {
+			o.fetch(ctx, block, f)
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		// Whoever reads the block may have been called off, which is no error of ours.
+		if f.err != nil && !mine && ctx.Err() == nil && (errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded)) {
+			continue
+		}
+		return f.data, f.err
+	}
+}
+
+// join finds the flight of a block; mine if the caller has to read it.
+func (t *Target) join(key blockKey) (f *flight, mine bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f = t.mu.flights[key]; f != nil {
+		return f, false
+	}
+	f = &flight{done: make(chan struct{})}
+	t.mu.flights[key] = f
+	return f, true
+}
+
+// fetch reads a block, and some that follow if those before it were read.
+func (o *object) fetch(ctx context.Context, block int64, first *flight) {
+	flights := []*flight{first}
+	for n := o.ahead(block); int64(len(flights)) < n; {
+		f, mine := o.cache.join(blockKey{o.name, block + int64(len(flights))})
+		if !mine {
+			break
+		}
+		flights = append(flights, f)
+	}
+	from := block * blockSize
+	p := make([]byte, min(int64(len(flights))*blockSize, o.Size()-from))
+	n, err := o.Object.ReadAt(ctx, p, from)
+	if n == len(p) {
+		err = nil
+	} else if err == nil {
+		err = io.ErrUnexpectedEOF
+	}
+	for i, f := range flights {
+		key := blockKey{o.name, block + int64(i)}
+		if f.err = err; err == nil {
+			at := int64(i) * blockSize
+			f.data = p[at : at+o.length(key.block) : at+o.length(key.block)]
+			o.cache.memory.put(key, f.data)
+			o.cache.disk.put(key, f.data)
+		}
+		o.cache.land(key, f)
+	}
+}
+
+// ahead tells how many blocks to read from a block on: more and more where one follows the other.
+func (o *object) ahead(block int64) int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if block == o.next && block > 0 {
+		o.run = min(2*o.run, maxRun)
+	} else {
+		o.run = 1
+	}
+	left := (o.Size()-1)/blockSize + 1 - block
+	n := min(o.run, left)
+	o.next = block + n
+	return n
+}
+
+func (t *Target) land(key blockKey, f *flight) {
+	t.mu.Lock()
+	delete(t.mu.flights, key)
+	t.mu.Unlock()
+	close(f.done)
+}
