@@ -185,19 +185,15 @@ func TestDisk(t *testing.T) {
 	if err != nil || len(list) != 6 {
 		t.Fatalf("%v, %v", list, err)
 	}
-	for i, e := range list {
-		path := filepath.Join(cacheDir, e.Name())
-		switch p, err := os.ReadFile(path); {
-		case err != nil:
-			t.Fatal(err)
-		case i == 0:
-			p[len(p)/2] ^= 1
-			err = os.WriteFile(path, p, 0o600)
-		case i == 1:
-			err = os.Truncate(path, 100)
-		case i == 2:
-			err = os.Rename(path, filepath.Join(cacheDir, list[3].Name())) // the wrong block
-		}
+	path := func(i int) string { return filepath.Join(cacheDir, list[i].Name()) }
+	p, err := os.ReadFile(path(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p[len(p)/2] ^= 1
+	err = errors.Join(os.WriteFile(path(0), p, 0o600), os.Truncate(path(1), 100), os.Rename(path(2), path(3))) // the last one is another block
+	if err != nil {
+		t.Fatal(err)
 	}
 	read()
 	if n := in.reads.Load(); n == 0 {
