@@ -90,10 +90,6 @@ type object struct {
 	target.Object
 	cache *Target
 	name  string
-
-	mu   sync.Mutex
-	next int64 // block after the newest one that was read
-	run  int64 // how many blocks the next miss reads at once
 }
 
 // ReadAt reads by way of the cache.
@@ -130,7 +126,7 @@ func (o *object) block(ctx context.Context, block int64) ([]byte, error) {
 	}
 	for {
 		f, mine := o.cache.join(key)
-		if mine {
+		if mine && !o.landed(key, f) {
 			o.fetch(ctx, block, f)
 		}
 		select {
@@ -145,6 +141,18 @@ func (o *object) block(ctx context.Context, block int64) ([]byte, error) {
 		return f.data, f.err
 	}
 }
+
+// landed looks whether a block has come between the look for it and the join.
+func (o *object) landed(key blockKey, f *flight) bool {
+	if f.data = o.cache.memory.get(key); f.data == nil {
+		return false
+	}
+	o.cache.land(key, f)
+	return true
+}
+
+// has tells whether a block needn't be read.
+func (t *Target) has(key blockKey) bool { return t.memory.get(key) != nil || t.disk.has(key) }
 
 // join finds the flight of a block; mine if the caller has to read it.
 func (t *Target) join(key blockKey) (f *flight, mine bool) {
@@ -162,7 +170,11 @@ func (t *Target) join(key blockKey) (f *flight, mine bool) {
 func (o *object) fetch(ctx context.Context, block int64, first *flight) {
 	flights := []*flight{first}
 	for n := o.ahead(block); int64(len(flights)) < n; {
-		f, mine := o.cache.join(blockKey{o.name, block + int64(len(flights))})
+		key := blockKey{o.name, block + int64(len(flights))}
+		if o.cache.has(key) {
+			break
+		}
+		f, mine := o.cache.join(key)
 		if !mine {
 			break
 		}
@@ -188,19 +200,22 @@ func (o *object) fetch(ctx context.Context, block int64, first *flight) {
 	}
 }
 
-// ahead tells how many blocks to read from a block on: more and more where one follows the other.
+// ahead tells how many blocks to read from a block on: where the one before is known, whoever has read that goes through the object, and gets all up to
+// the next multiple of maxRun.
 func (o *object) ahead(block int64) int64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if block == o.next && block > 0 {
-		o.run = min(2*o.run, maxRun)
-	} else {
-		o.run = 1
+	if block == 0 || !o.cache.known(blockKey{o.name, block - 1}) {
+		return 1
 	}
 	left := (o.Size()-1)/blockSize + 1 - block
-	n := min(o.run, left)
-	o.next = block + n
-	return n
+	return min(maxRun-block%maxRun, left)
+}
+
+// known tells whether a block is there, or being read.
+func (t *Target) known(key blockKey) bool {
+	t.mu.Lock()
+	_, reading := t.mu.flights[key]
+	t.mu.Unlock()
+	return reading || t.has(key)
 }
 
 func (t *Target) land(key blockKey, f *flight) {

@@ -82,6 +82,17 @@ func sumOf(key blockKey, data []byte) []byte {
 	return binary.LittleEndian.AppendUint32(nil, crc32.Update(sum, table, data))
 }
 
+// has tells whether a block seems to be there. d may be nil.
+func (d *disk) has(key blockKey) bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, ok := d.mu.files[fileOf(key)]
+	return ok
+}
+
 // get returns a block of a length; nil: it isn't there. d may be nil.
 func (d *disk) get(key blockKey, length int64) []byte {
 	if d == nil {
