@@ -56,6 +56,14 @@ func (s *sealer) file(d *DirtyInode, in, old *tree.Inode, fresh bool) error {
 
 // everything seals all data of a file.
 func (f *fileSeal) everything() error {
+	if f.in.Size >= largeFile {
+		select {
+		case f.s.large <- struct{}{}:
+			defer func() { <-f.s.large }()
+		case <-f.s.ctx.Done():
+			return f.s.ctx.Err()
+		}
+	}
 	b := f.s.repo.nodes.NewBuilder(f.s.ctx, f.s.w.Raw())
 	f.sink = builderSink{b}
 	for seg, mask := range f.data.segments() {

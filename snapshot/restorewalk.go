@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -22,6 +23,8 @@ func (r *restorer) walk(d *destDir, ino uint64, sel selection) {
 	if r.opts.Delete && sel == nil && d.fd >= 0 {
 		r.removeOthers(d, list)
 	}
+	// As they were sealed: what lies together in the store is read together, which matters most where that is far away.
+	list = slices.SortedFunc(slices.Values(list), func(a, b tree.Dirent) int { return cmp.Or(cmp.Compare(a.Ino, b.Ino), strings.Compare(a.Name, b.Name)) })
 	for _, e := range list {
 		below, ok := sel[e.Name]
 		if sel != nil && !ok {

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,10 @@ import (
 // inodeWorkers is the number of inodes in work at a time: small files wait for each other's reads otherwise.
 const inodeWorkers = 4
 
+// largeFile is the size from which files are sealed one after the other, bytes: what belongs together then lies together in the packs, and is read back with few
+// requests. Such a file has enough segments to keep everybody busy.
+const largeFile = 8 << 20
+
 // sealer is one running seal.
 type sealer struct {
 	ctx    context.Context
@@ -30,6 +35,7 @@ type sealer struct {
 	parent tree.Root // the zero Root if all is new
 	prints *sealPrints
 	jobs   chan *segmentJob
+	large  chan struct{} // room for one: a large file that is being sealed whole
 
 	files, read, stored, dirtyBytes atomic.Int64
 
@@ -44,7 +50,7 @@ type sealer struct {
 }
 
 func newSealer(ctx context.Context, r *Repo, src Source, w *chunkstore.Writer) *sealer {
-	s := &sealer{ctx: ctx, repo: r, src: src, w: w, jobs: make(chan *segmentJob)}
+	s := &sealer{ctx: ctx, repo: r, src: src, w: w, jobs: make(chan *segmentJob), large: make(chan struct{}, 1)}
 	s.mu.seen = make(map[uint64]struct{})
 	s.mu.named = make(map[uint64]struct{})
 	return s
@@ -186,6 +192,7 @@ func (s *sealer) visit(q *walkQueue, ino uint64) error {
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(children, func(a, b uint64) int { return cmp.Compare(b, a) }) // the last one comes out first
 	for _, c := range children {
 		known, err := s.known(c)
 		if err != nil {
