@@ -33,6 +33,7 @@ func layers() [][]string {
 		{"chunkstore/blockcache"},
 		{"chunkstore/target/dial"},
 		{"chunkstore/crypt"},
+		{"chunkstore/erasure"},
 		{"chunkstore/target/s3"},
 		{"chunkstore/target/targettest"},
 		{"chunkstore/target"},
@@ -50,6 +51,7 @@ func narrow() map[string][]string {
 		"index":                  {"chunkstore", "internal/..."},
 		"chunkstore":             {"chunkstore/target", "internal/..."},
 		"chunkstore/crypt":       {"chunkstore/target", "internal/..."},
+		"chunkstore/erasure":     {"chunkstore/target", "internal/..."},
 		"chunkstore/target":      {"internal/..."},
 		"chunkstore/target/dial": {"chunkstore/target", "chunkstore/target/s3", "internal/..."},
 		"chunkstore/target/s3":   {"chunkstore/target", "internal/..."},
@@ -59,17 +61,18 @@ func narrow() map[string][]string {
 // owners lists foreign modules that only some packages may know.
 func owners() map[string][]string {
 	return map[string][]string{
-		"github.com/hanwen/go-fuse":       {"fs", "fs/browse", "fs/hold", "integration/faults"}, // the last for a filesystem that fails
-		"go.etcd.io/bbolt":                {"index"},
-		"google.golang.org/grpc":          {"agent", "agent/api", "cmd/graphvol"},
-		"google.golang.org/protobuf":      {"agent", "agent/api", "cmd/graphvol"},
-		"github.com/coreos/go-systemd":    {"agent"},
-		"github.com/spf13/cobra":          {"cmd/graphvol"},
-		"github.com/klauspost/compress":   {"chunkstore"},
-		"filippo.io/age":                  {"chunkstore/crypt"},
-		"github.com/RoaringBitmap":        {"index", "fs/cow", "fs/cow/epoch"},
-		"github.com/schollz/progressbar/": {"cmd/graphvol"},
-		"github.com/minio":                {"chunkstore/target/s3"},
+		"github.com/hanwen/go-fuse":        {"fs", "fs/browse", "fs/hold", "integration/faults"}, // the last for a filesystem that fails
+		"go.etcd.io/bbolt":                 {"index"},
+		"google.golang.org/grpc":           {"agent", "agent/api", "cmd/graphvol"},
+		"google.golang.org/protobuf":       {"agent", "agent/api", "cmd/graphvol"},
+		"github.com/coreos/go-systemd":     {"agent"},
+		"github.com/spf13/cobra":           {"cmd/graphvol"},
+		"github.com/klauspost/compress":    {"chunkstore"},
+		"github.com/klauspost/reedsolomon": {"chunkstore/erasure"},
+		"filippo.io/age":                   {"chunkstore/crypt"},
+		"github.com/RoaringBitmap":         {"index", "fs/cow", "fs/cow/epoch"},
+		"github.com/schollz/progressbar/":  {"cmd/graphvol"},
+		"github.com/minio":                 {"chunkstore/target/s3"},
 	}
 }
 
