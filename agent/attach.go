@@ -35,7 +35,7 @@ const cacheName = "cache"
 
 // storeOf says where a state's packs and manifests are. cacheDir is for what is read from a copy; empty: it isn't kept.
 func storeOf(state, cacheDir string, log *slog.Logger) (snapshot.Config, error) {
-	t, err := remote.OpenStore(state, cacheDir, openerOf(state))
+	t, err := remote.OpenStore(state, cacheDir, openerOf(state, log))
 	return snapshot.Config{State: state, Log: log, Target: t}, err
 }
 
@@ -48,6 +48,9 @@ func storeOf(state, cacheDir string, log *slog.Logger) (snapshot.Config, error) 
 //  4. the index gets its name, which makes the directory a state directory
 func Attach(ctx context.Context, spec remote.Spec, key, state string, progress func(done, total int64), stderr io.Writer) (res Attached, err error) {
 	start := time.Now()
+	if err := checkSpec(spec); err != nil {
+		return res, err
+	}
 	if res.State, err = emptyState(state); err != nil {
 		return res, err
 	}
@@ -62,7 +65,7 @@ func Attach(ctx context.Context, spec remote.Spec, key, state string, progress f
 			return res, err
 		}
 	}
-	t, err := openerOf(res.State).Open(ctx, attachedName, spec)
+	t, err := openerOf(res.State, log).Open(ctx, attachedName, spec)
 	if err != nil {
 		return res, statusOf(log, "opening the copy", err)
 	}
@@ -84,6 +87,15 @@ func Attach(ctx context.Context, spec remote.Spec, key, state string, progress f
 	log.Info("attached", "copy", spec.String(), "snapshots", res.Snapshots, "head", res.Head.Sequence)
 	res.Took = time.Since(start)
 	return res, nil
+}
+
+// checkSpec refuses what can't be a copy.
+func checkSpec(spec remote.Spec) error {
+	o := MountOptions{Targets: spec.URLs, Erasure: spec.Erasure}
+	if spec.Erasure == "" && len(spec.URLs) > 1 {
+		return refuse(codes.InvalidArgument, "several targets are named, but not how the copy is spread over them: add --erasure K+M, or name one")
+	}
+	return o.checkTargets()
 }
 
 // finishAttach makes a state directory of what is in it.

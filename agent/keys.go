@@ -43,7 +43,7 @@ func OpenKeys(ctx context.Context, volume, name string, stderr io.Writer) (*Keys
 		}
 		names = append(names, r.GetName())
 		found = &Keys{
-			Copy: r.GetName(), State: st.GetState(), opener: openerOf(st.GetState()),
+			Copy: r.GetName(), State: st.GetState(), opener: openerOf(st.GetState(), nil),
 			spec: remote.Spec{URLs: r.GetUrls(), Erasure: r.GetErasure(), Encrypt: true},
 		}
 	}
@@ -148,7 +148,7 @@ func PutKey(from, state, name string) error {
 	if err != nil {
 		return err
 	}
-	path := openerOf(state).KeyFile(name)
+	path := openerOf(state, nil).KeyFile(name)
 	if _, err := os.Lstat(path); err == nil {
 		return refuse(codes.AlreadyExists, fmt.Sprintf("%s is there already: move it away first, if it is the wrong one", path))
 	}

@@ -61,6 +61,7 @@ type MountOptions struct {
 	SettleAfter time.Duration `json:"settle_after,omitempty"`
 	// Targets are the URLs of places to which the store is copied; none: those that earlier mounts have named.
 	Targets []string `json:"targets,omitempty"`
+	Erasure string   `json:"erasure,omitempty"` // "K+M": one copy, spread over all targets; empty: a copy on each
 	Encrypt string   `json:"encrypt,omitempty"` // EncryptYes, EncryptNo or EncryptAuto; empty: EncryptAuto
 }
 
@@ -71,8 +72,12 @@ const (
 	EncryptNo   = "no"
 )
 
-// remotes are the copies that the options ask for: a whole one on each target.
+// remotes are the copies that the options ask for: a whole one on each target, or one that is spread over them.
 func (o *MountOptions) remotes() (specs []remote.Spec) {
+	if o.Erasure != "" {
+		away := slices.ContainsFunc(o.Targets, func(url string) bool { return !strings.HasPrefix(url, "dir:") })
+		return []remote.Spec{{URLs: o.Targets, Erasure: o.Erasure, Encrypt: o.Encrypt == EncryptYes || o.Encrypt != EncryptNo && away}}
+	}
 	for _, url := range o.Targets {
 		encrypt := o.Encrypt == EncryptYes || o.Encrypt != EncryptNo && !strings.HasPrefix(url, "dir:")
 		specs = append(specs, remote.Spec{URLs: []string{url}, Encrypt: encrypt})
@@ -145,6 +150,11 @@ func (o *MountOptions) CheckFlags() error {
 }
 
 func (o *MountOptions) checkTargets() error {
+	if o.Erasure != "" {
+		if err := remote.CheckErasure(o.Erasure, len(o.Targets)); err != nil {
+			return refuse(codes.InvalidArgument, err.Error())
+		}
+	}
 	for i, url := range o.Targets {
 		if err := dial.Check(url); err != nil {
 			return refuse(codes.InvalidArgument, err.Error())

@@ -61,14 +61,14 @@ func (r *remotes) declared(name string) ([]remote.Declared, error) {
 // open makes a Remote; nothing is asked of its targets yet.
 func (r *remotes) open(d remote.Declared) *remote.Remote {
 	return remote.New(remote.Config{
-		Name: d.Name, Spec: d.Spec, Opener: openerOf(r.state), Log: r.log, Grace: remoteGrace,
+		Name: d.Name, Spec: d.Spec, Opener: openerOf(r.state, r.log), Log: r.log, Grace: remoteGrace,
 		Local: remote.Local{Index: r.repo.Index(), Target: r.repo.Target(), Volume: r.repo.VolumeID(), Verify: r.repo.Store().VerifyPack},
 	})
 }
 
 // openerOf opens the remotes of a state directory.
-func openerOf(state string) *remote.Opener {
-	return &remote.Opener{Dial: dial.Open, Keys: filepath.Join(state, "keys")}
+func openerOf(state string, log *slog.Logger) *remote.Opener {
+	return &remote.Opener{Dial: dial.Open, Keys: filepath.Join(state, "keys"), Log: log}
 }
 
 // kick says that there may be something to copy. r may be nil.
@@ -130,6 +130,7 @@ func (r *remotes) progress() *api.Progress {
 
 // fare enters how a remote fares.
 func fare(info *api.RemoteInfo, p remote.Progress) {
+	info.Degraded = int64(p.Degraded)
 	info.Phase, info.DoneBytes, info.TotalBytes = string(p.Phase), p.Done, p.Total
 	if p.Err != nil {
 		info.Error = Message(p.Err)

@@ -22,14 +22,14 @@ func (w *round) finish(ctx context.Context) error {
 		if _, ok := w.have[name]; ok {
 			continue
 		}
-		size, err := w.manifest(ctx, s)
+		o, err := w.manifest(ctx, s)
 		if errors.Is(err, fs.ErrNotExist) && w.deleted(s.ID) {
 			return errVanished
 		}
 		if err != nil {
 			return err
 		}
-		fresh = append(fresh, index.RemoteObject{Name: name, Size: size})
+		fresh = append(fresh, o)
 	}
 	if err := w.putHead(ctx, w.snaps); err != nil {
 		return err
@@ -39,23 +39,27 @@ func (w *round) finish(ctx context.Context) error {
 		return err
 	}
 	w.done.Snapshots = len(w.snaps)
-	return w.remove(ctx)
+	if err := w.remove(ctx); err != nil {
+		return err
+	}
+	return w.repair(ctx)
 }
 
 // manifest puts a snapshot's manifest.
-func (w *round) manifest(ctx context.Context, s index.Snapshot) (int64, error) {
+func (w *round) manifest(ctx context.Context, s index.Snapshot) (o index.RemoteObject, err error) {
 	p, err := target.Get(ctx, w.cfg.Local.Target, snapshot.ManifestObject(s.ID), maxManifest)
 	if err != nil {
-		return 0, fmt.Errorf("the manifest of snapshot %s: %w", s.ID, err)
+		return o, fmt.Errorf("the manifest of snapshot %s: %w", s.ID, err)
 	}
 	if hashHex(p) != s.ManifestSHA256 {
-		return 0, fmt.Errorf("the manifest of snapshot %s isn't the one that was written: it is not copied; graphvol verify tells more", s.ID)
+		return o, fmt.Errorf("the manifest of snapshot %s isn't the one that was written: it is not copied; graphvol verify tells more", s.ID)
 	}
-	if err := target.Put(ctx, w.target, snapshot.ManifestObject(s.ID), p); err != nil {
-		return 0, fmt.Errorf("putting the manifest of snapshot %s: %w", s.ID, err)
+	o = index.RemoteObject{Name: snapshot.ManifestObject(s.ID), Size: int64(len(p))}
+	if o.Degraded, err = stored(target.Put(ctx, w.target, o.Name, p)); err != nil {
+		return o, fmt.Errorf("putting the manifest of snapshot %s: %w", s.ID, err)
 	}
-	w.done.Bytes += int64(len(p))
-	return int64(len(p)), nil
+	w.done.Bytes += o.Size
+	return o, nil
 }
 
 // deleted tells whether the catalogue doesn't have a snapshot any more.

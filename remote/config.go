@@ -73,7 +73,8 @@ var (
 type Remote struct {
 	cfg Config
 
-	round  sync.Mutex // held by a round; guards the next ones
+	round  sync.Mutex    // held by a round; guards the next ones
+	base   target.Target // without what encrypts
 	target target.Target
 	writer string // this state directory's id
 	state  state

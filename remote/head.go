@@ -194,7 +194,8 @@ func (r *Remote) dropHeads(ctx context.Context) error {
 
 // putNew puts a small object that must not be there.
 func putNew(ctx context.Context, t target.Target, name string, p []byte) error {
-	return t.Put(ctx, name, bytes.NewReader(p), target.PutOptions{IfAbsent: true})
+	_, err := stored(t.Put(ctx, name, bytes.NewReader(p), target.PutOptions{IfAbsent: true}))
+	return err
 }
 
 func timeOf(h head) string { return h.Created.Format("2006-01-02 15:04:05 MST") }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path/filepath"
 
 	"graphvol/chunkstore/crypt"
+	"graphvol/chunkstore/erasure"
 	"graphvol/chunkstore/target"
 )
 
@@ -20,7 +22,8 @@ const firstKey = "first"
 // Opener opens what a remote consists of.
 type Opener struct {
 	Dial func(ctx context.Context, url string) (target.Target, error)
-	Keys string // the directory of key files; a remote's is NAME.key
+	Keys string       // the directory of key files; a remote's is NAME.key
+	Log  *slog.Logger // of what becomes of single targets; nil: nothing is logged
 }
 
 // KeyFile is where a remote's key file is.
@@ -44,10 +47,18 @@ func (o *Opener) Open(ctx context.Context, name string, s Spec) (target.Target, 
 
 // Base opens the targets, without what encrypts.
 func (o *Opener) Base(ctx context.Context, s Spec) (target.Target, error) {
-	if len(s.URLs) != 1 {
-		return nil, fmt.Errorf("a copy is on one target, and %d are named", len(s.URLs))
+	if s.Erasure == "" {
+		return o.Dial(ctx, s.URLs[0])
 	}
-	return o.Dial(ctx, s.URLs[0])
+	layout, err := erasure.ParseLayout(s.Erasure)
+	if err != nil {
+		return nil, err
+	}
+	members := make([]erasure.Member, 0, len(s.URLs))
+	for _, url := range s.URLs {
+		members = append(members, erasure.Member{ID: hashHex([]byte(url))[:16], Target: &lazy{dial: o.Dial, url: url}})
+	}
+	return erasure.New(layout, members, erasure.Options{Log: o.Log})
 }
 
 // unlock gives the target as it is without encryption.
@@ -98,5 +109,6 @@ func (o *Opener) makeKey(ctx context.Context, name string, base target.Target, f
 	if err := k.Write(o.KeyFile(name)); err != nil {
 		return err
 	}
-	return crypt.AddKey(ctx, base, firstKey, ring, k.Identity.Recipient())
+	_, err = stored(crypt.AddKey(ctx, base, firstKey, ring, k.Identity.Recipient()))
+	return err
 }

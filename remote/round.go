@@ -31,6 +31,8 @@ type Done struct {
 	Bytes     int64 // of those and of manifests
 	Snapshots int   // that the remote has now
 	Removed   int   // objects
+	Repaired  int   // objects that are on all their targets again
+	Degraded  int   // objects that are not
 }
 
 // Sync does a round: afterwards the remote has all snapshots that were complete when it began, and lists no others. After an error everything that was
@@ -203,12 +205,13 @@ func (w *round) lost(ctx context.Context, name string, cause error) error {
 
 func (w *round) put(ctx context.Context, name string, obj target.Object) error {
 	src := io.NewSectionReader(target.Reader(ctx, obj), 0, obj.Size())
-	if err := w.target.Put(ctx, name, src, target.PutOptions{}); err != nil {
+	degraded, err := stored(w.target.Put(ctx, name, src, target.PutOptions{}))
+	if err != nil {
 		return fmt.Errorf("putting %s: %w", name, err)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.fresh = append(w.fresh, index.RemoteObject{Name: name, Size: obj.Size()})
+	w.fresh = append(w.fresh, index.RemoteObject{Name: name, Size: obj.Size(), Degraded: degraded})
 	w.done.Bytes += obj.Size()
 	w.progress(w.done.Bytes, w.total)
 	return nil

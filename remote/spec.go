@@ -2,6 +2,7 @@ package remote
 
 import (
 	"fmt"
+	"graphvol/chunkstore/erasure"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,18 @@ func (s Spec) String() string {
 		return strings.Join(s.URLs, ", ")
 	}
 	return fmt.Sprintf("%d targets (%s)", len(s.URLs), s.Erasure)
+}
+
+// CheckErasure says whether a layout, "K+M", can be spread over so many targets.
+func CheckErasure(layout string, targets int) error {
+	l, err := erasure.ParseLayout(layout)
+	if err != nil {
+		return err
+	}
+	if targets < l.Data+l.Parity {
+		return fmt.Errorf("--erasure %s needs %d targets, and %d are named: name more, or choose a smaller layout", layout, l.Data+l.Parity, targets)
+	}
+	return nil
 }
 
 func (s Spec) equal(o Spec) bool {

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 
 	"graphvol/chunkstore"
+	"graphvol/chunkstore/erasure"
 	"graphvol/chunkstore/target"
 	"graphvol/index"
 	"graphvol/snapshot"
@@ -85,6 +86,7 @@ func (r *Remote) openTarget(ctx context.Context, unused bool) (f storeFile, err 
 	if err != nil {
 		return f, err
 	}
+	r.base = base
 	if f, err = r.storeFile(ctx, base); err != nil {
 		return f, err
 	}
@@ -152,6 +154,9 @@ func readStoreFile(ctx context.Context, t target.Target) (f storeFile, err error
 	p, err := target.Get(ctx, t, storeName, maxStoreFile)
 	if err != nil {
 		return f, fmt.Errorf("reading %s: %w", storeName, err)
+	}
+	if erasure.IsPart(p) {
+		return f, fmt.Errorf("%w: it is a part of a copy that is spread over several targets: name all of them, and the layout (--erasure)", ErrForeign)
 	}
 	if err := json.Unmarshal(p, &f); err != nil || f.FormatVersion < 1 || f.Store == "" {
 		return f, fmt.Errorf("%w: its %s can't be understood", ErrForeign, storeName)

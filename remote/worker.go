@@ -36,6 +36,7 @@ type Progress struct {
 	Next        time.Time // when the next round begins; zero: when there is something to do
 	Synced      time.Time // when the last round that succeeded has ended; zero: none since the worker began
 	Snapshots   int       // that the remote had then
+	Degraded    int       // objects that were not on all their targets then
 }
 
 // Worker does a remote's rounds in the background.
@@ -135,9 +136,9 @@ func (w *Worker) work(ctx context.Context) {
 	delays := backoff.NewExponentialBackOff()
 	delays.InitialInterval, delays.MaxInterval = firstDelay, lastDelay
 	for {
-		err := w.round(ctx)
+		done, err := w.round(ctx)
 		var retry <-chan time.Time
-		if err == nil {
+		if err == nil && done.Degraded == 0 {
 			delays.Reset()
 		} else {
 			delay := delays.NextBackOff()
@@ -157,7 +158,7 @@ func (w *Worker) work(ctx context.Context) {
 }
 
 // round does one round, and tells how it went.
-func (w *Worker) round(ctx context.Context) error {
+func (w *Worker) round(ctx context.Context) (Done, error) {
 	w.mu.Lock()
 	w.mu.begun = w.mu.wanted
 	o := Options{TakeOver: w.mu.takeOver, Progress: func(done, total int64) { w.update(func(p *Progress) { p.Done, p.Total = done, total }) }}
@@ -168,8 +169,9 @@ func (w *Worker) round(ctx context.Context) error {
 	done, err := w.remote.Sync(ctx, o)
 	log := w.remote.cfg.Log
 	switch {
-	case err == nil && done.Packs+int64(done.Removed) > 0:
-		log.Info("the copy is up to date", "packs", done.Packs, "bytes", done.Bytes, "removed", done.Removed, "snapshots", done.Snapshots, "took", time.Since(began))
+	case err == nil && done.Packs+int64(done.Removed+done.Repaired) > 0:
+		log.Info("the copy is up to date", "packs", done.Packs, "bytes", done.Bytes, "removed", done.Removed, "snapshots", done.Snapshots,
+			"repaired", done.Repaired, "degraded", done.Degraded, "took", time.Since(began))
 	case err != nil && ctx.Err() == nil:
 		log.Warn("the copy is not up to date", "err", err, "put_bytes", done.Bytes)
 	}
@@ -177,14 +179,14 @@ func (w *Worker) round(ctx context.Context) error {
 		p.Err = err
 		switch {
 		case err == nil:
-			p.Phase, p.Synced, p.Snapshots = PhaseIdle, time.Now(), done.Snapshots
+			p.Phase, p.Synced, p.Snapshots, p.Degraded = PhaseIdle, time.Now(), done.Snapshots, done.Degraded
 		case lasting(err):
 			p.Phase = PhaseRefused
 		default:
 			p.Phase = PhaseWaiting
 		}
 	})
-	return err
+	return done, err
 }
 
 // lasting tells whether an error stays until somebody does something about it.

@@ -1832,6 +1832,7 @@ type RemoteInfo struct {
 	Synced        *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=synced,proto3" json:"synced,omitempty"`        // when a round last succeeded, since the server began
 	Snapshots     int64                  `protobuf:"varint,11,opt,name=snapshots,proto3" json:"snapshots,omitempty"` // complete ones that the remote has
 	Sequence      uint64                 `protobuf:"varint,12,opt,name=sequence,proto3" json:"sequence,omitempty"`   // number of its newest head
+	Degraded      int64                  `protobuf:"varint,13,opt,name=degraded,proto3" json:"degraded,omitempty"`   // objects that are not on all the targets that should have a part of them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1946,6 +1947,13 @@ func (x *RemoteInfo) GetSnapshots() int64 {
 func (x *RemoteInfo) GetSequence() uint64 {
 	if x != nil {
 		return x.Sequence
+	}
+	return 0
+}
+
+func (x *RemoteInfo) GetDegraded() int64 {
+	if x != nil {
+		return x.Degraded
 	}
 	return 0
 }
@@ -2656,7 +2664,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\aprogram\x18\x11 \x01(\fR\aprogram\x12.\n" +
 	"\arestart\x18\x12 \x01(\v2\x14.graphvol.v1.RestartR\arestart\x12\x18\n" +
 	"\aproblem\x18\x13 \x01(\tR\aproblem\x121\n" +
-	"\aremotes\x18\x14 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"\xf6\x02\n" +
+	"\aremotes\x18\x14 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"\x92\x03\n" +
 	"\n" +
 	"RemoteInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -2673,7 +2681,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06synced\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x06synced\x12\x1c\n" +
 	"\tsnapshots\x18\v \x01(\x03R\tsnapshots\x12\x1a\n" +
-	"\bsequence\x18\f \x01(\x04R\bsequence\"\xba\x01\n" +
+	"\bsequence\x18\f \x01(\x04R\bsequence\x12\x1a\n" +
+	"\bdegraded\x18\r \x01(\x03R\bdegraded\"\xba\x01\n" +
 	"\rServerProcess\x12\x1e\n" +
 	"\n" +
 	"goroutines\x18\x01 \x01(\x03R\n" +

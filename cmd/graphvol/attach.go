@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -24,9 +25,9 @@ type attachRow struct {
 
 func (a *app) attachCmd() *cobra.Command {
 	var asJSON bool
-	var key string
+	var key, erasure string
 	cmd := &cobra.Command{
-		Use:   "attach URL STATE",
+		Use:   "attach URL... STATE",
 		Short: "Use a copy of a store on a machine that has nothing else",
 		Long: `Makes the state directory STATE of a copy of a store, as graphvol mount --target and
 graphvol sync have made it. Its snapshots can then be listed, verified, compared and
@@ -38,11 +39,12 @@ is a full one, which stores only what the copy doesn't have. Before this machine
 to the copy, it has to take it over: graphvol sync --take-over.`,
 		Example: `  graphvol attach dir:/backup/graph /var/lib/graphvol/graph
   graphvol attach s3://backups/graph /var/lib/graphvol/graph --key recovery.txt
+  graphvol attach dir:/a dir:/b dir:/c /var/lib/graphvol/graph --erasure 2+1
   graphvol snapshots /var/lib/graphvol/graph
   graphvol restore /var/lib/graphvol/graph latest /srv/graph`,
-		Args: args(cobra.ExactArgs(2), "URL and STATE"),
+		Args: args(cobra.MinimumNArgs(2), "URL and STATE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			res, err := a.attach(cmd.Context(), args[0], key, args[1])
+			res, err := a.attach(cmd.Context(), args[:len(args)-1], erasure, key, args[len(args)-1])
 			if err != nil {
 				return err
 			}
@@ -52,19 +54,20 @@ to the copy, it has to take it over: graphvol sync --take-over.`,
 					Problems: problemRows(res.Problems), DurationMS: millis(res.Took),
 				})
 			}
-			fmt.Fprintf(a.out, "attached %s (volume %s, head %d) in %s: %s\n", args[0], res.Volume, res.Head.Sequence, duration(res.Took), plural(res.Snapshots, "snapshot"))
+			fmt.Fprintf(a.out, "attached %s (volume %s, head %d) in %s: %s\n", strings.Join(args[:len(args)-1], " "), res.Volume, res.Head.Sequence, duration(res.Took), plural(res.Snapshots, "snapshot"))
 			printProblems(a.out, res.Problems)
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&erasure, "erasure", "", "the copy is spread over all URLs in this layout, as 4+2")
 	cmd.Flags().StringVar(&key, "key", "", "key file or recovery text of an encrypted copy")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func (a *app) attach(ctx context.Context, url, key, state string) (agent.Attached, error) {
+func (a *app) attach(ctx context.Context, urls []string, erasure, key, state string) (agent.Attached, error) {
 	bar := newProgress(a.err, "reading the copy's lists")
 	defer bar.done()
-	return agent.Attach(ctx, remote.Spec{URLs: []string{url}}, key, state,
+	return agent.Attach(ctx, remote.Spec{URLs: urls, Erasure: erasure}, key, state,
 		func(done, total int64) { bar.update(&api.Progress{DoneBytes: done, TotalBytes: total}) }, a.err)
 }

@@ -84,6 +84,7 @@ WatchdogSec).`,
 	f.DurationVar(&o.HangTimeout, "hang-timeout", agent.DefaultHangTimeout, "replace a server that gives no sign of life for so long; 0: never")
 	f.DurationVar(&o.SettleAfter, "settle-after", agent.DefaultSettleAfter, "sync the backing's disk so long after a snapshot is stored; 0: at once")
 	f.StringArrayVar(&o.Targets, "target", nil, "copy the store to this place too, dir:/PATH or s3://BUCKET/PREFIX?endpoint=HOST; repeat it for more (default: those named before)")
+	f.StringVar(&o.Erasure, "erasure", "", "one copy, spread over all targets as K+M: any M of K+M may be lost, as 4+2 (default: a whole copy on each)")
 	f.StringVar(&o.Encrypt, "encrypt", agent.EncryptAuto, "encrypt copies: yes, no, or auto: all but those in directories")
 	f.StringVar(&level, "log-level", slog.LevelInfo.String(), "debug, info, warn or error")
 	f.BoolVar(&asJSON, "json", false, "print JSON")

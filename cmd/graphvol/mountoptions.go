@@ -66,6 +66,8 @@ func applyValue(o *agent.MountOptions, name, value string) (known bool, err erro
 		if o.Targets = append(o.Targets, value); value == "" {
 			err = errors.New("it is a place such as dir:/backup/graph")
 		}
+	case "erasure":
+		o.Erasure = value
 	case "encrypt":
 		o.Encrypt = value
 	case "snapdir":

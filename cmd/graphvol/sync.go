@@ -20,6 +20,7 @@ type remoteRow struct {
 	Phase      string     `json:"phase,omitempty"`
 	Snapshots  int64      `json:"snapshots"`
 	Sequence   uint64     `json:"sequence"`
+	Degraded   int64      `json:"degraded,omitempty"`
 	DoneBytes  int64      `json:"done_bytes,omitempty"`
 	TotalBytes int64      `json:"total_bytes,omitempty"`
 	Error      string     `json:"error,omitempty"`
@@ -32,7 +33,7 @@ func remoteRows(list []*api.RemoteInfo) []remoteRow {
 	for _, r := range list {
 		row := remoteRow{
 			Name: r.GetName(), URLs: r.GetUrls(), Erasure: r.GetErasure(), Encrypted: r.GetEncrypted(), Phase: r.GetPhase(), Snapshots: r.GetSnapshots(),
-			Sequence: r.GetSequence(), DoneBytes: r.GetDoneBytes(), TotalBytes: r.GetTotalBytes(), Error: r.GetError(),
+			Sequence: r.GetSequence(), Degraded: r.GetDegraded(), DoneBytes: r.GetDoneBytes(), TotalBytes: r.GetTotalBytes(), Error: r.GetError(),
 		}
 		if r.GetNext() != nil {
 			t := r.GetNext().AsTime()
@@ -116,6 +117,9 @@ func (a *app) sync(cmd *cobra.Command, volume string, req *api.SyncRequest) ([]*
 // printRemote tells of a copy in a line.
 func printRemote(w io.Writer, indent string, r remoteRow) {
 	place := strings.Join(r.URLs, " ")
+	if r.Erasure != "" {
+		place = fmt.Sprintf("%d targets (%s)", len(r.URLs), r.Erasure)
+	}
 	fmt.Fprintf(w, "%scopy %s at %s: %s", indent, r.Name, place, plural(r.Snapshots, "snapshot"))
 	switch {
 	case r.Phase == "copying" && r.TotalBytes > 0:
@@ -124,6 +128,9 @@ func printRemote(w io.Writer, indent string, r remoteRow) {
 		fmt.Fprintf(w, ", %s", r.Phase)
 	}
 	fmt.Fprintln(w)
+	if r.Degraded > 0 {
+		fmt.Fprintf(w, "%s  %s not on all targets: some are away, or full\n", indent, plural(r.Degraded, "object"))
+	}
 	if r.Error != "" {
 		fmt.Fprintf(w, "%s  not up to date: %s\n", indent, r.Error)
 	}
