@@ -94,7 +94,7 @@ func (b *branchWalk) visit(id uint64, level int, inner func(leaf []byte) error) 
 	return nil
 }
 
-// read returns a page that is a branch or a leaf, and has room for its elements.
+// read returns a page that is a branch or a leaf, and has its elements in it.
 func (b *branchWalk) read(id uint64) ([]byte, error) {
 	if id < 2 || id >= b.pages.pages {
 		return nil, badPage(id, "is not one of the %d pages", b.pages.pages)
@@ -103,7 +103,7 @@ func (b *branchWalk) read(id uint64) ([]byte, error) {
 	if err != nil {
 		return nil, unreadPage(id, err)
 	}
-	if _, _, err = elementsOf(p); err != nil {
+	if err := boundsOf(p, 0); err != nil {
 		return nil, badPage(id, "%v", err)
 	}
 	return p, nil
@@ -112,20 +112,15 @@ func (b *branchWalk) read(id uint64) ([]byte, error) {
 // buckets calls fn for the buckets in a leaf page that have pages of their own.
 func (b *branchWalk) buckets(p []byte, fn func(name string, root uint64) error) error {
 	for i := range uint64(word16(p[10:])) {
-		at := pageHead + i*elementLen
-		e := p[at:]
-		if word32(e)&leafBucket == 0 {
+		e, err := elementAt(p, pageLeaf, i)
+		if err != nil {
+			return err
+		}
+		if !e.bucket || word64(e.value) == 0 {
 			continue
 		}
-		from := at + uint64(word32(e[4:]))
-		to, size := from+uint64(word32(e[8:])), uint64(word32(e[12:]))
-		if size < bucketHead || to+size > uint64(len(p)) { // bbolt may copy a bucket, however large it says that it is
-			return badPage(word64(p), "has an element that ends beyond it")
-		}
-		if root := word64(p[to:]); root != 0 {
-			if err := fn(string(p[from:to]), root); err != nil {
-				return err
-			}
+		if err := fn(string(e.key), word64(e.value)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -108,34 +109,74 @@ func (w *pageWalk) elements(id uint64, p, least []byte, depth int) bool {
 		return w.bad(id, "%v", err)
 	}
 	for i := range count {
-		at := pageHead + i*elementLen
-		e := p[at:]
-		pos, keyLen, valueLen := word32(e), word32(e[4:]), uint32(0)
-		if flags == pageLeaf {
-			pos, keyLen, valueLen = word32(e[4:]), word32(e[8:]), word32(e[12:])
+		e, err := elementAt(p, flags, i)
+		if err != nil {
+			return w.bad(id, "%v", err)
 		}
-		from := at + uint64(pos)
-		if from+uint64(keyLen)+uint64(valueLen) > uint64(len(p)) {
-			return w.bad(id, "has an element that ends beyond it")
-		}
-		key := p[from : from+uint64(keyLen)]
-		if order := bytes.Compare(least, key); order > 0 || order == 0 && i > 0 {
+		if order := bytes.Compare(least, e.key); order > 0 || order == 0 && i > 0 {
 			return w.bad(id, "has a key out of order")
 		}
-		least = key
-		value := p[from+uint64(keyLen):][:valueLen]
+		least = e.key
 		switch {
 		case flags == pageBranch:
-			if !w.page(word64(e[8:]), key, depth+1) {
+			if !w.page(e.page, e.key, depth+1) {
 				return false
 			}
-		case word32(e)&leafBucket != 0:
-			if !w.bucket(id, value, depth) {
+		case e.bucket:
+			if !w.bucket(id, e.value, depth) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// element is one of a page.
+type element struct {
+	key, value []byte
+	page       uint64 // of a branch's
+	bucket     bool   // the value is a bucket
+}
+
+// elementAt returns element i of a page that has room for it.
+func elementAt(p []byte, flags uint16, i uint64) (e element, err error) {
+	at := pageHead + i*elementLen
+	head := p[at:]
+	pos, keyLen, valueLen := word32(head), word32(head[4:]), uint32(0)
+	if flags == pageLeaf {
+		pos, keyLen, valueLen = word32(head[4:]), word32(head[8:]), word32(head[12:])
+		e.bucket = word32(head)&leafBucket != 0
+	} else {
+		e.page = word64(head[8:])
+	}
+	from := at + uint64(pos)
+	mid := from + uint64(keyLen)
+	if mid+uint64(valueLen) > uint64(len(p)) {
+		return e, errors.New("has an element that ends beyond it")
+	}
+	e.key, e.value = p[from:mid], p[mid:mid+uint64(valueLen)]
+	return e, nil
+}
+
+// boundsOf checks that the elements of a page lie within it, also those of buckets that have no pages of their own.
+func boundsOf(p []byte, depth int) error {
+	flags, count, err := elementsOf(p)
+	if err == nil && depth > maxDepth {
+		err = errors.New("has buckets in buckets without end")
+	}
+	for i := uint64(0); i < count && err == nil; i++ {
+		var e element
+		if e, err = elementAt(p, flags, i); err != nil || !e.bucket {
+			continue
+		}
+		switch {
+		case len(e.value) < bucketHead, word64(e.value) == 0 && len(e.value) < bucketHead+pageHead:
+			err = fmt.Errorf("has a bucket of %d bytes", len(e.value))
+		case word64(e.value) == 0:
+			err = boundsOf(e.value[bucketHead:], depth+1)
+		}
+	}
+	return err
 }
 
 // elementsOf tells of which kind a page is and how many elements it has, for which there must be room.
