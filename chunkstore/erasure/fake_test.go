@@ -186,7 +186,7 @@ func newFakes(n int) []*fake {
 
 // quick are options that give tests short waits.
 func quick() Options {
-	return Options{HedgeAfter: 20 * time.Millisecond, StallAfter: 300 * time.Millisecond, RetryAfter: 200 * time.Millisecond}
+	return Options{HedgeAfter: 20 * time.Millisecond, StallAfter: time.Second, RetryAfter: 200 * time.Millisecond}
 }
 
 func over(t testing.TB, layout string, fakes []*fake, o Options) *Target {

@@ -52,8 +52,9 @@ func newField(t *testing.T, layout string, n int) *field {
 		"heads/0000": random(4, 100),
 	}}
 	f.tg = over(t, layout, f.fakes, quick())
+	whole := over(t, layout, f.fakes, Options{}) // which waits for a machine that stands still
 	for name, data := range f.objects {
-		if err := f.tg.Put(t.Context(), name, bytes.NewReader(data), target.PutOptions{IfAbsent: strings.HasPrefix(name, "heads")}); err != nil {
+		if err := whole.Put(t.Context(), name, bytes.NewReader(data), target.PutOptions{IfAbsent: strings.HasPrefix(name, "heads")}); err != nil {
 			t.Error(err)
 		}
 	}
