@@ -3,10 +3,12 @@ package chunkstore
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"strings"
 	"testing"
@@ -122,6 +124,8 @@ func TestNewerFormat(t *testing.T) {
 	pack := f.store(t, []byte("x")).Packs[0].ID
 	p := readFile(t, f.packPath(pack))
 	p[8]++
+	foot := p[len(p)-footerLen:] // a newer program's footer is for its own header
+	binary.LittleEndian.PutUint32(foot[52:], crc32.Update(crc32.Checksum(p[:headerLen], castagnoli), castagnoli, foot[:52]))
 	f.overwrite(t, pack, p)
 	if _, err := f.Get(t.Context(), Sum([]byte("x")), nil); !errors.Is(err, ErrNewerFormat) || errors.Is(err, ErrCorrupt) {
 		t.Errorf("get: %v, want ErrNewerFormat", err)

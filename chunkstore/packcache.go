@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"math"
 	"sync"
 
 	"graphvol/chunkstore/target"
@@ -88,6 +89,9 @@ func (c *packCache) openPack(ctx context.Context, id PackID) (*packHandle, error
 	if err == nil {
 		err = checkHeader(h.header[:])
 	}
+	if errors.Is(err, ErrNewerFormat) && endsAsOurs(ctx, obj) {
+		err = errors.New("the format version is damaged")
+	}
 	if err != nil {
 		obj.Close()
 		if Passing(err) || errors.Is(err, ErrNewerFormat) {
@@ -96,6 +100,17 @@ func (c *packCache) openPack(ctx context.Context, id PackID) (*packHandle, error
 		return nil, &CorruptError{Pack: id, Reason: "bad header", Err: err}
 	}
 	return h, nil
+}
+
+// endsAsOurs tells whether a pack's footer was written for a header of this version. A flipped bit must not look like a newer program's work, which a rebuild
+// leaves alone.
+func endsAsOurs(ctx context.Context, obj target.Object) bool {
+	var foot [footerLen]byte
+	if err := readFull(target.Reader(ctx, obj), foot[:], uint32(min(obj.Size()-footerLen, math.MaxUint32))); err != nil {
+		return false
+	}
+	_, err := decodeFooter(foot[:], appendHeader(nil), obj.Size())
+	return err == nil
 }
 
 func (c *packCache) release(h *packHandle) {
