@@ -47,6 +47,7 @@ type rebuilder struct {
 	batch   rowBatch
 	volumes map[string]int    // how many manifests have a volume's id
 	parents map[string]string // SHA-256 of the manifest before, as a snapshot's own manifest has it
+	before  map[string]string // the same, by the id of the snapshot before
 }
 
 // Rebuild makes an index at path from what is in the store: packs and manifests. cfg is as for Open. The index is durable when Rebuild
@@ -58,7 +59,7 @@ func Rebuild(ctx context.Context, cfg Config, path string, opts RebuildOptions) 
 	if err := cfg.setDefaults(); err != nil {
 		return res, err
 	}
-	b := &rebuilder{opts: opts, volumes: make(map[string]int), parents: make(map[string]string)}
+	b := &rebuilder{opts: opts, volumes: make(map[string]int), parents: make(map[string]string), before: make(map[string]string)}
 	if b.target, err = openTarget(cfg); err != nil {
 		return res, err
 	}

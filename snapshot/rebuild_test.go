@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -81,6 +82,42 @@ func TestRebuild(t *testing.T) {
 		h.seal(t, r, true)
 		h.check(t, r)
 		closeRepo(t, r)
+	}
+}
+
+// TestRebuildFlippedVersion: a manifest whose version was damaged isn't a newer program's, if anything tells what it was. A newer one ends the rebuild.
+func TestRebuildFlippedVersion(t *testing.T) {
+	for _, c := range []struct {
+		keepOld, newest, refused bool
+		left                     int64
+	}{
+		{keepOld: true, newest: true, left: 3}, {keepOld: true, left: 3}, {left: 2}, {newest: true, refused: true},
+	} {
+		state := t.TempDir()
+		r := openRepo(t, state)
+		h := newHistory(t, r, rand.Uint64(), 3)
+		closeRepo(t, r)
+		id := h.snaps[1].ID
+		if c.newest {
+			id = h.snaps[len(h.snaps)-1].ID
+		}
+		path := filepath.Join(state, "store", ManifestObject(id))
+		p, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(path, bytes.Replace(p, []byte(`"format_version": 1`), []byte(`"format_version": 9`), 1), 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.refused {
+			if _, err := Rebuild(t.Context(), Config{State: state}, filepath.Join(state, "new.db"), RebuildOptions{}); !errors.Is(err, ErrNewerFormat) {
+				t.Errorf("%+v: %v, want ErrNewerFormat", c, err)
+			}
+			continue
+		}
+		if res := rebuilt(t, state, c.keepOld, RebuildOptions{}); res.Snapshots != c.left || len(res.Problems) == 0 {
+			t.Errorf("%+v: %+v", c, res)
+		}
 	}
 }
 

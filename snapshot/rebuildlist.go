@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"graphvol/chunkstore"
+	"graphvol/chunkstore/target"
 	"graphvol/index"
 )
 
@@ -61,7 +62,7 @@ func (b *rebuilder) snapshots(ctx context.Context) ([]index.Snapshot, error) {
 		}
 	}
 	here := make(map[string]bool)
-	for _, o := range objects {
+	for _, o := range slices.Backward(objects) { // the newest first: each tells what the one before it must be
 		id, ok := strings.CutSuffix(strings.TrimPrefix(o.Name, "manifests/"), ".json")
 		if !ok {
 			continue
@@ -90,6 +91,8 @@ func (b *rebuilder) manifest(ctx context.Context, id string, old map[string]inde
 	switch {
 	case ctx.Err() != nil:
 		return s, false, ctx.Err()
+	case errors.Is(err, ErrNewerFormat) && b.damaged(ctx, id, cmp.Or(s.ManifestSHA256, b.before[id])):
+		err = fmt.Errorf("manifest of snapshot %s: %w: its format version is damaged", id, ErrBadManifest)
 	case errors.Is(err, ErrNewerFormat), chunkstore.Passing(err):
 		return s, false, err
 	case known && s.State == index.StateFailed, deleted && !known:
@@ -107,6 +110,7 @@ func (b *rebuilder) manifest(ctx context.Context, id string, old map[string]inde
 	}
 	b.volumes[m.Volume]++
 	b.parents[id] = m.ParentManifestSHA256
+	b.before[m.Parent] = m.ParentManifestSHA256
 	if known {
 		return s, false, nil
 	}
@@ -136,6 +140,12 @@ func (b *rebuilder) oneName(all []index.Snapshot) []index.Snapshot {
 		out = append(out, s)
 	}
 	return out
+}
+
+// damaged tells whether a manifest isn't the one that has a hash. An empty hash isn't known.
+func (b *rebuilder) damaged(ctx context.Context, id, sum string) bool {
+	p, err := target.Get(ctx, b.target, ManifestObject(id), maxManifest)
+	return err == nil && sum != "" && hashHex(p) != sum
 }
 
 // setAside leaves a snapshot out.
