@@ -198,6 +198,23 @@ func (db *DB) DropPending() (dropped []Snapshot, err error) {
 	return dropped, nil
 }
 
+// Hold keeps complete snapshots from being deleted, for a reason; an empty one lets them be deleted again. All or (ErrNotFound) none.
+func (db *DB) Hold(reason string, ids ...string) error {
+	return db.update("snapshots", func(tx *bbolt.Tx) error {
+		for _, id := range ids {
+			s, err := findSnapshot(tx, id)
+			if err != nil {
+				return err
+			}
+			s.Hold = reason
+			if err := writeSnapshot(tx, &s); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // Remove takes snapshots out of the catalogue, all or (ErrNotFound) none. Chunks stay, and so does what SealedEpoch says.
 func (db *DB) Remove(ids ...string) error {
 	return db.update("snapshots", func(tx *bbolt.Tx) error {

@@ -61,13 +61,14 @@ type snapshotJSON struct {
 	Manifest    string    `json:"manifest_sha256,omitempty"`
 	Epoch       uint64    `json:"epoch,omitempty"`
 	Error       string    `json:"error,omitempty"`
+	Hold        string    `json:"hold,omitempty"`
 }
 
 func encodeSnapshot(s *Snapshot) ([]byte, error) {
 	j := snapshotJSON{
 		ID: s.ID, Name: s.Name, Seq: s.Seq, Parent: s.Parent, Kind: s.Kind, State: s.State, Created: s.Created,
 		PauseNS: s.PauseNS, SealNS: s.SealNS, Files: s.Files, Bytes: s.Bytes, DirtyBytes: s.DirtyBytes,
-		StoredBytes: s.StoredBytes, Manifest: s.ManifestSHA256, Epoch: s.Epoch, Error: s.Error,
+		StoredBytes: s.StoredBytes, Manifest: s.ManifestSHA256, Epoch: s.Epoch, Error: s.Error, Hold: s.Hold,
 	}
 	if s.Root != (chunkstore.ID{}) {
 		j.Root = s.Root.String()
@@ -103,7 +104,7 @@ func decodeSnapshotPayload(p []byte) (s Snapshot, err error) {
 	s = Snapshot{
 		ID: j.ID, Name: j.Name, Seq: j.Seq, Parent: j.Parent, Kind: j.Kind, State: j.State, Created: j.Created,
 		PauseNS: j.PauseNS, SealNS: j.SealNS, Files: j.Files, Bytes: j.Bytes, DirtyBytes: j.DirtyBytes,
-		StoredBytes: j.StoredBytes, ManifestSHA256: j.Manifest, Epoch: j.Epoch, Error: j.Error,
+		StoredBytes: j.StoredBytes, ManifestSHA256: j.Manifest, Epoch: j.Epoch, Error: j.Error, Hold: j.Hold,
 	}
 	if j.Root != "" {
 		s.Root, err = chunkstore.ParseID(j.Root)

@@ -40,6 +40,7 @@ type Snapshot struct {
 	ManifestSHA256 string
 	Epoch          uint64 // the epoch that this snapshot ended
 	Error          string // why it failed
+	Hold           string // why it must not be deleted; empty: it may be
 }
 
 // Commit is what makes a pending snapshot complete.

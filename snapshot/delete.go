@@ -15,6 +15,9 @@ import (
 // ErrPending says that a snapshot is still being stored, so that it can't be deleted.
 var ErrPending = errors.New("the snapshot is still being stored; wait until it is complete")
 
+// ErrHeld says that somebody has asked for a snapshot not to be deleted.
+var ErrHeld = errors.New("the snapshot is held")
+
 // metaDeleted is the index's key for what must be known of deleted snapshots: deletions as JSON.
 const metaDeleted = "snapshot/deleted"
 
@@ -31,7 +34,7 @@ type upkeep struct {
 }
 
 // Delete removes complete and failed snapshots, all or none. Their data stays until Prune, and longer for readers that
-// have one of them open. Errors: ErrNoSnapshot, ErrPending.
+// have one of them open. Errors: ErrNoSnapshot, ErrPending, ErrHeld.
 //
 // The order: the list of deleted snapshots, the catalogue, the manifests. The catalogue decides: a crash before it leaves
 // snapshots that are listed as deleted though they aren't, which means nothing; one after it leaves manifests, which the next
@@ -93,6 +96,8 @@ func chosen(all, snaps []index.Snapshot) ([]index.Snapshot, error) {
 			return nil, fmt.Errorf("delete %s: %w: it was deleted before", want.Name, ErrNoSnapshot)
 		case all[i].State == index.StatePending:
 			return nil, fmt.Errorf("delete %s: %w", want.Name, ErrPending)
+		case all[i].Hold != "":
+			return nil, fmt.Errorf("delete %s: %w (%s): let it go first (graphvol release), if it may be deleted", want.Name, ErrHeld, all[i].Hold)
 		case !slices.ContainsFunc(out, same):
 			out = append(out, all[i])
 		}

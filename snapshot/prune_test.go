@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -156,6 +157,36 @@ func TestPruneKeepsWhatAReaderHasOpen(t *testing.T) {
 	}
 	prune(t, r)
 	h.check(t, r)
+}
+
+// TestHold: what is held isn't deleted, also after the repository was opened anew, and what is deleted with it stays too.
+func TestHold(t *testing.T) {
+	state := t.TempDir()
+	r := openRepo(t, state)
+	h := newHistory(t, r, rand.Uint64(), 3)
+	pending, err := r.Begin("pending", BeginOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Hold("why", []index.Snapshot{h.snaps[0], pending}); !errors.Is(err, ErrNotComplete) {
+		t.Errorf("holding a pending one: %v", err)
+	}
+	if err := r.Hold("why", []index.Snapshot{{ID: "none", State: index.StateComplete}}); !errors.Is(err, ErrNoSnapshot) {
+		t.Errorf("holding what isn't there: %v", err)
+	}
+	if err := errors.Join(r.Hold("audit", h.snaps[1:2]), r.Abandon(pending, io.ErrUnexpectedEOF)); err != nil {
+		t.Fatal(err)
+	}
+	closeRepo(t, r)
+	r = openRepo(t, state)
+	defer func() { closeRepo(t, r) }()
+	if err := r.Delete(t.Context(), h.snaps[:2]); !errors.Is(err, ErrHeld) || !strings.Contains(err.Error(), "audit") {
+		t.Errorf("delete: %v", err)
+	}
+	h.check(t, r)
+	if err := errors.Join(r.Hold("", h.snaps[1:2]), r.Delete(t.Context(), h.snaps[:2])); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestDelete(t *testing.T) {

@@ -218,6 +218,24 @@ func (r *Repo) Close() error {
 // Index is the volume's index.
 func (r *Repo) Index() *index.DB { return r.db }
 
+// Hold keeps complete snapshots from being deleted, for a reason that is shown; an empty one lets them go. All or none. Errors: ErrNotComplete, ErrNoSnapshot.
+func (r *Repo) Hold(reason string, snaps []index.Snapshot) error {
+	r.upkeep.deleting.Lock()
+	defer r.upkeep.deleting.Unlock()
+	ids := make([]string, 0, len(snaps))
+	for _, s := range snaps {
+		if s.State != index.StateComplete {
+			return fmt.Errorf("hold %s: %w", s.Name, ErrNotComplete)
+		}
+		ids = append(ids, s.ID)
+	}
+	err := r.db.Hold(reason, ids...)
+	if errors.Is(err, index.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", ErrNoSnapshot, err)
+	}
+	return err
+}
+
 // Store is the volume's chunk store.
 func (r *Repo) Store() *chunkstore.Store { return r.store }
 
