@@ -159,6 +159,10 @@ func (w *Worker) work(ctx context.Context) {
 
 // round does one round, and tells how it went.
 func (w *Worker) round(ctx context.Context) (Done, error) {
+	select {
+	case <-w.kick: // this round is what it asks for
+	default:
+	}
 	w.mu.Lock()
 	w.mu.begun = w.mu.wanted
 	o := Options{TakeOver: w.mu.takeOver, Progress: func(done, total int64) { w.update(func(p *Progress) { p.Done, p.Total = done, total }) }}
