@@ -67,6 +67,7 @@ func translations() []translation {
 		{snapshot.ErrBadName, codes.InvalidArgument, ""},
 		{snapshot.ErrNotComplete, codes.FailedPrecondition, ""},
 		{snapshot.ErrNewerFormat, codes.FailedPrecondition, ""},
+		{snapshot.ErrHeld, codes.FailedPrecondition, ""},
 		{snapshot.ErrPending, codes.FailedPrecondition, ""},
 		{snapshot.ErrPruning, codes.Aborted, ""},
 		{snapshot.ErrTooManyNames, codes.FailedPrecondition, ""},

@@ -44,6 +44,27 @@ func (s *service) delete(ctx context.Context, snaps []index.Snapshot) error {
 	return nil
 }
 
+// Hold implements the API.
+func (s *service) Hold(_ context.Context, req *api.HoldRequest) (*api.HoldResponse, error) {
+	if len(req.GetSnapshots()) == 0 {
+		return nil, refuse(codes.InvalidArgument, "name the snapshots")
+	}
+	snaps, err := s.resolveAll(req.GetSnapshots())
+	if err == nil {
+		err = s.repo.Hold(req.GetReason(), snaps)
+	}
+	if err != nil {
+		return nil, statusOf(s.log, "the hold", err)
+	}
+	res := &api.HoldResponse{}
+	for _, snap := range snaps {
+		snap.Hold = req.GetReason()
+		s.log.Info("held", "id", snap.ID, "name", snap.Name, "reason", snap.Hold)
+		res.Snapshots = append(res.Snapshots, infoOf(snap))
+	}
+	return res, nil
+}
+
 // Prune implements the API.
 func (s *service) Prune(req *api.PruneRequest, stream api.Volume_PruneServer) error {
 	meter := newMeter(func(p *api.Progress) error { return stream.Send(&api.PruneEvent{Progress: p}) })

@@ -17,7 +17,7 @@ import (
 )
 
 func commands() []string {
-	return []string{"mount", "umount", "snapshot", "snapshots", "dirty", "diff", "restore", "delete", "prune", "verify", "status", "upgrade"}
+	return []string{"mount", "umount", "snapshot", "snapshots", "dirty", "diff", "restore", "delete", "prune", "verify", "status", "upgrade", "rebuild", "sync", "attach", "key", "forget", "keep", "release"}
 }
 
 func TestHelp(t *testing.T) {
@@ -159,6 +159,53 @@ func TestStrangeNames(t *testing.T) {
 	if out, err := exec.Command("diff", "-r", v.SnapshotDir("s"), dest).CombinedOutput(); err != nil {
 		t.Errorf("diff -r: %v: %s", err, out)
 	}
+}
+
+// TestForget: a policy deletes what it doesn't keep, after it has said so; what is held stays.
+func TestForget(t *testing.T) {
+	v := rig.Mounted(t, volume.Options{})
+	run := func(args ...string) string {
+		t.Helper()
+		out, err := v.Run(t.Context(), args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	names := func() (all string) {
+		t.Helper()
+		list, err := v.Snapshots(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range list {
+			all += s.Name + " "
+		}
+		return all
+	}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		rig.WriteFile(t, filepath.Join(v.Mount, "file"), 1<<20)
+		run("snapshot", v.Mount, "--name", name)
+	}
+	refused(t, v, exitUsage, []string{"--keep-last"}, "forget", v.Mount)
+	run("keep", v.Mount, "b", "--reason", "audit")
+	refused(t, v, exitFailed, []string{"held", "audit", "graphvol release"}, "delete", v.Mount, "b")
+	if out := run("forget", v.Mount, "--keep-last", "2", "--dry-run"); !strings.Contains(out, "would delete 2 snapshots, kept 3") {
+		t.Errorf("dry run: %s", out)
+	}
+	if got := names(); got != "a b c d e " {
+		t.Errorf("a dry run has left %s", got)
+	}
+	run("forget", v.Mount, "--keep-last", "2", "--prune")
+	if got := names(); got != "b d e " {
+		t.Errorf("left: %s", got)
+	}
+	run("release", v.Mount, "b")
+	run("forget", v.Mount, "--keep-yearly", "3", "--prune")
+	if got := names(); got != "e " {
+		t.Errorf("left: %s", got)
+	}
+	run("verify", v.Mount, "--read-data")
 }
 
 // TestDeleteAndVerify: a deleted snapshot is gone, the others stay whole; damage is found and never served.

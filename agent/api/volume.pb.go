@@ -97,6 +97,7 @@ type SnapshotInfo struct {
 	ManifestSha256 string                 `protobuf:"bytes,14,opt,name=manifest_sha256,json=manifestSha256,proto3" json:"manifest_sha256,omitempty"`
 	Error          string                 `protobuf:"bytes,15,opt,name=error,proto3" json:"error,omitempty"`     // why it failed
 	Remotes        []string               `protobuf:"bytes,16,rep,name=remotes,proto3" json:"remotes,omitempty"` // names of those that have it
+	Hold           string                 `protobuf:"bytes,17,opt,name=hold,proto3" json:"hold,omitempty"`       // why it can't be deleted; empty: it can
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -241,6 +242,13 @@ func (x *SnapshotInfo) GetRemotes() []string {
 		return x.Remotes
 	}
 	return nil
+}
+
+func (x *SnapshotInfo) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
 }
 
 type SnapshotRequest struct {
@@ -1173,6 +1181,102 @@ func (x *DeleteResponse) GetDeleted() []*SnapshotInfo {
 	return nil
 }
 
+type HoldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []string               `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"` // empty: they may be deleted again
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldRequest) Reset() {
+	*x = HoldRequest{}
+	mi := &file_agent_api_volume_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldRequest) ProtoMessage() {}
+
+func (x *HoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
+func (*HoldRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *HoldRequest) GetSnapshots() []string {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *HoldRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type HoldResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []*SnapshotInfo        `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldResponse) Reset() {
+	*x = HoldResponse{}
+	mi := &file_agent_api_volume_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldResponse) ProtoMessage() {}
+
+func (x *HoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
+func (*HoldResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *HoldResponse) GetSnapshots() []*SnapshotInfo {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
 type PruneRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DryRun        bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
@@ -1182,7 +1286,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[17]
+	mi := &file_agent_api_volume_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1298,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[17]
+	mi := &file_agent_api_volume_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1311,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PruneRequest) GetDryRun() bool {
@@ -1227,7 +1331,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[18]
+	mi := &file_agent_api_volume_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1343,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[18]
+	mi := &file_agent_api_volume_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1356,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PruneEvent) GetProgress() *Progress {
@@ -1282,7 +1386,7 @@ type PruneResult struct {
 
 func (x *PruneResult) Reset() {
 	*x = PruneResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[19]
+	mi := &file_agent_api_volume_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1294,7 +1398,7 @@ func (x *PruneResult) String() string {
 func (*PruneResult) ProtoMessage() {}
 
 func (x *PruneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[19]
+	mi := &file_agent_api_volume_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1307,7 +1411,7 @@ func (x *PruneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResult.ProtoReflect.Descriptor instead.
 func (*PruneResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{19}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PruneResult) GetChunksRemoved() int64 {
@@ -1355,7 +1459,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[20]
+	mi := &file_agent_api_volume_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1471,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[20]
+	mi := &file_agent_api_volume_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1484,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{20}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VerifyRequest) GetSnapshots() []string {
@@ -1408,7 +1512,7 @@ type VerifyEvent struct {
 
 func (x *VerifyEvent) Reset() {
 	*x = VerifyEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[21]
+	mi := &file_agent_api_volume_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1524,7 @@ func (x *VerifyEvent) String() string {
 func (*VerifyEvent) ProtoMessage() {}
 
 func (x *VerifyEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[21]
+	mi := &file_agent_api_volume_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1537,7 @@ func (x *VerifyEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEvent.ProtoReflect.Descriptor instead.
 func (*VerifyEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{21}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *VerifyEvent) GetProgress() *Progress {
@@ -1468,7 +1572,7 @@ type VerifyProblem struct {
 
 func (x *VerifyProblem) Reset() {
 	*x = VerifyProblem{}
-	mi := &file_agent_api_volume_proto_msgTypes[22]
+	mi := &file_agent_api_volume_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1480,7 +1584,7 @@ func (x *VerifyProblem) String() string {
 func (*VerifyProblem) ProtoMessage() {}
 
 func (x *VerifyProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[22]
+	mi := &file_agent_api_volume_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1493,7 +1597,7 @@ func (x *VerifyProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyProblem.ProtoReflect.Descriptor instead.
 func (*VerifyProblem) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{22}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VerifyProblem) GetSnapshot() string {
@@ -1529,7 +1633,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[23]
+	mi := &file_agent_api_volume_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1645,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[23]
+	mi := &file_agent_api_volume_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1658,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{23}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VerifyResult) GetSnapshots() int64 {
@@ -1593,7 +1697,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[24]
+	mi := &file_agent_api_volume_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1605,7 +1709,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[24]
+	mi := &file_agent_api_volume_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1618,7 +1722,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{24}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
 }
 
 type VolumeStatus struct {
@@ -1649,7 +1753,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_agent_api_volume_proto_msgTypes[25]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1765,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[25]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1778,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{25}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VolumeStatus) GetMount() string {
@@ -1839,7 +1943,7 @@ type RemoteInfo struct {
 
 func (x *RemoteInfo) Reset() {
 	*x = RemoteInfo{}
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +1955,7 @@ func (x *RemoteInfo) String() string {
 func (*RemoteInfo) ProtoMessage() {}
 
 func (x *RemoteInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +1968,7 @@ func (x *RemoteInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoteInfo.ProtoReflect.Descriptor instead.
 func (*RemoteInfo) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RemoteInfo) GetName() string {
@@ -1972,7 +2076,7 @@ type ServerProcess struct {
 
 func (x *ServerProcess) Reset() {
 	*x = ServerProcess{}
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2088,7 @@ func (x *ServerProcess) String() string {
 func (*ServerProcess) ProtoMessage() {}
 
 func (x *ServerProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2101,7 @@ func (x *ServerProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerProcess.ProtoReflect.Descriptor instead.
 func (*ServerProcess) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ServerProcess) GetGoroutines() int64 {
@@ -2046,7 +2150,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2162,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2175,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Restart) GetProgram() []byte {
@@ -2104,7 +2208,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2220,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2233,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *UnmountRequest) GetTimeout() *durationpb.Duration {
@@ -2150,7 +2254,7 @@ type UnmountEvent struct {
 
 func (x *UnmountEvent) Reset() {
 	*x = UnmountEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2162,7 +2266,7 @@ func (x *UnmountEvent) String() string {
 func (*UnmountEvent) ProtoMessage() {}
 
 func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2175,7 +2279,7 @@ func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountEvent.ProtoReflect.Descriptor instead.
 func (*UnmountEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *UnmountEvent) GetPending() int64 {
@@ -2210,7 +2314,7 @@ type SyncRequest struct {
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[31]
+	mi := &file_agent_api_volume_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2222,7 +2326,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[31]
+	mi := &file_agent_api_volume_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2235,7 +2339,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SyncRequest) GetWait() bool {
@@ -2269,7 +2373,7 @@ type SyncEvent struct {
 
 func (x *SyncEvent) Reset() {
 	*x = SyncEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[32]
+	mi := &file_agent_api_volume_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2385,7 @@ func (x *SyncEvent) String() string {
 func (*SyncEvent) ProtoMessage() {}
 
 func (x *SyncEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[32]
+	mi := &file_agent_api_volume_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2398,7 @@ func (x *SyncEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncEvent.ProtoReflect.Descriptor instead.
 func (*SyncEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *SyncEvent) GetProgress() *Progress {
@@ -2319,7 +2423,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[33]
+	mi := &file_agent_api_volume_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2331,7 +2435,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[33]
+	mi := &file_agent_api_volume_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2344,7 +2448,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
 }
 
 type ResumeResponse struct {
@@ -2355,7 +2459,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[34]
+	mi := &file_agent_api_volume_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2367,7 +2471,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[34]
+	mi := &file_agent_api_volume_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2380,7 +2484,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{34}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
 }
 
 type UpgradeRequest struct {
@@ -2394,7 +2498,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[35]
+	mi := &file_agent_api_volume_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2406,7 +2510,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[35]
+	mi := &file_agent_api_volume_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2419,7 +2523,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *UpgradeRequest) GetProgram() []byte {
@@ -2455,7 +2559,7 @@ type UpgradeEvent struct {
 
 func (x *UpgradeEvent) Reset() {
 	*x = UpgradeEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[36]
+	mi := &file_agent_api_volume_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2571,7 @@ func (x *UpgradeEvent) String() string {
 func (*UpgradeEvent) ProtoMessage() {}
 
 func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[36]
+	mi := &file_agent_api_volume_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2584,7 @@ func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeEvent.ProtoReflect.Descriptor instead.
 func (*UpgradeEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *UpgradeEvent) GetVersion() string {
@@ -2515,7 +2619,7 @@ var File_agent_api_volume_proto protoreflect.FileDescriptor
 
 const file_agent_api_volume_proto_rawDesc = "" +
 	"\n" +
-	"\x16agent/api/volume.proto\x12\vgraphvol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x03\n" +
+	"\x16agent/api/volume.proto\x12\vgraphvol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x04\n" +
 	"\fSnapshotInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -2534,7 +2638,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x0fchecksum_sha256\x18\r \x01(\tR\x0echecksumSha256\x12'\n" +
 	"\x0fmanifest_sha256\x18\x0e \x01(\tR\x0emanifestSha256\x12\x14\n" +
 	"\x05error\x18\x0f \x01(\tR\x05error\x12\x18\n" +
-	"\aremotes\x18\x10 \x03(\tR\aremotes\">\n" +
+	"\aremotes\x18\x10 \x03(\tR\aremotes\x12\x12\n" +
+	"\x04hold\x18\x11 \x01(\tR\x04hold\">\n" +
 	"\x0fSnapshotRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\ano_wait\x18\x02 \x01(\bR\x06noWait\"\x9d\x02\n" +
@@ -2607,7 +2712,12 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\rDeleteRequest\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\"E\n" +
 	"\x0eDeleteResponse\x123\n" +
-	"\adeleted\x18\x01 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\adeleted\"'\n" +
+	"\adeleted\x18\x01 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\adeleted\"C\n" +
+	"\vHoldRequest\x12\x1c\n" +
+	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"G\n" +
+	"\fHoldResponse\x127\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\tsnapshots\"'\n" +
 	"\fPruneRequest\x12\x17\n" +
 	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"q\n" +
 	"\n" +
@@ -2722,7 +2832,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\adropped\x18\x03 \x03(\tR\adropped\x12\x1e\n" +
 	"\n" +
 	"restarting\x18\x04 \x01(\bR\n" +
-	"restarting2\xbd\a\n" +
+	"restarting2\xfa\a\n" +
 	"\x06Volume\x12F\n" +
 	"\bSnapshot\x12\x1c.graphvol.v1.SnapshotRequest\x1a\x1a.graphvol.v1.SnapshotEvent0\x01\x12V\n" +
 	"\rListSnapshots\x12!.graphvol.v1.ListSnapshotsRequest\x1a\".graphvol.v1.ListSnapshotsResponse\x12I\n" +
@@ -2730,7 +2840,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x05Dirty\x12\x19.graphvol.v1.DirtyRequest\x1a\x16.graphvol.v1.DirtyFile0\x01\x127\n" +
 	"\x04Diff\x12\x18.graphvol.v1.DiffRequest\x1a\x13.graphvol.v1.Change0\x01\x12C\n" +
 	"\aRestore\x12\x1b.graphvol.v1.RestoreRequest\x1a\x19.graphvol.v1.RestoreEvent0\x01\x12A\n" +
-	"\x06Delete\x12\x1a.graphvol.v1.DeleteRequest\x1a\x1b.graphvol.v1.DeleteResponse\x12=\n" +
+	"\x06Delete\x12\x1a.graphvol.v1.DeleteRequest\x1a\x1b.graphvol.v1.DeleteResponse\x12;\n" +
+	"\x04Hold\x12\x18.graphvol.v1.HoldRequest\x1a\x19.graphvol.v1.HoldResponse\x12=\n" +
 	"\x05Prune\x12\x19.graphvol.v1.PruneRequest\x1a\x17.graphvol.v1.PruneEvent0\x01\x12@\n" +
 	"\x06Verify\x12\x1a.graphvol.v1.VerifyRequest\x1a\x18.graphvol.v1.VerifyEvent0\x01\x12?\n" +
 	"\x06Status\x12\x1a.graphvol.v1.StatusRequest\x1a\x19.graphvol.v1.VolumeStatus\x12C\n" +
@@ -2752,7 +2863,7 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
 	(*SnapshotInfo)(nil),          // 1: graphvol.v1.SnapshotInfo
@@ -2772,33 +2883,35 @@ var file_agent_api_volume_proto_goTypes = []any{
 	(*RestoreResult)(nil),         // 15: graphvol.v1.RestoreResult
 	(*DeleteRequest)(nil),         // 16: graphvol.v1.DeleteRequest
 	(*DeleteResponse)(nil),        // 17: graphvol.v1.DeleteResponse
-	(*PruneRequest)(nil),          // 18: graphvol.v1.PruneRequest
-	(*PruneEvent)(nil),            // 19: graphvol.v1.PruneEvent
-	(*PruneResult)(nil),           // 20: graphvol.v1.PruneResult
-	(*VerifyRequest)(nil),         // 21: graphvol.v1.VerifyRequest
-	(*VerifyEvent)(nil),           // 22: graphvol.v1.VerifyEvent
-	(*VerifyProblem)(nil),         // 23: graphvol.v1.VerifyProblem
-	(*VerifyResult)(nil),          // 24: graphvol.v1.VerifyResult
-	(*StatusRequest)(nil),         // 25: graphvol.v1.StatusRequest
-	(*VolumeStatus)(nil),          // 26: graphvol.v1.VolumeStatus
-	(*RemoteInfo)(nil),            // 27: graphvol.v1.RemoteInfo
-	(*ServerProcess)(nil),         // 28: graphvol.v1.ServerProcess
-	(*Restart)(nil),               // 29: graphvol.v1.Restart
-	(*UnmountRequest)(nil),        // 30: graphvol.v1.UnmountRequest
-	(*UnmountEvent)(nil),          // 31: graphvol.v1.UnmountEvent
-	(*SyncRequest)(nil),           // 32: graphvol.v1.SyncRequest
-	(*SyncEvent)(nil),             // 33: graphvol.v1.SyncEvent
-	(*ResumeRequest)(nil),         // 34: graphvol.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 35: graphvol.v1.ResumeResponse
-	(*UpgradeRequest)(nil),        // 36: graphvol.v1.UpgradeRequest
-	(*UpgradeEvent)(nil),          // 37: graphvol.v1.UpgradeEvent
-	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
+	(*HoldRequest)(nil),           // 18: graphvol.v1.HoldRequest
+	(*HoldResponse)(nil),          // 19: graphvol.v1.HoldResponse
+	(*PruneRequest)(nil),          // 20: graphvol.v1.PruneRequest
+	(*PruneEvent)(nil),            // 21: graphvol.v1.PruneEvent
+	(*PruneResult)(nil),           // 22: graphvol.v1.PruneResult
+	(*VerifyRequest)(nil),         // 23: graphvol.v1.VerifyRequest
+	(*VerifyEvent)(nil),           // 24: graphvol.v1.VerifyEvent
+	(*VerifyProblem)(nil),         // 25: graphvol.v1.VerifyProblem
+	(*VerifyResult)(nil),          // 26: graphvol.v1.VerifyResult
+	(*StatusRequest)(nil),         // 27: graphvol.v1.StatusRequest
+	(*VolumeStatus)(nil),          // 28: graphvol.v1.VolumeStatus
+	(*RemoteInfo)(nil),            // 29: graphvol.v1.RemoteInfo
+	(*ServerProcess)(nil),         // 30: graphvol.v1.ServerProcess
+	(*Restart)(nil),               // 31: graphvol.v1.Restart
+	(*UnmountRequest)(nil),        // 32: graphvol.v1.UnmountRequest
+	(*UnmountEvent)(nil),          // 33: graphvol.v1.UnmountEvent
+	(*SyncRequest)(nil),           // 34: graphvol.v1.SyncRequest
+	(*SyncEvent)(nil),             // 35: graphvol.v1.SyncEvent
+	(*ResumeRequest)(nil),         // 36: graphvol.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 37: graphvol.v1.ResumeResponse
+	(*UpgradeRequest)(nil),        // 38: graphvol.v1.UpgradeRequest
+	(*UpgradeEvent)(nil),          // 39: graphvol.v1.UpgradeEvent
+	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	38, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	39, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	39, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	40, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	41, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	41, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
 	1,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	4,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
@@ -2809,55 +2922,58 @@ var file_agent_api_volume_proto_depIdxs = []int32{
 	15, // 10: graphvol.v1.RestoreEvent.result:type_name -> graphvol.v1.RestoreResult
 	1,  // 11: graphvol.v1.RestoreResult.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	1,  // 12: graphvol.v1.DeleteResponse.deleted:type_name -> graphvol.v1.SnapshotInfo
-	4,  // 13: graphvol.v1.PruneEvent.progress:type_name -> graphvol.v1.Progress
-	20, // 14: graphvol.v1.PruneEvent.result:type_name -> graphvol.v1.PruneResult
-	4,  // 15: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
-	23, // 16: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
-	24, // 17: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	38, // 18: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
-	28, // 19: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
-	29, // 20: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
-	27, // 21: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
-	38, // 22: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
-	38, // 23: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
-	39, // 24: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
-	39, // 25: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
-	4,  // 26: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
-	27, // 27: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
-	39, // 28: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 29: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
-	5,  // 30: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	7,  // 31: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
-	9,  // 32: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	11, // 33: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	13, // 34: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	16, // 35: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	18, // 36: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	21, // 37: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	25, // 38: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	30, // 39: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	34, // 40: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	36, // 41: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
-	32, // 42: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
-	3,  // 43: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 44: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	1,  // 45: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
-	10, // 46: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	12, // 47: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	14, // 48: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	17, // 49: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	19, // 50: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	22, // 51: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	26, // 52: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	31, // 53: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	35, // 54: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	37, // 55: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
-	33, // 56: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
-	43, // [43:57] is the sub-list for method output_type
-	29, // [29:43] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	1,  // 13: graphvol.v1.HoldResponse.snapshots:type_name -> graphvol.v1.SnapshotInfo
+	4,  // 14: graphvol.v1.PruneEvent.progress:type_name -> graphvol.v1.Progress
+	22, // 15: graphvol.v1.PruneEvent.result:type_name -> graphvol.v1.PruneResult
+	4,  // 16: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
+	25, // 17: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
+	26, // 18: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
+	40, // 19: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	30, // 20: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
+	31, // 21: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
+	29, // 22: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
+	40, // 23: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
+	40, // 24: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
+	41, // 25: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
+	41, // 26: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	4,  // 27: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
+	29, // 28: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
+	41, // 29: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 30: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
+	5,  // 31: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
+	7,  // 32: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	9,  // 33: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	11, // 34: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	13, // 35: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	16, // 36: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	18, // 37: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
+	20, // 38: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	23, // 39: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	27, // 40: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	32, // 41: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	36, // 42: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	38, // 43: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
+	34, // 44: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
+	3,  // 45: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 46: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	1,  // 47: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	10, // 48: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	12, // 49: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	14, // 50: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	17, // 51: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	19, // 52: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
+	21, // 53: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	24, // 54: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	28, // 55: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	33, // 56: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	37, // 57: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	39, // 58: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
+	35, // 59: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
+	45, // [45:60] is the sub-list for method output_type
+	30, // [30:45] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_volume_proto_init() }
@@ -2871,7 +2987,7 @@ func file_agent_api_volume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

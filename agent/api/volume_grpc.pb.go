@@ -26,6 +26,7 @@ const (
 	Volume_Diff_FullMethodName          = "/graphvol.v1.Volume/Diff"
 	Volume_Restore_FullMethodName       = "/graphvol.v1.Volume/Restore"
 	Volume_Delete_FullMethodName        = "/graphvol.v1.Volume/Delete"
+	Volume_Hold_FullMethodName          = "/graphvol.v1.Volume/Hold"
 	Volume_Prune_FullMethodName         = "/graphvol.v1.Volume/Prune"
 	Volume_Verify_FullMethodName        = "/graphvol.v1.Volume/Verify"
 	Volume_Status_FullMethodName        = "/graphvol.v1.Volume/Status"
@@ -64,6 +65,8 @@ type VolumeClient interface {
 	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreEvent], error)
 	// Delete removes snapshots from the catalogue: all or none of those named. Prune gives their space back.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
+	// Hold keeps complete snapshots from being deleted, or lets them go: all or none of those named.
+	Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (*HoldResponse, error)
 	// Prune removes the chunks that no snapshot refers to. It runs beside snapshots and reads.
 	Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PruneEvent], error)
 	// Verify checks manifests, their hash chain and the trees, and with read_data every stored byte. Problems are
@@ -194,6 +197,16 @@ func (c *volumeClient) Delete(ctx context.Context, in *DeleteRequest, opts ...gr
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteResponse)
 	err := c.cc.Invoke(ctx, Volume_Delete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *volumeClient) Hold(ctx context.Context, in *HoldRequest, opts ...grpc.CallOption) (*HoldResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HoldResponse)
+	err := c.cc.Invoke(ctx, Volume_Hold_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -344,6 +357,8 @@ type VolumeServer interface {
 	Restore(*RestoreRequest, grpc.ServerStreamingServer[RestoreEvent]) error
 	// Delete removes snapshots from the catalogue: all or none of those named. Prune gives their space back.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
+	// Hold keeps complete snapshots from being deleted, or lets them go: all or none of those named.
+	Hold(context.Context, *HoldRequest) (*HoldResponse, error)
 	// Prune removes the chunks that no snapshot refers to. It runs beside snapshots and reads.
 	Prune(*PruneRequest, grpc.ServerStreamingServer[PruneEvent]) error
 	// Verify checks manifests, their hash chain and the trees, and with read_data every stored byte. Problems are
@@ -394,6 +409,9 @@ func (UnimplementedVolumeServer) Restore(*RestoreRequest, grpc.ServerStreamingSe
 }
 func (UnimplementedVolumeServer) Delete(context.Context, *DeleteRequest) (*DeleteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
+}
+func (UnimplementedVolumeServer) Hold(context.Context, *HoldRequest) (*HoldResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Hold not implemented")
 }
 func (UnimplementedVolumeServer) Prune(*PruneRequest, grpc.ServerStreamingServer[PruneEvent]) error {
 	return status.Error(codes.Unimplemented, "method Prune not implemented")
@@ -535,6 +553,24 @@ func _Volume_Delete_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Volume_Hold_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VolumeServer).Hold(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Volume_Hold_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VolumeServer).Hold(ctx, req.(*HoldRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Volume_Prune_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(PruneRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -644,6 +680,10 @@ var Volume_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Delete",
 			Handler:    _Volume_Delete_Handler,
+		},
+		{
+			MethodName: "Hold",
+			Handler:    _Volume_Hold_Handler,
 		},
 		{
 			MethodName: "Status",

@@ -23,6 +23,7 @@ type snapshotRow struct {
 	ChecksumSHA256 string    `json:"checksum_sha256"`
 	ManifestSHA256 string    `json:"manifest_sha256,omitempty"`
 	Remotes        []string  `json:"remotes,omitempty"` // that have it
+	Hold           string    `json:"hold,omitempty"`    // why it can't be deleted
 	Error          string    `json:"error,omitempty"`
 }
 
@@ -32,7 +33,7 @@ func rowOf(s *api.SnapshotInfo) snapshotRow {
 		Created: s.GetCreated().AsTime(),
 		PauseMS: millis(s.GetPause().AsDuration()), SealMS: millis(s.GetSeal().AsDuration()),
 		Files: s.GetFiles(), Bytes: s.GetBytes(), DirtyBytes: s.GetDirtyBytes(), StoredBytes: s.GetStoredBytes(),
-		ChecksumSHA256: s.GetChecksumSha256(), ManifestSHA256: s.GetManifestSha256(), Error: s.GetError(), Remotes: s.GetRemotes(),
+		ChecksumSHA256: s.GetChecksumSha256(), ManifestSHA256: s.GetManifestSha256(), Error: s.GetError(), Remotes: s.GetRemotes(), Hold: s.GetHold(),
 	}
 }
 

@@ -64,6 +64,9 @@ func listSnapshots(w io.Writer, list []*api.SnapshotInfo) error {
 	t := newTable(w, head...)
 	for _, s := range list {
 		state := s.GetState()
+		if s.GetHold() != "" {
+			state += ", held: " + s.GetHold()
+		}
 		if s.GetError() != "" {
 			state += ": " + s.GetError()
 		}
