@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"graphvol/fs/cow"
+	"graphvol/fs/cow/backing"
 )
 
 func writes(flags uint32) bool { return flags&unix.O_ACCMODE != unix.O_RDONLY }
@@ -224,5 +225,7 @@ func (s *Server) Fallocate(c <-chan struct{}, in *fuse.FallocateIn) fuse.Status 
 }
 
 func (s *Server) write(in *fuse.WriteIn, ino uint64, p []byte, off int64) (int, error) {
-	return s.vol.Write(ino, p, off, cow.WriteFlags{KillPriv: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0})
+	return s.vol.Write(ino, p, off, cow.WriteFlags{
+		KillPriv: in.WriteFlags&fuse.WRITE_KILL_SUIDGID != 0, Caller: backing.Caller{Uid: in.Uid, Gid: in.Gid, Pid: in.Pid},
+	})
 }

@@ -34,6 +34,7 @@ type WriteFlags struct {
 	// KillPriv: setuid and setgid bits and security.capability go, as the kernel asks where
 	// it leaves that to the filesystem.
 	KillPriv bool
+	Caller   backing.Caller // who writes; for KillPriv
 }
 
 // Errors of barriers and snapshots. Errors of file operations are the backing's own: a syscall.Errno.

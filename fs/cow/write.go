@@ -39,7 +39,7 @@ func (v *Volume) Write(ino uint64, p []byte, off int64, fl WriteFlags) (int, err
 	}
 	defer v.gate.leave()
 	if fl.KillPriv {
-		if err := v.tree.KillPriv(ino); err != nil {
+		if err := v.tree.KillPriv(fl.Caller, ino); err != nil {
 			return 0, err
 		}
 	}

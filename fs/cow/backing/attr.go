@@ -193,7 +193,7 @@ func (t *Tree) Setattr(c Caller, ino uint64, in SetAttr) (Attr, error) {
 			return Attr{}, err
 		}
 	} else if in.Valid&SetKillPriv != 0 && in.Valid&(SetUid|SetGid) == 0 {
-		if err := t.killPriv(h); err != nil {
+		if err := t.killPriv(c, h); err != nil {
 			return Attr{}, err
 		}
 	}
@@ -230,18 +230,18 @@ func setTimes(fd int, in SetAttr) error {
 	return eintr(func() error { return unix.UtimesNanoAt(fd, "", ts, unix.AT_EMPTY_PATH) })
 }
 
-// KillPriv clears setuid, setgid (where the group may execute) and security.capability: what a write, fallocate or copy by
+// KillPriv clears setuid, setgid (where the group may execute, or isn't the caller's) and security.capability: what a write, fallocate or copy by
 // a caller without CAP_FSETID does. It is to be called before.
-func (t *Tree) KillPriv(ino uint64) error {
+func (t *Tree) KillPriv(c Caller, ino uint64) error {
 	h, err := t.acquire(ino, kindPath)
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	return t.killPriv(h)
+	return t.killPriv(c, h)
 }
 
-func (t *Tree) killPriv(h *handle) error {
+func (t *Tree) killPriv(c Caller, h *handle) error {
 	st, err := t.statx(h.fd, "")
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return err
@@ -249,7 +249,7 @@ func (t *Tree) killPriv(h *handle) error {
 	// security.capability is cleared by the backing's kernel whoever writes, truncates or changes the owner.
 	mode := uint32(st.Mode) & 0o7777
 	clean := mode &^ unix.S_ISUID
-	if mode&unix.S_IXGRP != 0 {
+	if mode&unix.S_ISGID != 0 && (mode&unix.S_IXGRP != 0 || !c.inGroup(st.Gid)) {
 		clean &^= unix.S_ISGID
 	}
 	if clean == mode {

@@ -1,12 +1,41 @@
 package backing
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // Caller is who a modifying request acts for. Umask is applied at create where the parent directory has no default ACL.
 type Caller struct{ Uid, Gid, Pid, Umask uint32 }
+
+// inGroup tells whether the caller has a group, as its own or as a supplementary one. Those are not part of a request, but the process waits for its answer.
+func (c Caller) inGroup(gid uint32) bool {
+	if c.Gid == gid {
+		return true
+	}
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.Pid))
+	return err == nil && slices.Contains(supplementary(string(status)), gid)
+}
+
+// supplementary reads the groups out of a process's status.
+func supplementary(status string) (gids []uint32) {
+	for line := range strings.Lines(status) {
+		list, ok := strings.CutPrefix(line, "Groups:")
+		if !ok {
+			continue
+		}
+		for _, f := range strings.Fields(list) {
+			if n, err := strconv.ParseUint(f, 10, 32); err == nil {
+				gids = append(gids, uint32(n))
+			}
+		}
+	}
+	return gids
+}
 
 // Time is a point in time as the filesystem keeps it: seconds since 1970 (may be negative) and nanoseconds below 1e9.
 type Time struct {
@@ -40,7 +69,7 @@ const (
 	SetMtime            // Mtime, or now with SetMtimeNow
 	SetAtimeNow         // with SetAtime
 	SetMtimeNow         // with SetMtime
-	SetKillPriv         // clear setuid, setgid (where the group may execute) and security.capability, as a write by an unprivileged caller does
+	SetKillPriv         // clear setuid, setgid (where the group may execute, or isn't the caller's) and security.capability, as a write by an unprivileged caller does
 )
 
 // SetAttr is a change of attributes. The change time always becomes now: the filesystem's own clock sets it.
