@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -160,7 +161,7 @@ func (s *server) openFront(version string) error {
 		return nil
 	}
 	if s.copies, err = openRemotes(o.State, s.repo, o.remotes(), s.log); err != nil {
-		return err
+		s.problem = cmp.Or(s.problem, s.copies.problem(err)) // the volume works without
 	}
 	s.svc = newService(serviceConfig{
 		state: o.State, facts: facts, repo: s.repo, remotes: s.copies, log: s.log, version: version, problem: s.problem,

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"graphvol/agent/api"
 	"graphvol/chunkstore/target/dial"
+	"graphvol/index"
 	"graphvol/remote"
 	"graphvol/snapshot"
 )
@@ -28,15 +30,17 @@ type remotes struct {
 
 // openRemotes makes the index know of the remotes that a mount names, if it names any, and begins to copy to all that the index knows.
 func openRemotes(state string, repo *snapshot.Repo, specs []remote.Spec, log *slog.Logger) (*remotes, error) {
-	if len(specs) > 0 {
-		if err := remote.Declare(repo.Index(), specs); err != nil {
-			return nil, err
-		}
-	}
 	r := &remotes{state: state, repo: repo, log: log}
-	all, err := r.declared("")
+	var err error
+	if len(specs) > 0 {
+		err = remote.Declare(repo.Index(), specs)
+	}
+	var all []remote.Declared
+	if err == nil {
+		all, err = r.declared("")
+	}
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	for _, d := range all {
 		r.workers = append(r.workers, remote.NewWorker(r.open(d)))
@@ -143,15 +147,25 @@ func fare(info *api.RemoteInfo, p remote.Progress) {
 	}
 }
 
-// mark enters in rows of the catalogue which remotes have them.
-func (r *remotes) mark(rows []*api.SnapshotInfo) error {
-	all, err := r.declared("")
-	if err != nil || len(all) == 0 {
-		return err
+// problem says that the index doesn't tell what the remotes have. The volume and its snapshots don't depend on it.
+func (r *remotes) problem(err error) string {
+	r.log.Error("what the copies have can't be read from the index", "err", err)
+	if errors.Is(err, index.ErrCorrupt) {
+		return "index.db is damaged where it tells what the copies have, so they are not kept up to date: unmount the volume, then run graphvol rebuild"
 	}
-	on, err := remote.On(r.repo.Index())
+	return "the copies are not kept up to date: " + lastCause(err)
+}
+
+// mark enters in rows of the catalogue which remotes have them, as far as the index tells.
+func (r *remotes) mark(rows []*api.SnapshotInfo) {
+	all, err := r.declared("")
+	var on map[string]map[string]bool
+	if err == nil && len(all) > 0 {
+		on, err = remote.On(r.repo.Index())
+	}
 	if err != nil {
-		return err
+		r.problem(err)
+		return
 	}
 	for _, row := range rows {
 		for _, d := range all {
@@ -160,5 +174,4 @@ func (r *remotes) mark(rows []*api.SnapshotInfo) error {
 			}
 		}
 	}
-	return nil
 }

@@ -142,9 +142,7 @@ func (s *service) ListSnapshots(context.Context, *api.ListSnapshotsRequest) (*ap
 	for _, snap := range list {
 		res.Snapshots = append(res.Snapshots, infoOf(snap))
 	}
-	if err := s.remotes.mark(res.Snapshots); err != nil {
-		return nil, statusOf(s.log, "listing the snapshots", err)
-	}
+	s.remotes.mark(res.Snapshots)
 	return res, nil
 }
 
@@ -155,9 +153,7 @@ func (s *service) GetSnapshot(_ context.Context, req *api.GetSnapshotRequest) (*
 		return nil, statusOf(s.log, "finding the snapshot", err)
 	}
 	info := infoOf(snap)
-	if err := s.remotes.mark([]*api.SnapshotInfo{info}); err != nil {
-		return nil, statusOf(s.log, "finding the snapshot", err)
-	}
+	s.remotes.mark([]*api.SnapshotInfo{info})
 	return info, nil
 }
 
@@ -187,8 +183,8 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 			res.Snapshots++
 		}
 	}
-	if res.Remotes, err = s.remotes.infos(); err != nil {
-		return nil, statusOf(s.log, "reading what the copies have", err)
+	if res.Remotes, err = s.remotes.infos(); err != nil && res.Problem == "" {
+		res.Problem = s.remotes.problem(err)
 	}
 	if s.live == nil {
 		return res, nil

@@ -35,8 +35,10 @@ func (w *round) finish(ctx context.Context) error {
 		return err
 	}
 	// Only now: a manifest's row says that a head lists it.
-	if err := w.cfg.Local.Index.SetRemoteObjects(w.cfg.Name, fresh, nil); err != nil {
-		return err
+	if len(fresh) > 0 {
+		if err := w.cfg.Local.Index.SetRemoteObjects(w.cfg.Name, fresh, nil); err != nil {
+			return err
+		}
 	}
 	w.done.Snapshots = len(w.snaps)
 	if err := w.remove(ctx); err != nil {

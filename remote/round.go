@@ -64,6 +64,9 @@ func (r *Remote) failed(err error) error {
 	if err == nil {
 		return nil
 	}
+	if errors.Is(err, index.ErrCorrupt) {
+		return fmt.Errorf("copy at %s: %w: unmount the volume, then run graphvol rebuild, which makes the index anew", r, err)
+	}
 	return fmt.Errorf("copy at %s: %w", r, err)
 }
 

@@ -1,6 +1,7 @@
 package copies
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -71,6 +72,40 @@ func TestDenied(t *testing.T) {
 	if _, err := u.Run(t.Context(), "verify", u.Mount); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDamagedRows: damage in what the index knows of a copy keeps neither the volume nor its snapshots from working, and a rebuild mends it.
+func TestDamagedRows(t *testing.T) {
+	k := kinds()[0]
+	url := k.url(t)
+	u := newUser(t, volume.Options{Args: k.args(url)})
+	u.snapshot("a")
+	u.upToDate(1)
+	u.must(u.Umount(t.Context()))
+	path := filepath.Join(u.StateDir(), "index.db")
+	p, err := os.ReadFile(path)
+	u.must(err)
+	row := []byte("r1\x00manifests/")
+	if !bytes.Contains(p, row) {
+		t.Fatal("the index has no row of the manifest")
+	}
+	p = bytes.ReplaceAll(p, row, []byte("r1\x00manifestz/")) // in all pages that have it
+	u.must(os.WriteFile(path, p, 0o600))
+	u.must(u.Start(t.Context()))
+	u.snapshot("b")
+	for name, want := range u.want {
+		same(t, name, content(t, u.SnapshotDir(name)), want)
+	}
+	if out := u.run("status", u.Mount); !strings.Contains(out, "graphvol rebuild") {
+		t.Errorf("status doesn't say what to do: %s", out)
+	}
+	u.must(u.Umount(t.Context()))
+	u.run("rebuild", u.Backing)
+	u.must(u.Start(t.Context())) // names the target again
+	u.snapshot("c")
+	u.refused([]string{"--take-over"}, "sync", u.Mount, "--wait")
+	u.run("sync", u.Mount, "--wait", "--take-over")
+	u.upToDate(3)
 }
 
 // TestMissingDisk: a copy on a disk that isn't mounted doesn't fill the disk below.
