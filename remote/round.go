@@ -149,11 +149,14 @@ func (w *round) packs(ctx context.Context) error {
 
 // measure adds up what has to be put.
 func (w *round) measure(ctx context.Context, names []string) error {
+	w.total = w.done.Bytes
+	if len(names) == 0 { // most rounds of an idle volume: listing a large store for nothing costs a walk through its directories
+		return nil
+	}
 	list, err := w.cfg.Local.Target.List(ctx, chunkstore.PackPrefix)
 	if err != nil {
 		return err
 	}
-	w.total = w.done.Bytes
 	for _, in := range list {
 		if _, lacking := slices.BinarySearch(names, in.Name); lacking {
 			w.total += in.Size

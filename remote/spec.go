@@ -2,10 +2,11 @@ package remote
 
 import (
 	"fmt"
-	"graphvol/chunkstore/erasure"
 	"slices"
 	"strconv"
 	"strings"
+
+	"graphvol/chunkstore/erasure"
 )
 
 // Spec says where a remote is, and in what form.

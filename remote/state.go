@@ -60,7 +60,10 @@ func (r *Remote) open(ctx context.Context, takeOver bool) error {
 	switch {
 	case takeOver:
 		st.Store = there.Store
-		st.Head, err = r.adopt(ctx)
+		var h head
+		if st.Head, h, err = r.newestHead(ctx); err == nil {
+			err = r.adopt(ctx, h)
+		}
 	case st.Store == "":
 		st.Store = there.Store
 		st.Head, err = r.begin(ctx)
@@ -194,25 +197,21 @@ func (r *Remote) begin(ctx context.Context) (headAt, error) {
 	case err != nil || at.Sequence == 0:
 		return at, err
 	case h.Writer == r.writer: // it was forgotten, and is declared anew
-		return r.adopt(ctx)
+		return at, r.adopt(ctx, h)
 	}
 	return at, fmt.Errorf("%w: writer %s has written it on %s, and this state directory never has, or its index was made anew since; "+
 		"if no other machine writes to it any more, take it over (graphvol sync VOLUME --take-over)", ErrTaken, h.Writer, timeOf(h))
 }
 
-// adopt enters in the index what is on the remote, and nothing else.
-func (r *Remote) adopt(ctx context.Context) (headAt, error) {
-	newest, h, err := r.newestHead(ctx)
-	if err != nil {
-		return newest, err
-	}
+// adopt enters in the index what is on the remote, whose newest head is h, and nothing else.
+func (r *Remote) adopt(ctx context.Context, h head) error {
 	list, err := r.target.List(ctx, chunkstore.PackPrefix)
 	if err != nil {
-		return newest, err
+		return err
 	}
 	rows, err := r.cfg.Local.Index.RemoteObjects(r.cfg.Name, "")
 	if err != nil {
-		return newest, err
+		return err
 	}
 	var gone []string
 	for _, o := range rows {
@@ -225,6 +224,6 @@ func (r *Remote) adopt(ctx context.Context) (headAt, error) {
 	for _, s := range h.Snapshots {
 		have = append(have, index.RemoteObject{Name: snapshot.ManifestObject(s.ID)})
 	}
-	r.cfg.Log.Warn("the copy is taken over", "head", newest.Sequence, "packs", len(list), "snapshots", len(h.Snapshots), "writer_before", h.Writer)
-	return newest, r.cfg.Local.Index.SetRemoteObjects(r.cfg.Name, have, gone)
+	r.cfg.Log.Warn("the copy is taken over", "head", h.Sequence, "packs", len(list), "snapshots", len(h.Snapshots), "writer_before", h.Writer)
+	return r.cfg.Local.Index.SetRemoteObjects(r.cfg.Name, have, gone)
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"graphvol/chunkstore"
 	"graphvol/chunkstore/target"
 	"graphvol/index"
 	"graphvol/snapshot"
@@ -117,7 +118,7 @@ func (v *View) Enter(ctx context.Context, ix Index, name string, spec Spec) erro
 	}
 	var have []index.RemoteObject
 	for _, in := range list {
-		if _, listed := v.manifests[in.Name]; listed || strings.HasPrefix(in.Name, "packs/") {
+		if _, listed := v.manifests[in.Name]; listed || strings.HasPrefix(in.Name, chunkstore.PackPrefix) {
 			have = append(have, index.RemoteObject{Name: in.Name, Size: in.Size})
 		}
 	}
