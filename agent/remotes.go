@@ -112,8 +112,7 @@ func (r *remotes) infos() ([]*api.RemoteInfo, error) {
 		}
 		for _, w := range r.workers {
 			if w.Remote().Name() == d.Name {
-				p, _ := w.Progress()
-				fare(info, p)
+				fare(info, w.Progress())
 			}
 		}
 		infos = append(infos, info)
@@ -125,7 +124,7 @@ func (r *remotes) infos() ([]*api.RemoteInfo, error) {
 func (r *remotes) progress() *api.Progress {
 	sum := &api.Progress{}
 	for _, w := range r.workers {
-		if p, _ := w.Progress(); p.Phase == remote.PhaseCopying {
+		if p := w.Progress(); p.Phase == remote.PhaseCopying {
 			sum.DoneBytes, sum.TotalBytes = sum.DoneBytes+p.Done, sum.TotalBytes+p.Total
 		}
 	}

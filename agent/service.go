@@ -69,7 +69,7 @@ func newService(cfg serviceConfig) *service {
 	s := &service{serviceConfig: cfg, started: time.Now()}
 	s.ended, s.end = context.WithCancel(context.Background())
 	if cfg.live != nil {
-		s.upgrader.holder, s.upgrader.mount, s.upgrader.log = cfg.holder, cfg.facts.Mount, cfg.log
+		s.upgrader = upgrader{holder: cfg.holder, mount: cfg.facts.Mount, log: cfg.log}
 		s.queue = newSealQueue(parentWatch{cfg.repo, cfg.live}, cfg.maxPending, cfg.stall, s.changed, cfg.log)
 		go s.awaitScan()
 	}

@@ -58,10 +58,7 @@ func (s *service) syncWorkers(stream api.Volume_SyncServer, all []remote.Declare
 			continue
 		}
 		g.Go(func() error {
-			return w.Wait(ctx, func(remote.Progress) error {
-				meter.tell(s.remotes.progress())
-				return nil
-			})
+			return w.Wait(ctx, func() { meter.tell(s.remotes.progress()) })
 		})
 	}
 	err := g.Wait()

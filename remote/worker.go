@@ -95,16 +95,16 @@ func (w *Worker) TakeOver() {
 	w.Kick()
 }
 
-// Progress tells how the remote fares, and a channel that is closed when that changes.
-func (w *Worker) Progress() (Progress, <-chan struct{}) {
+// Progress tells how the remote fares.
+func (w *Worker) Progress() Progress {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.mu.progress, w.mu.news
+	return w.mu.progress
 }
 
-// Wait asks for a round, and waits for the end of one that begins after the call. Its error is that round's, or ctx's. tell, if set, gets the
-// progress meanwhile.
-func (w *Worker) Wait(ctx context.Context, tell func(Progress) error) error {
+// Wait asks for a round, and waits for the end of one that begins after the call. Its error is that round's, or ctx's. tell, if set, is called whenever
+// the progress has changed meanwhile.
+func (w *Worker) Wait(ctx context.Context, tell func()) error {
 	w.Kick()
 	w.mu.Lock()
 	ticket := w.mu.wanted
@@ -114,9 +114,7 @@ func (w *Worker) Wait(ctx context.Context, tell func(Progress) error) error {
 		p, news, over := w.mu.progress, w.mu.news, w.mu.begun >= ticket && w.mu.progress.Phase != PhaseCopying
 		w.mu.Unlock()
 		if tell != nil {
-			if err := tell(p); err != nil {
-				return err
-			}
+			tell()
 		}
 		if over {
 			return p.Err

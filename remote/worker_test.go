@@ -25,7 +25,7 @@ func TestWorker(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.same(copied)
-		if p, _ := w.Progress(); p.Phase != PhaseIdle || p.Snapshots != len(f.want) || p.Synced.IsZero() || p.Done != p.Total {
+		if p := w.Progress(); p.Phase != PhaseIdle || p.Snapshots != len(f.want) || p.Synced.IsZero() || p.Done != p.Total {
 			t.Errorf("%+v", p)
 		}
 		f.snapshot()
@@ -65,7 +65,7 @@ func TestWorkerRetries(t *testing.T) {
 			defer w.Close()
 			time.Sleep(30 * time.Minute)
 			synctest.Wait()
-			if p, _ := w.Progress(); p.Phase != want.phase || !errors.Is(p.Err, class) || p.Next.IsZero() {
+			if p := w.Progress(); p.Phase != want.phase || !errors.Is(p.Err, class) || p.Next.IsZero() {
 				t.Errorf("%v: %+v", class, p)
 			}
 			if n := len(o.when); n < want.least || n > want.most {

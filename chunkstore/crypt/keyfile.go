@@ -183,32 +183,8 @@ func (k *KeyFile) Write(path string) error {
 	} else if !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("write key: %w", err)
 	}
-	tmp := filepath.Join(dir, "."+filepath.Base(path)+".new")
-	err := writeSynced(tmp, k.encode())
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp)
-		return fmt.Errorf("write key: %w", err)
-	}
-	if err := durable.SyncDir(dir); err != nil {
+	if err := durable.WriteFile(path, k.encode()); err != nil {
 		return fmt.Errorf("write key: %w", err)
 	}
 	return nil
-}
-
-func writeSynced(path string, data []byte) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
 }

@@ -7,10 +7,14 @@ import (
 	"path/filepath"
 )
 
-// WriteFile replaces the file at path, readable by its owner only: after a power cut too, there is the old one or the new one.
+// WriteFile replaces the file at path, readable by its owner only, also while it is written: after a power cut too, there is the old one or the new one.
 func WriteFile(path string, p []byte) error {
 	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// What a process that died has left may be readable by others.
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
