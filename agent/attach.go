@@ -126,7 +126,7 @@ func copyManifests(ctx context.Context, state string, view *remote.View, db *ind
 	}
 	for _, s := range all {
 		name := snapshot.ManifestObject(s.ID)
-		p, err := target.Get(ctx, view, name, 1<<20)
+		p, err := target.Get(ctx, view, name, snapshot.MaxManifest)
 		if err == nil {
 			err = target.Put(ctx, store, name, p)
 		}

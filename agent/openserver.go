@@ -155,8 +155,10 @@ func (s *server) openFront(version string) error {
 		return err
 	}
 	if s.repo == nil {
-		bare := &withoutIndex{state: o.State, facts: facts, version: version, started: time.Now(), epoch: s.vol.Epoch, why: s.noIndex, log: s.log,
-			upgrader: upgrader{holder: s.sess, mount: o.Mount, log: s.log}}
+		bare := &withoutIndex{
+			state: o.State, facts: facts, version: version, started: time.Now(), epoch: s.vol.Epoch, why: s.noIndex, log: s.log,
+			upgrader: upgrader{holder: s.sess, mount: o.Mount, log: s.log},
+		}
 		s.grpc = bare.server()
 		return nil
 	}

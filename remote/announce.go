@@ -49,7 +49,7 @@ func (w *round) finish(ctx context.Context) error {
 
 // manifest puts a snapshot's manifest.
 func (w *round) manifest(ctx context.Context, s index.Snapshot) (o index.RemoteObject, err error) {
-	p, err := target.Get(ctx, w.cfg.Local.Target, snapshot.ManifestObject(s.ID), maxManifest)
+	p, err := target.Get(ctx, w.cfg.Local.Target, snapshot.ManifestObject(s.ID), snapshot.MaxManifest)
 	if err != nil {
 		return o, fmt.Errorf("the manifest of snapshot %s: %w", s.ID, err)
 	}
@@ -83,7 +83,7 @@ func (w *round) remove(ctx context.Context) error {
 		_, needed := w.needs[name]
 		switch {
 		case needed || listed[name]:
-		case strings.HasPrefix(name, manifestPrefix):
+		case strings.HasPrefix(name, snapshot.ManifestPrefix):
 			names = append(names, name)
 		case w.cfg.Grace > 0 && (o.Doomed.IsZero() || o.Doomed.After(now)): // the clock may have been wrong then
 			o.Doomed = now

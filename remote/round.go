@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	manifestPrefix = "manifests/"
-	maxManifest    = 1 << 20
 	// noteEvery bounds how many objects are put again if the process dies.
 	noteEvery = 64
 	// restarts bounds how often a prune may disturb a round.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"graphvol/chunkstore/erasure"
+	"graphvol/snapshot"
 )
 
 // Spec says where a remote is, and in what form.
@@ -108,13 +109,15 @@ func On(ix Index) (map[string]map[string]bool, error) {
 	}
 	on := make(map[string]map[string]bool, len(all))
 	for _, d := range all {
-		rows, err := ix.RemoteObjects(d.Name, manifestPrefix)
+		rows, err := ix.RemoteObjects(d.Name, snapshot.ManifestPrefix)
 		if err != nil {
 			return nil, err
 		}
 		ids := make(map[string]bool, len(rows))
 		for _, o := range rows {
-			ids[strings.TrimSuffix(strings.TrimPrefix(o.Name, manifestPrefix), ".json")] = true
+			if id, ok := snapshot.ManifestID(o.Name); ok {
+				ids[id] = true
+			}
 		}
 		on[d.Name] = ids
 	}

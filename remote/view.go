@@ -67,7 +67,7 @@ func (v *View) List(ctx context.Context, prefix string) ([]target.Info, error) {
 	if err != nil {
 		return nil, err
 	}
-	list = slices.DeleteFunc(list, func(in target.Info) bool { return strings.HasPrefix(in.Name, manifestPrefix) })
+	list = slices.DeleteFunc(list, func(in target.Info) bool { return strings.HasPrefix(in.Name, snapshot.ManifestPrefix) })
 	for name := range v.manifests {
 		if strings.HasPrefix(name, prefix) {
 			list = append(list, target.Info{Name: name})
@@ -79,14 +79,14 @@ func (v *View) List(ctx context.Context, prefix string) ([]target.Info, error) {
 
 // Open opens an object. A manifest that isn't the one of the head is an ErrChanged.
 func (v *View) Open(ctx context.Context, name string) (target.Object, error) {
-	if !strings.HasPrefix(name, manifestPrefix) {
+	if !strings.HasPrefix(name, snapshot.ManifestPrefix) {
 		return v.Target.Open(ctx, name)
 	}
 	want, ok := v.manifests[name]
 	if !ok {
 		return nil, fmt.Errorf("%s is not of the newest head: %w", name, fs.ErrNotExist)
 	}
-	p, err := target.Get(ctx, v.Target, name, maxManifest)
+	p, err := target.Get(ctx, v.Target, name, snapshot.MaxManifest)
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"graphvol/index"
@@ -194,7 +193,7 @@ func (r *Repo) Lost(ctx context.Context) (ids []string, err error) {
 func (r *Repo) strayManifests(ctx context.Context) ([]strayManifest, error) {
 	r.upkeep.deleting.Lock()
 	defer r.upkeep.deleting.Unlock()
-	objects, err := r.target.List(ctx, "manifests/")
+	objects, err := r.target.List(ctx, ManifestPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list manifests: %w", err)
 	}
@@ -213,7 +212,7 @@ func (r *Repo) strayManifests(ctx context.Context) ([]strayManifest, error) {
 	}
 	var out []strayManifest
 	for _, o := range objects {
-		id, ok := strings.CutSuffix(strings.TrimPrefix(o.Name, "manifests/"), ".json")
+		id, ok := ManifestID(o.Name)
 		if state := states[id]; !ok || state == index.StateComplete || state == index.StatePending {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 
 	"graphvol/chunkstore"
@@ -20,7 +21,13 @@ import (
 // ManifestVersion is the format_version that this software writes, and the greatest that it reads.
 const ManifestVersion = 1
 
-const maxManifest = 1 << 20
+// MaxManifest is the greatest length of a manifest, in bytes.
+const MaxManifest = 1 << 20
+
+// ManifestPrefix begins the names of all manifests' objects.
+const ManifestPrefix = "manifests/"
+
+const manifestSuffix = ".json"
 
 // Manifest describes a snapshot. It is an object of its own in the target, manifests/<id>.json: JSON in the order of the
 // fields here, indented by two spaces, with a newline at the end. Its SHA-256 is in the catalogue and in the manifest of the next
@@ -138,7 +145,12 @@ func (m *Manifest) check() error {
 }
 
 // ManifestObject is the name of the object that has a snapshot's manifest.
-func ManifestObject(id string) string { return "manifests/" + id + ".json" }
+func ManifestObject(id string) string { return ManifestPrefix + id + manifestSuffix }
+
+// ManifestID is the snapshot whose manifest an object has; false if that isn't its name.
+func ManifestID(object string) (id string, ok bool) {
+	return strings.CutSuffix(strings.TrimPrefix(object, ManifestPrefix), manifestSuffix)
+}
 
 // Manifest reads a snapshot's manifest, and gives the SHA-256 of its bytes in hexadecimal too.
 func (r *Repo) Manifest(ctx context.Context, id string) (Manifest, string, error) {
@@ -146,7 +158,7 @@ func (r *Repo) Manifest(ctx context.Context, id string) (Manifest, string, error
 }
 
 func readManifest(ctx context.Context, t target.Target, id string) (Manifest, string, error) {
-	p, err := target.Get(ctx, t, ManifestObject(id), maxManifest)
+	p, err := target.Get(ctx, t, ManifestObject(id), MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Manifest{}, "", fmt.Errorf("manifest of snapshot %s is missing: %w", id, err)
 	}

@@ -186,7 +186,7 @@ func SetAside(ctx context.Context, cfg Config, ids []string) error {
 		return err
 	}
 	for _, id := range ids {
-		p, err := target.Get(ctx, t, ManifestObject(id), maxManifest)
+		p, err := target.Get(ctx, t, ManifestObject(id), MaxManifest)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // known from the old index alone
 		}

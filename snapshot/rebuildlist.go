@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"graphvol/chunkstore"
 	"graphvol/chunkstore/target"
@@ -49,7 +48,7 @@ func ReadOldCatalogue(cfg Config) (old OldCatalogue, err error) {
 
 // snapshots gives what the catalogue will have: of the old one what it says, and what only the manifests tell.
 func (b *rebuilder) snapshots(ctx context.Context) ([]index.Snapshot, error) {
-	objects, err := b.target.List(ctx, "manifests/")
+	objects, err := b.target.List(ctx, ManifestPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list manifests: %w", err)
 	}
@@ -63,7 +62,7 @@ func (b *rebuilder) snapshots(ctx context.Context) ([]index.Snapshot, error) {
 	}
 	here := make(map[string]bool)
 	for _, o := range slices.Backward(objects) { // the newest first: each tells what the one before it must be
-		id, ok := strings.CutSuffix(strings.TrimPrefix(o.Name, "manifests/"), ".json")
+		id, ok := ManifestID(o.Name)
 		if !ok {
 			continue
 		}
@@ -144,7 +143,7 @@ func (b *rebuilder) oneName(all []index.Snapshot) []index.Snapshot {
 
 // damaged tells whether a manifest isn't the one that has a hash. An empty hash isn't known.
 func (b *rebuilder) damaged(ctx context.Context, id, sum string) bool {
-	p, err := target.Get(ctx, b.target, ManifestObject(id), maxManifest)
+	p, err := target.Get(ctx, b.target, ManifestObject(id), MaxManifest)
 	return err == nil && sum != "" && hashHex(p) != sum
 }
 
