@@ -101,14 +101,14 @@ func (r *remotes) infos() ([]*api.RemoteInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	on, err := remote.On(r.repo.Index())
-	if err != nil {
-		return nil, err
-	}
 	var infos []*api.RemoteInfo
 	for _, d := range all {
+		on, err := remote.On(r.repo.Index(), d.Name)
+		if err != nil {
+			return nil, err
+		}
 		info := &api.RemoteInfo{
-			Name: d.Name, Urls: d.Spec.URLs, Erasure: d.Spec.Erasure, Encrypted: d.Spec.Encrypt, Sequence: d.Sequence, Snapshots: int64(len(on[d.Name])),
+			Name: d.Name, Urls: d.Spec.URLs, Erasure: d.Spec.Erasure, Encrypted: d.Spec.Encrypt, Sequence: d.Sequence, Snapshots: int64(len(on)),
 		}
 		for _, w := range r.workers {
 			if w.Remote().Name() == d.Name {
@@ -158,19 +158,18 @@ func (r *remotes) problem(err error) string {
 // mark enters in rows of the catalogue which remotes have them, as far as the index tells.
 func (r *remotes) mark(rows []*api.SnapshotInfo) {
 	all, err := r.declared("")
-	var on map[string]map[string]bool
-	if err == nil && len(all) > 0 {
-		on, err = remote.On(r.repo.Index())
-	}
-	if err != nil {
-		r.problem(err)
-		return
-	}
-	for _, row := range rows {
-		for _, d := range all {
-			if on[d.Name][row.GetId()] {
+	for _, d := range all {
+		var on map[string]bool
+		if on, err = remote.On(r.repo.Index(), d.Name); err != nil {
+			break
+		}
+		for _, row := range rows {
+			if on[row.GetId()] {
 				row.Remotes = append(row.Remotes, d.Name)
 			}
 		}
+	}
+	if err != nil {
+		r.problem(err)
 	}
 }

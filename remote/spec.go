@@ -101,25 +101,17 @@ func freeName(have []Declared) string {
 	}
 }
 
-// On tells for each remote the ids of the snapshots that its newest head lists, as far as the index knows.
-func On(ix Index) (map[string]map[string]bool, error) {
-	all, err := List(ix)
+// On tells the ids of the snapshots that a remote's newest head lists, as far as the index knows.
+func On(ix Index, name string) (map[string]bool, error) {
+	rows, err := ix.RemoteObjects(name, snapshot.ManifestPrefix)
 	if err != nil {
 		return nil, err
 	}
-	on := make(map[string]map[string]bool, len(all))
-	for _, d := range all {
-		rows, err := ix.RemoteObjects(d.Name, snapshot.ManifestPrefix)
-		if err != nil {
-			return nil, err
+	ids := make(map[string]bool, len(rows))
+	for _, o := range rows {
+		if id, ok := snapshot.ManifestID(o.Name); ok {
+			ids[id] = true
 		}
-		ids := make(map[string]bool, len(rows))
-		for _, o := range rows {
-			if id, ok := snapshot.ManifestID(o.Name); ok {
-				ids[id] = true
-			}
-		}
-		on[d.Name] = ids
 	}
-	return on, nil
+	return ids, nil
 }
