@@ -16,8 +16,9 @@ type packCache struct {
 	limit  int
 	mu     struct {
 		sync.Mutex
-		byID map[PackID]*packHandle
-		lru  list.List // of *packHandle, most recently used first; exactly those in byID
+		byID    map[PackID]*packHandle
+		lru     list.List                // of *packHandle, most recently used first; exactly those in byID
+		opening map[PackID]chan struct{} // closed when it is open, or can't be opened
 	}
 }
 
@@ -34,45 +35,62 @@ type packHandle struct {
 func newPackCache(t target.Target, limit int) *packCache {
 	c := &packCache{target: t, limit: limit}
 	c.mu.byID = make(map[PackID]*packHandle)
+	c.mu.opening = make(map[PackID]chan struct{})
 	return c
 }
 
 // acquire opens a pack, or finds it open, and checks its header. Every handle must be released.
 func (c *packCache) acquire(ctx context.Context, id PackID) (*packHandle, error) {
-	if h := c.lookup(id); h != nil {
-		return h, nil
+	for {
+		h, opening, mine := c.lookup(id)
+		switch {
+		case h != nil:
+			return h, nil
+		case mine:
+			return c.admit(ctx, id, opening)
+		}
+		select {
+		case <-opening: // by another reader; if that fails, it may be that reader's own doing
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	h, err := c.openPack(ctx, id)
-	if err != nil {
-		return nil, err
-	}
+}
+
+// lookup finds a pack that is open. If there is none, the caller has to open it, or to wait for whoever does.
+func (c *packCache) lookup(id PackID) (h *packHandle, opening chan struct{}, mine bool) {
 	c.mu.Lock()
-	if other := c.mu.byID[id]; other != nil { // opened by another reader meanwhile
-		other.refs++
-		c.mu.Unlock()
-		h.obj.Close()
-		return other, nil
+	defer c.mu.Unlock()
+	if h = c.mu.byID[id]; h != nil {
+		h.refs++
+		c.mu.lru.MoveToFront(h.elem)
+		return h, nil, false
 	}
-	h.refs = 1
-	h.elem = c.mu.lru.PushFront(h)
-	c.mu.byID[id] = h
-	idle := c.trimLocked()
+	if opening = c.mu.opening[id]; opening == nil {
+		opening, mine = make(chan struct{}), true
+		c.mu.opening[id] = opening
+	}
+	return nil, opening, mine
+}
+
+// admit opens a pack, and lets those know who wait for it.
+func (c *packCache) admit(ctx context.Context, id PackID, opening chan struct{}) (*packHandle, error) {
+	h, err := c.openPack(ctx, id)
+	var idle []*packHandle
+	c.mu.Lock()
+	if err == nil {
+		h.refs = 1
+		h.elem = c.mu.lru.PushFront(h)
+		c.mu.byID[id] = h
+		idle = c.trimLocked()
+	}
+	delete(c.mu.opening, id)
+	close(opening)
 	c.mu.Unlock()
 	for _, h := range idle {
 		h.obj.Close()
 	}
-	return h, nil
-}
-
-func (c *packCache) lookup(id PackID) *packHandle {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	h := c.mu.byID[id]
-	if h != nil {
-		h.refs++
-		c.mu.lru.MoveToFront(h.elem)
-	}
-	return h
+	return h, err
 }
 
 func (c *packCache) openPack(ctx context.Context, id PackID) (*packHandle, error) {
