@@ -1,5 +1,5 @@
 // Package blockcache is a target over one that is far away: what is read there is read in blocks, which are kept for a while, in memory and, if wanted, on
-// disk. Who reads on is read ahead.
+// disk. Who reads on is read ahead, in one request for the rest of the object where the target can do that.
 //
 // Only objects are cached whose names begin with a prefix: of those that are never replaced. A block of one that was read once is right as long as the object is there; objects that
 // are gone are noticed when they are opened. Blocks in memory are the least recently used first to go; on disk it is the oldest. A block on disk that doesn't match its checksum counts as
@@ -12,6 +12,8 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"graphvol/chunkstore/target"
 )
@@ -36,13 +38,15 @@ type Options struct {
 // Target caches what is read from another target. All else is passed on to that.
 type Target struct {
 	target.Target
-	prefix string
-	memory *memory
-	disk   *disk // nil: none
+	prefix   string
+	memory   *memory
+	disk     *disk         // nil: none
+	patience time.Duration // of streams
 
 	mu struct {
 		sync.Mutex
 		flights map[blockKey]*flight
+		streams map[string]*stream // by object
 	}
 }
 
@@ -56,9 +60,11 @@ type blockKey struct {
 
 // flight is a block that is being read.
 type flight struct {
-	done chan struct{} // closed when data and err are final
+	done chan struct{} // closed when data and err are final; none of both: the block must be asked for again
 	data []byte
 	err  error
+
+	streamed bool // under Target.mu: a stream brings it
 }
 
 // New returns a Target.
@@ -66,8 +72,9 @@ func New(inner target.Target, o Options) (*Target, error) {
 	if o.Memory <= 0 {
 		o.Memory = defaultMemory
 	}
-	t := &Target{Target: inner, prefix: o.Prefix, memory: newMemory(o.Memory)}
+	t := &Target{Target: inner, prefix: o.Prefix, memory: newMemory(o.Memory), patience: defaultPatience}
 	t.mu.flights = make(map[blockKey]*flight)
+	t.mu.streams = make(map[string]*stream)
 	if o.Dir == "" {
 		return t, nil
 	}
@@ -90,6 +97,7 @@ type object struct {
 	target.Object
 	cache *Target
 	name  string
+	mine  atomic.Pointer[stream] // the last that was begun by way of this object
 }
 
 // ReadAt reads by way of the cache.
@@ -124,15 +132,19 @@ func (o *object) block(ctx context.Context, block int64) ([]byte, error) {
 		o.cache.memory.put(key, p)
 		return p, nil
 	}
-	for {
+	for alone := false; ; {
 		f, mine := o.cache.join(key)
-		if mine && !o.landed(key, f) {
+		if mine && !o.landed(key, f) && (alone || !o.streamed(ctx, block, f)) {
 			o.fetch(ctx, block, f)
 		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		}
+		if f.err == nil && f.data == nil {
+			alone = true // so that the error, if there is one, shows
+			continue
 		}
 		// Whoever reads the block may have been called off, which is no error of ours.
 		if f.err != nil && !mine && ctx.Err() == nil && (errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded)) {
@@ -193,8 +205,7 @@ func (o *object) fetch(ctx context.Context, block int64, first *flight) {
 		if f.err = err; err == nil {
 			at := int64(i) * blockSize
 			f.data = p[at : at+o.length(key.block) : at+o.length(key.block)]
-			o.cache.memory.put(key, f.data)
-			o.cache.disk.put(key, f.data)
+			o.cache.keep(key, f.data)
 		}
 		o.cache.land(key, f)
 	}
@@ -218,9 +229,16 @@ func (t *Target) known(key blockKey) bool {
 	return reading || t.has(key)
 }
 
+// land ends a flight. data and err are set.
 func (t *Target) land(key blockKey, f *flight) {
 	t.mu.Lock()
 	delete(t.mu.flights, key)
 	t.mu.Unlock()
 	close(f.done)
+}
+
+// keep puts a block in the cache.
+func (t *Target) keep(key blockKey, data []byte) {
+	t.memory.put(key, data)
+	t.disk.put(key, data)
 }

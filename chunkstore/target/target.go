@@ -105,6 +105,23 @@ type Object interface {
 	Size() int64
 }
 
+// Streamer is what an Object may be besides: one that is cheaper to read in order than in pieces, because each piece is a request.
+type Streamer interface {
+	// Stream reads the object from off on, for as long as ctx lasts. Whoever wants no more closes it.
+	Stream(ctx context.Context, off int64) (io.ReadCloser, error)
+}
+
+type readingOnKey struct{}
+
+// ReadingOn says that whoever reads with the context will want most of the objects that it touches, as a restore does. Targets that are far away get more at
+// a time then.
+func ReadingOn(ctx context.Context) context.Context {
+	return context.WithValue(ctx, readingOnKey{}, true)
+}
+
+// IsReadingOn tells whether a context is one of ReadingOn's.
+func IsReadingOn(ctx context.Context) bool { return ctx.Value(readingOnKey{}) != nil }
+
 // Put stores data under name, durably.
 func Put(ctx context.Context, t Target, name string, data []byte) error {
 	return t.Put(ctx, name, bytes.NewReader(data), PutOptions{})

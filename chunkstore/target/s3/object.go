@@ -65,7 +65,7 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 			return n, err
 		}
 		if n += m; v.size != o.size || n < len(want) {
-			return 0, fmt.Errorf("read %s in %s: it has %d bytes, and had %d: %w", o.name, o.b, v.size, o.size, fs.ErrNotExist)
+			return 0, o.otherSize(v)
 		}
 	}
 	if n < len(p) {
@@ -74,27 +74,54 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+// Stream reads the rest of the object in one request.
+func (o *object) Stream(ctx context.Context, off int64) (io.ReadCloser, error) {
+	if off < 0 || off > o.size {
+		return nil, &fs.PathError{Op: "read", Path: o.name, Err: fs.ErrInvalid}
+	}
+	if off == o.size {
+		return http.NoBody, nil
+	}
+	rd, v, err := o.b.get(ctx, o.name, o.etag, off, o.size-off)
+	if err != nil {
+		return nil, err
+	}
+	if v.size != o.size {
+		rd.Close()
+		return nil, o.otherSize(v)
+	}
+	return &stream{rd, o, ctx}, nil
+}
+
+// stream is an answer's body, whose errors are those of a target.
+type stream struct {
+	io.ReadCloser
+	o   *object
+	ctx context.Context
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = s.o.b.failed(s.ctx, "read", s.o.name, err)
+	}
+	return n, err
+}
+
+func (o *object) otherSize(v version) error {
+	return fmt.Errorf("read %s in %s: it has %d bytes, and had %d: %w", o.name, o.b, v.size, o.size, fs.ErrNotExist)
+}
+
 func (o *object) Size() int64  { return o.size }
 func (o *object) Close() error { return nil }
 
 // fetch reads p, or what there is of it, from off on. With an etag it reads from that version alone.
 func (b *Bucket) fetch(ctx context.Context, name, etag string, p []byte, off int64) (int, version, error) {
-	var opts minio.GetObjectOptions
-	opts.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+int64(len(p))-1))
-	if etag != "" {
-		if err := opts.SetMatchETag(etag); err != nil {
-			return 0, version{}, err
-		}
-	}
-	rd, info, h, err := b.core.GetObject(ctx, b.bucket, b.key(name), opts)
-	if err != nil {
-		return b.notFetched(ctx, name, off, err)
+	rd, v, err := b.get(ctx, name, etag, off, int64(len(p)))
+	if err != nil || rd == nil {
+		return 0, v, err
 	}
 	defer rd.Close()
-	v := version{etag: info.ETag}
-	if v.size, err = total(h, info.Size, off); err != nil {
-		return 0, v, fmt.Errorf("read %s in %s: %w", name, b, err)
-	}
 	n, err := io.ReadFull(rd, p[:max(0, min(int64(len(p)), v.size-off))])
 	if err != nil {
 		return n, v, b.failed(ctx, "read", name, err)
@@ -104,16 +131,38 @@ func (b *Bucket) fetch(ctx context.Context, name, etag string, p []byte, off int
 	return n, v, nil
 }
 
-func (b *Bucket) notFetched(ctx context.Context, name string, off int64, err error) (int, version, error) {
+// get asks for n bytes, or as many as there are, from off on. The reader is nil if the object is empty.
+func (b *Bucket) get(ctx context.Context, name, etag string, off, n int64) (io.ReadCloser, version, error) {
+	var opts minio.GetObjectOptions
+	opts.Set("Range", fmt.Sprintf("bytes=%d-%d", off, off+n-1))
+	if etag != "" {
+		if err := opts.SetMatchETag(etag); err != nil {
+			return nil, version{}, err
+		}
+	}
+	rd, info, h, err := b.core.GetObject(ctx, b.bucket, b.key(name), opts)
+	if err != nil {
+		return nil, version{}, b.notFetched(ctx, name, off, err)
+	}
+	v := version{etag: info.ETag}
+	if v.size, err = total(h, info.Size, off); err != nil {
+		rd.Close()
+		return nil, v, fmt.Errorf("read %s in %s: %w", name, b, err)
+	}
+	return rd, v, nil
+}
+
+// notFetched says what an error means; nil: the object is empty.
+func (b *Bucket) notFetched(ctx context.Context, name string, off int64, err error) error {
 	var r minio.ErrorResponse
 	errors.As(err, &r)
 	switch {
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable && off == 0:
-		return 0, version{}, nil // only an empty object lacks its first byte
+		return nil // only an empty object lacks its first byte
 	case r.StatusCode == http.StatusRequestedRangeNotSatisfiable, preconditionFailed(err):
-		return 0, version{}, fmt.Errorf("read %s in %s: it was replaced since it was opened: %w", name, b, fs.ErrNotExist)
+		return fmt.Errorf("read %s in %s: it was replaced since it was opened: %w", name, b, fs.ErrNotExist)
 	}
-	return 0, version{}, b.failed(ctx, "read", name, err)
+	return b.failed(ctx, "read", name, err)
 }
 
 // total returns the object's size from the headers of an answer that has it from off on.

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) target.Target) {
 		{"Remove", testRemove},
 		{"Names", testNames},
 		{"ReadAt", testReadAt},
+		{"Stream", testStream},
 		{"Concurrent", testConcurrent},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, open(t)) })
