@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/chunkstore/target"
 )
 
 var (
@@ -82,6 +84,7 @@ type restorer struct {
 	opts   RestoreOptions
 	euid   int
 	jobs   chan func()
+	large  sync.Mutex    // held for the length of a large file: they were sealed one after the other, and lie so in the store
 	spare  chan struct{} // tokens of goroutines that copy pieces of large files
 	bufs   sync.Pool     // of *copyBuffers
 	total  RestoreProgress
@@ -116,6 +119,9 @@ func newRestorer(ctx context.Context, from Tree, opts RestoreOptions) *restorer 
 	r.mu.warned = make(map[string]bool)
 	if s, ok := from.(interface{ Stats() (files, bytes int64) }); ok && len(opts.Paths) == 0 {
 		r.total.TotalFiles, r.total.TotalBytes = s.Stats()
+	}
+	if len(opts.Paths) == 0 {
+		ctx = target.ReadingOn(ctx)
 	}
 	r.ctx, r.cancel = context.WithCancelCause(ctx)
 	return r

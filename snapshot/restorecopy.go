@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	pieceSize = 8 << 20 // what one goroutine restores of a large file at a time
-	copyUnit  = 1 << 20 // bytes read and written at once, a multiple of SegmentSize
+	pieceSize  = 8 << 20 // what one goroutine restores of a large file at a time
+	largeFiles = 3       // files of more than a piece at a time
+	copyUnit   = 1 << 20 // bytes read and written at once, a multiple of SegmentSize
 )
 
 // copyBuffers are what should be there, and what is.
@@ -21,6 +22,10 @@ type copyBuffers struct{ want, have [copyUnit]byte }
 
 // content makes the file's bytes those of the snapshot. The error is of the destination; damage of the source is noted.
 func (f *destFile) content() error {
+	if f.size > pieceSize {
+		f.r.large.Lock()
+		defer f.r.large.Unlock()
+	}
 	var wg sync.WaitGroup
 	for off := int64(0); off < f.size && f.failed() == nil; {
 		start, _, err := f.src.NextData(f.r.ctx, off)
@@ -58,6 +63,10 @@ func (f *destFile) piece(off, end int64) {
 		f.fail(err)
 	}
 	f.r.written.Add(c.written)
+	if c.written > 0 && f.fd >= 0 && !f.r.opts.DryRun {
+		// So that the disk isn't idle until the sync at the end. It may refuse: that sync has the errors.
+		_ = unix.SyncFileRange(f.fd, off, end-off, unix.SYNC_FILE_RANGE_WRITE)
+	}
 }
 
 // copier brings ranges of a file into the state of the snapshot.
