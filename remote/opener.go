@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"path/filepath"
 
+	"graphvol/chunkstore"
+	"graphvol/chunkstore/blockcache"
 	"graphvol/chunkstore/crypt"
 	"graphvol/chunkstore/erasure"
 	"graphvol/chunkstore/target"
@@ -22,8 +24,9 @@ const firstKey = "first"
 // Opener opens what a remote consists of.
 type Opener struct {
 	Dial func(ctx context.Context, url string) (target.Target, error)
-	Keys string       // the directory of key files; a remote's is NAME.key
-	Log  *slog.Logger // of what becomes of single targets; nil: nothing is logged
+	Keys string         // the directory of key files; a remote's is NAME.key
+	Key  *crypt.KeyFile // of every remote, in place of those files; nil: they are read
+	Log  *slog.Logger   // of what becomes of single targets; nil: nothing is logged
 }
 
 // KeyFile is where a remote's key file is.
@@ -31,18 +34,47 @@ func (o *Opener) KeyFile(name string) string { return filepath.Join(o.Keys, name
 
 // Open opens a remote that is there, to read it. Errors: ErrForeign, ErrLocked, and those of the targets.
 func (o *Opener) Open(ctx context.Context, name string, s Spec) (target.Target, error) {
+	u, err := o.open(ctx, name, s)
+	return u.Target, err
+}
+
+// open is Open, and says what it has found.
+func (o *Opener) open(ctx context.Context, name string, s Spec) (u unlocked, err error) {
 	base, err := o.Base(ctx, s)
 	if err != nil {
-		return nil, err
+		return u, err
 	}
 	f, err := readStoreFile(ctx, base)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: it has no %s", ErrForeign, storeName)
+		return u, fmt.Errorf("%w: it has no %s", ErrForeign, storeName)
 	}
 	if err != nil {
-		return nil, err
+		return u, err
 	}
 	return o.unlock(ctx, name, s, base, f)
+}
+
+// unlocked is a remote without its encryption.
+type unlocked struct {
+	target.Target
+	file storeFile
+	ring *crypt.Keyring // nil: it isn't encrypted
+}
+
+// localBlocks is the purpose for which a keyring encrypts blocks on a reader's disk.
+const localBlocks = "blocks"
+
+// cached keeps blocks of packs that are read. On disk they are no more readable than on the remote.
+func (u unlocked) cached(t target.Target, o blockcache.Options) (target.Target, error) {
+	o.Prefix = chunkstore.PackPrefix
+	if u.ring != nil {
+		seal, err := u.ring.Local(localBlocks)
+		if err != nil {
+			return nil, err
+		}
+		o.Seal = seal
+	}
+	return blockcache.New(t, o)
 }
 
 // Base opens the targets, without what encrypts.
@@ -62,26 +94,34 @@ func (o *Opener) Base(ctx context.Context, s Spec) (target.Target, error) {
 }
 
 // unlock gives the target as it is without encryption.
-func (o *Opener) unlock(ctx context.Context, name string, s Spec, base target.Target, f storeFile) (target.Target, error) {
+func (o *Opener) unlock(ctx context.Context, name string, s Spec, base target.Target, f storeFile) (unlocked, error) {
 	switch {
 	case !s.Encrypt && f.Encrypted:
-		return nil, fmt.Errorf("%w: it was begun with encryption; say so (--encrypt yes, or attach it with --key)", ErrLocked)
+		return unlocked{}, fmt.Errorf("%w: it was begun with encryption; say so (--encrypt yes, or name its key with --key)", ErrLocked)
 	case !s.Encrypt:
-		return base, nil
+		return unlocked{base, f, nil}, nil
 	}
 	// What store.json says is not relied upon: whoever can write to the target can have changed it.
+	k, err := o.key(name)
+	if err != nil {
+		return unlocked{}, err
+	}
+	ring, err := crypt.OpenKeyring(ctx, base, k.Pin, k.Identity)
+	if err != nil {
+		return unlocked{}, err
+	}
+	return unlocked{crypt.New(base, ring), f, ring}, nil
+}
+
+func (o *Opener) key(name string) (*crypt.KeyFile, error) {
+	if o.Key != nil {
+		return o.Key, nil
+	}
 	k, err := crypt.ReadKeyFile(o.KeyFile(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: put its key file back to %s (graphvol key restore makes it from the recovery text too)", ErrLocked, o.KeyFile(name))
 	}
-	if err != nil {
-		return nil, err
-	}
-	ring, err := crypt.OpenKeyring(ctx, base, k.Pin, k.Identity)
-	if err != nil {
-		return nil, err
-	}
-	return crypt.New(base, ring), nil
+	return k, err
 }
 
 // makeKey makes the key of a remote that has nothing yet, if it has none. The key file is durable before anything could be encrypted with its key.

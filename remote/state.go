@@ -104,7 +104,8 @@ func (r *Remote) openTarget(ctx context.Context, unused bool) (f storeFile, err 
 			return f, err
 		}
 	}
-	r.target, err = o.unlock(ctx, r.cfg.Name, r.cfg.Spec, base, f)
+	u, err := o.unlock(ctx, r.cfg.Name, r.cfg.Spec, base, f)
+	r.target = u.Target
 	return f, err
 }
 

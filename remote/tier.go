@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"graphvol/chunkstore"
 	"graphvol/chunkstore/blockcache"
 	"graphvol/chunkstore/target"
 	"graphvol/internal/durable"
@@ -68,7 +67,7 @@ func OpenStore(state, cacheDir string, o *Opener) (target.Local, error) {
 	case f.FormatVersion > restVersion:
 		return nil, fmt.Errorf("%s has format %d: %w", filepath.Join(state, restName), f.FormatVersion, ErrNewerFormat)
 	}
-	return &Store{Local: local, at: f, opener: o, cache: blockcache.Options{Prefix: chunkstore.PackPrefix, Dir: cacheDir}}, nil
+	return &Store{Local: local, at: f, opener: o, cache: blockcache.Options{Dir: cacheDir}}, nil
 }
 
 // Open opens an object, here or on the remote.
@@ -88,10 +87,11 @@ func (s *Store) remote(ctx context.Context) (target.Target, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.rest == nil {
-		rest, err := s.opener.Open(ctx, s.at.Name, s.at.Spec)
-		if err == nil {
-			rest, err = blockcache.New(rest, s.cache)
+		u, err := s.opener.open(ctx, s.at.Name, s.at.Spec)
+		if err != nil {
+			return nil, err
 		}
+		rest, err := u.cached(u.Target, s.cache)
 		if err != nil {
 			return nil, err
 		}

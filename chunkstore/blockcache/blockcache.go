@@ -3,11 +3,12 @@
 //
 // Only objects are cached whose names begin with a prefix: of those that are never replaced. A block of one that was read once is right as long as the object is there; objects that
 // are gone are noticed when they are opened. Blocks in memory are the least recently used first to go; on disk it is the oldest. A block on disk that doesn't match its checksum counts as
-// missing, so whatever becomes of the directory does no harm.
+// missing, so whatever becomes of the directory does no harm. What was decrypted above the target can be encrypted again on disk.
 package blockcache
 
 import (
 	"context"
+	"crypto/cipher"
 	"errors"
 	"io"
 	"strings"
@@ -33,6 +34,8 @@ type Options struct {
 	Memory int64  // bytes; default 64 MiB
 	Dir    string // where blocks are kept on disk; empty: nowhere. It is made if it is missing
 	Disk   int64  // bytes on disk; default 1 GiB
+	// Seal encrypts the blocks on disk; nil: they are there as they were read.
+	Seal cipher.AEAD
 }
 
 // Target caches what is read from another target. All else is passed on to that.
@@ -79,7 +82,7 @@ func New(inner target.Target, o Options) (*Target, error) {
 		return t, nil
 	}
 	var err error
-	t.disk, err = openDisk(o.Dir, o.Disk)
+	t.disk, err = openDisk(o.Dir, o.Disk, o.Seal)
 	return t, err
 }
 

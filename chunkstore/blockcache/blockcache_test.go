@@ -3,6 +3,8 @@ package blockcache
 import (
 	"bytes"
 	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"io"
@@ -161,8 +163,52 @@ func TestReadingOn(t *testing.T) {
 	}
 }
 
+// sealer makes what encrypts blocks on disk.
+func sealer(t *testing.T, key byte) cipher.AEAD {
+	t.Helper()
+	b, err := aes.NewCipher(bytes.Repeat([]byte{key}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := cipher.NewGCM(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
 // TestDisk: a process reads what an earlier one has kept, unless it was damaged.
 func TestDisk(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { testDisk(t, nil) })
+	t.Run("sealed", func(t *testing.T) { testDisk(t, sealer(t, 1)) })
+}
+
+// TestSealed: what is on disk doesn't show what was read, is of no use to another key, and doesn't stay when the form changes.
+func TestSealed(t *testing.T) {
+	d, cacheDir := dir(t), filepath.Join(t.TempDir(), "cache")
+	want := bytes.Repeat([]byte("secret"), 200_000)
+	put(t, d, "packs/x", want)
+	in := &counted{Target: d}
+	for _, seal := range []cipher.AEAD{nil, sealer(t, 1), sealer(t, 2), nil} {
+		in.reads.Store(0)
+		got, err := target.Get(t.Context(), cached(t, in, Options{Dir: cacheDir, Seal: seal}), "packs/x", 1<<30)
+		if err != nil || !bytes.Equal(got, want) || in.reads.Load() == 0 {
+			t.Fatalf("%d bytes in %d requests, %v", len(got), in.reads.Load(), err)
+		}
+		list, err := filepath.Glob(filepath.Join(cacheDir, "*"))
+		if err != nil || len(list) != 3 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		for _, path := range list {
+			p, err := os.ReadFile(path)
+			if err != nil || bytes.Contains(p, []byte("secret")) != (seal == nil) {
+				t.Errorf("%s shows what was read: %v, %v", path, seal != nil, err)
+			}
+		}
+	}
+}
+
+func testDisk(t *testing.T, seal cipher.AEAD) {
 	d := dir(t)
 	want := random(3 << 20)
 	put(t, d, "packs/x", want)
@@ -171,7 +217,7 @@ func TestDisk(t *testing.T) {
 	read := func() {
 		t.Helper()
 		in.reads.Store(0)
-		got, err := target.Get(t.Context(), cached(t, in, Options{Dir: cacheDir}), "packs/x", 1<<30)
+		got, err := target.Get(t.Context(), cached(t, in, Options{Dir: cacheDir, Seal: seal}), "packs/x", 1<<30)
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("%d bytes, %v", len(got), err)
 		}

@@ -2,10 +2,10 @@ package blockcache
 
 import (
 	"cmp"
+	"crypto/cipher"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,15 +14,13 @@ import (
 	"time"
 )
 
-const (
-	defaultDisk = 1 << 30
-	suffix      = ".block"
-)
+const defaultDisk = 1 << 30
 
-// disk keeps blocks in files: the block, and the CRC-32C of its key and it. Nothing is synced: what a power cut leaves behind doesn't match.
+// disk keeps blocks in files, as form says. Nothing is synced: what a power cut leaves behind doesn't match.
 type disk struct {
 	dir   string
 	limit int64
+	form  form
 	mu    struct {
 		sync.Mutex
 		files map[string]int64 // sizes by name
@@ -31,19 +29,19 @@ type disk struct {
 	}
 }
 
-func openDisk(dir string, limit int64) (*disk, error) {
+func openDisk(dir string, limit int64, seal cipher.AEAD) (*disk, error) {
 	if limit <= 0 {
 		limit = defaultDisk
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	d := &disk{dir: dir, limit: limit}
+	d := &disk{dir: dir, limit: limit, form: form{seal}}
 	d.mu.files = make(map[string]int64)
 	return d, d.load()
 }
 
-// load finds the blocks that an earlier process has left, and removes what one that was killed has begun.
+// load finds the blocks that an earlier process has left, and removes what one that was killed has begun, and blocks of the other form.
 func (d *disk) load() error {
 	list, err := os.ReadDir(d.dir)
 	if err != nil {
@@ -55,7 +53,7 @@ func (d *disk) load() error {
 		if err != nil {
 			continue // gone meanwhile
 		}
-		if !strings.HasSuffix(e.Name(), suffix) {
+		if !strings.HasSuffix(e.Name(), d.form.suffix()) {
 			os.Remove(filepath.Join(d.dir, e.Name()))
 			continue
 		}
@@ -71,15 +69,14 @@ func (d *disk) load() error {
 	return nil
 }
 
-func fileOf(key blockKey) string {
-	sum := sha256.Sum256(binary.LittleEndian.AppendUint64([]byte(key.object), uint64(key.block)))
-	return hex.EncodeToString(sum[:16]) + suffix
+// fileOf names a block's file.
+func (d *disk) fileOf(key blockKey) string {
+	sum := sha256.Sum256(key.bytes())
+	return hex.EncodeToString(sum[:16]) + d.form.suffix()
 }
 
-func sumOf(key blockKey, data []byte) []byte {
-	table := crc32.MakeTable(crc32.Castagnoli)
-	sum := crc32.Checksum(binary.LittleEndian.AppendUint64([]byte(key.object), uint64(key.block)), table)
-	return binary.LittleEndian.AppendUint32(nil, crc32.Update(sum, table, data))
+func (k blockKey) bytes() []byte {
+	return binary.LittleEndian.AppendUint64([]byte(k.object), uint64(k.block))
 }
 
 // has tells whether a block seems to be there. d may be nil.
@@ -89,7 +86,7 @@ func (d *disk) has(key blockKey) bool {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, ok := d.mu.files[fileOf(key)]
+	_, ok := d.mu.files[d.fileOf(key)]
 	return ok
 }
 
@@ -98,7 +95,7 @@ func (d *disk) get(key blockKey, length int64) []byte {
 	if d == nil {
 		return nil
 	}
-	name := fileOf(key)
+	name := d.fileOf(key)
 	d.mu.Lock()
 	size, ok := d.mu.files[name]
 	d.mu.Unlock()
@@ -106,11 +103,13 @@ func (d *disk) get(key blockKey, length int64) []byte {
 		return nil
 	}
 	p, err := os.ReadFile(filepath.Join(d.dir, name))
-	if err != nil || int64(len(p)) != size || size != length+4 || string(p[length:]) != string(sumOf(key, p[:length])) {
-		d.remove(name)
-		return nil
+	if err == nil && int64(len(p)) == size {
+		if data, ok := d.form.decode(key, p, length); ok {
+			return data
+		}
 	}
-	return p[:length:length]
+	d.remove(name)
+	return nil
 }
 
 // put keeps a block. A disk that can't is none: the block is read again then. d may be nil.
@@ -118,12 +117,12 @@ func (d *disk) put(key blockKey, data []byte) {
 	if d == nil {
 		return
 	}
-	name := fileOf(key)
+	name, p := d.fileOf(key), d.form.encode(key, data)
 	tmp, err := os.CreateTemp(d.dir, "new-*")
 	if err != nil {
 		return
 	}
-	_, err = tmp.Write(append(slices.Clip(data), sumOf(key, data)...))
+	_, err = tmp.Write(p)
 	if cerr := tmp.Close(); err == nil {
 		err = cerr
 	}
@@ -138,8 +137,8 @@ func (d *disk) put(key blockKey, data []byte) {
 	defer d.mu.Unlock()
 	if _, ok := d.mu.files[name]; !ok {
 		d.mu.order = append(d.mu.order, name)
-		d.mu.files[name] = int64(len(data)) + 4
-		d.mu.bytes += int64(len(data)) + 4
+		d.mu.files[name] = int64(len(p))
+		d.mu.bytes += int64(len(p))
 	}
 	d.trimLocked()
 }

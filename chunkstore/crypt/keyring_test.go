@@ -2,6 +2,7 @@ package crypt
 
 import (
 	"bytes"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"os"
@@ -169,6 +170,39 @@ func TestNoSecretsPrinted(t *testing.T) {
 		s := fmt.Sprintf(format+format, ring, k)
 		if strings.Contains(s, "SECRET") || strings.Contains(s, "repository key") || strings.Contains(s, fmt.Sprint([]byte("key"))[1:11]) {
 			t.Errorf("%s prints %s", format, s)
+		}
+	}
+}
+
+// TestLocal: what was kept with a keyring is read with a later one, and not with that of another store or for another purpose.
+func TestLocal(t *testing.T) {
+	ring, err := NewKeyring(NewStoreID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, err := ring.Rotated()
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := NewKeyring(ring.Store())
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := func(r *Keyring, purpose string) cipher.AEAD {
+		a, err := r.Local(purpose)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	nonce := make([]byte, 12)
+	p := local(ring, "blocks").Seal(nil, nonce, []byte("data"), nil)
+	if got, err := local(later, "blocks").Open(nil, nonce, p, nil); err != nil || string(got) != "data" {
+		t.Errorf("after a rotation: %q, %v", got, err)
+	}
+	for _, a := range []cipher.AEAD{local(foreign, "blocks"), local(ring, "other")} {
+		if _, err := a.Open(nil, nonce, p, nil); err == nil {
+			t.Error("another key opens it")
 		}
 	}
 }
