@@ -166,6 +166,9 @@ func (s lostStream) RecvMsg(m any) error { return lost(s.ClientStream.RecvMsg(m)
 
 // connectOffline opens the volume's repository in this process and serves it over a connection in memory.
 func connectOffline(ctx context.Context, p Place, stderr io.Writer) (*Client, error) {
+	if p.Mounted() && isStoreCache(p.State) {
+		return nil, refuse(codes.FailedPrecondition, fmt.Sprintf("the server of the store mounted at %s has died: unmount it (graphvol umount %s), then mount it again (graphvol mount-store)", p.Mount.Point, p.Mount.Point))
+	}
 	if !IsState(p.State) {
 		return nil, &Error{codes.FailedPrecondition, fmt.Sprintf("%s holds no volume; mount one first (graphvol mount BACKING MOUNT)", p.State), nil}
 	}

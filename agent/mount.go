@@ -116,16 +116,24 @@ func cleanStale(ctx context.Context, o MountOptions, notes io.Writer) error {
 		}
 	}
 	for _, point := range points {
-		n, err := hold.CleanStale(ctx, point, "")
-		if n > 0 {
-			fmt.Fprintf(notes, "graphvol: removed the mount of a dead server at %s\n", point)
-		}
-		if errors.Is(err, hold.ErrInUse) {
-			return refuse(codes.FailedPrecondition, fmt.Sprintf("a volume is mounted at %s already: unmount it first (graphvol umount %s)", point, point))
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := cleanStaleAt(ctx, point, notes); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// cleanStaleAt removes the mounts of dead servers at a point, and refuses to go on if there is a live one.
+func cleanStaleAt(ctx context.Context, point string, notes io.Writer) error {
+	n, err := hold.CleanStale(ctx, point, "")
+	if n > 0 {
+		fmt.Fprintf(notes, "graphvol: removed the mount of a dead server at %s\n", point)
+	}
+	if errors.Is(err, hold.ErrInUse) {
+		return refuse(codes.FailedPrecondition, fmt.Sprintf("a volume is mounted at %s already: unmount it first (graphvol umount %s)", point, point))
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
 	return nil
 }

@@ -33,3 +33,6 @@ func Volumes() ([]Place, error) {
 	}
 	return out, nil
 }
+
+// IsStore reports whether it is a mounted copy of a store rather than a volume.
+func (p Place) IsStore() bool { return isStoreCache(p.State) }

@@ -216,26 +216,46 @@ func (db *DB) Hold(reason string, ids ...string) error {
 }
 
 // Remove takes snapshots out of the catalogue, all or (ErrNotFound) none. Chunks stay, and so does what SealedEpoch says.
-func (db *DB) Remove(ids ...string) error {
+func (db *DB) Remove(ids ...string) error { return db.Exchange(ids, nil) }
+
+// Exchange is Remove, and adds others as they are, oldest first, but for their Seq, which it sets: all or none.
+func (db *DB) Exchange(remove []string, add []Snapshot) error {
 	return db.update("snapshots", func(tx *bbolt.Tx) error {
-		sealed, err := sealedEpoch(tx)
+		if err := removeSnapshots(tx, remove); err != nil {
+			return err
+		}
+		all, err := readSnapshots(tx)
+		for _, s := range add {
+			if err == nil {
+				s.Seq, err = nextSeq(tx, all)
+			}
+			if err == nil {
+				err = writeSnapshot(tx, &s)
+			}
+			all = append(all, s)
+		}
+		return err
+	})
+}
+
+func removeSnapshots(tx *bbolt.Tx, ids []string) error {
+	sealed, err := sealedEpoch(tx)
+	if err != nil {
+		return err
+	}
+	if err := putFact(tx, metaSealed, key64(sealed)); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		s, err := findSnapshot(tx, id)
 		if err != nil {
 			return err
 		}
-		if err := putFact(tx, metaSealed, key64(sealed)); err != nil {
+		if err := tx.Bucket([]byte(bucketSnapshots)).Delete(key64(s.Seq)); err != nil {
 			return err
 		}
-		for _, id := range ids {
-			s, err := findSnapshot(tx, id)
-			if err != nil {
-				return err
-			}
-			if err := tx.Bucket([]byte(bucketSnapshots)).Delete(key64(s.Seq)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // metaSealed is the key in bucket meta for what SealedEpoch said when a snapshot was removed.

@@ -159,16 +159,31 @@ func (db *DB) updateRemotes(fn func(*bbolt.Bucket) error) error {
 
 // PackIDs lists the packs that have chunks in the index, in the order in which they came. All that a snapshot needs which is complete when PackIDs is called is in them.
 func (db *DB) PackIDs() (ids []chunkstore.PackID, err error) {
-	err = db.view("packs", func(tx *bbolt.Tx) error {
+	err = db.eachPack(func(id chunkstore.PackID, chunks uint64) {
+		if chunks > 0 {
+			ids = append(ids, id)
+		}
+	})
+	return ids, err
+}
+
+// KnownPacks gives all packs that the index has ever had chunks of and hasn't forgotten.
+func (db *DB) KnownPacks() (map[chunkstore.PackID]bool, error) {
+	known := make(map[chunkstore.PackID]bool)
+	err := db.eachPack(func(id chunkstore.PackID, _ uint64) { known[id] = true })
+	return known, err
+}
+
+func (db *DB) eachPack(fn func(id chunkstore.PackID, chunks uint64)) error {
+	return db.view("packs", func(tx *bbolt.Tx) error {
 		return tx.Bucket([]byte(bucketPacks)).ForEach(func(k, v []byte) error {
 			_, id, chunks, err := decodePack(k, v)
-			if err == nil && chunks > 0 {
-				ids = append(ids, id)
+			if err == nil {
+				fn(id, chunks)
 			}
 			return err
 		})
 	})
-	return ids, err
 }
 
 // frameRemote is a version, a payload, and the CRC-32C of the key and both: a row whose key is damaged must not speak of something else.

@@ -113,11 +113,17 @@ func (b *rebuilder) manifest(ctx context.Context, id string, old map[string]inde
 	if known {
 		return s, false, nil
 	}
+	s, err = m.snapshot(sum)
+	return s, true, err
+}
+
+// snapshot is what the catalogue has of a complete snapshot with this manifest, whose SHA-256 is sum.
+func (m *Manifest) snapshot(sum string) (index.Snapshot, error) {
 	root, err := chunkstore.ParseID(m.ChecksumSHA256)
 	return index.Snapshot{
-		ID: id, Name: m.Name, Parent: m.Parent, Kind: m.Kind, State: index.StateComplete, Created: m.Created, Files: m.Files, Bytes: m.Bytes,
+		ID: m.SnapshotID, Name: m.Name, Parent: m.Parent, Kind: m.Kind, State: index.StateComplete, Created: m.Created, Files: m.Files, Bytes: m.Bytes,
 		DirtyBytes: m.DirtyBytes, StoredBytes: m.StoredBytes, Root: root, ManifestSHA256: sum,
-	}, true, err
+	}, err
 }
 
 // oneName leaves the newest of those that have one name: the others had failed or were deleted before, or the name wouldn't have been

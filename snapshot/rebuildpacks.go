@@ -39,7 +39,7 @@ func (b *rebuilder) packs(ctx context.Context) error {
 	b.batch.at = make(map[chunkstore.ID]int)
 	var damaged []chunkstore.PackID
 	for group := range slices.Chunk(list, trailerGroup) {
-		trailers, err := b.trailers(ctx, group)
+		trailers, err := readTrailers(ctx, b.store, group)
 		if err != nil {
 			return err
 		}
@@ -73,14 +73,14 @@ type trailer struct {
 	err  error
 }
 
-// trailers reads those of some packs at the same time: on a remote each takes some round trips. Its error is one that ends the rebuild.
-func (b *rebuilder) trailers(ctx context.Context, packs []chunkstore.PackInfo) ([]trailer, error) {
+// readTrailers reads those of some packs at the same time: on a remote each takes some round trips. Its error is one that isn't a single pack's.
+func readTrailers(ctx context.Context, store *chunkstore.Store, packs []chunkstore.PackInfo) ([]trailer, error) {
 	out := make([]trailer, len(packs))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(trailerReaders)
 	for i, p := range packs {
 		g.Go(func() error {
-			rows, err := b.store.ReadTrailer(gctx, p.ID)
+			rows, err := store.ReadTrailer(gctx, p.ID)
 			if gctx.Err() != nil || chunkstore.Passing(err) || errors.Is(err, chunkstore.ErrNewerFormat) {
 				return err
 			}

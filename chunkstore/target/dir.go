@@ -47,9 +47,7 @@ func OpenDir(root string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open target: %w", err)
 	}
-	d := &Dir{root: root}
-	d.bufs.New = func() any { return newBuffer() }
-	d.mu.known = make(map[string]bool)
+	d := DirThere(root)
 	if err := os.MkdirAll(filepath.Join(root, tmpDir), 0o700); err != nil {
 		return nil, fmt.Errorf("open target: %w", err)
 	}
@@ -62,6 +60,14 @@ func OpenDir(root string) (*Dir, error) {
 		return nil, fmt.Errorf("open target %s: remove leftovers: %w", root, err)
 	}
 	return d, nil
+}
+
+// DirThere is a target in a directory, an absolute path, that OpenDir has made once. Nothing is written to it unless the caller does.
+func DirThere(root string) *Dir {
+	d := &Dir{root: root}
+	d.bufs.New = func() any { return newBuffer() }
+	d.mu.known = make(map[string]bool)
+	return d
 }
 
 // String returns the directory.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -41,6 +42,21 @@ func size(n int64) string {
 		return fmt.Sprintf("%.1f %ciB", v, units[i])
 	}
 	return fmt.Sprintf("%.0f %ciB", v, units[i])
+}
+
+// parseSize reads a number of bytes, with K, M, G or T behind it if wanted: powers of 1024.
+func parseSize(s string) (int64, error) {
+	digits, shift := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I"), 0
+	if n := len(digits); n > 0 {
+		if i := strings.IndexByte("KMGT", digits[n-1]); i >= 0 {
+			digits, shift = digits[:n-1], 10*(i+1)
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("%q is no size: give one as 512M or 10G", s)
+	}
+	return n << shift, nil
 }
 
 // duration gives three digits.

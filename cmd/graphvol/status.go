@@ -139,6 +139,8 @@ func printStatus(w io.Writer, rows []statusRow) {
 		switch {
 		case r.Error != "":
 			fmt.Fprintf(w, "%s  does not answer\n", r.Mount)
+		case r.Backing == "" && r.Mount != "":
+			fmt.Fprintf(w, "%s  a mounted copy of a store, only read\n  server %d (graphvol %s)\n", r.Mount, r.ServerPID, r.Version)
 		case r.Mount == "":
 			fmt.Fprintf(w, "%s  not mounted\n", cmp.Or(r.Backing, r.State))
 		default:
@@ -160,7 +162,7 @@ func printStatus(w io.Writer, rows []statusRow) {
 			continue // the figures aren't known
 		}
 		fmt.Fprintf(w, "  %s, %d of them pending; %s stored", plural(r.Snapshots, "snapshot"), r.Pending, size(r.StoreBytes))
-		if r.Mount != "" {
+		if r.Mount != "" && r.Backing != "" {
 			fmt.Fprintf(w, "; %s changed since the last one", size(r.DirtyBytes))
 		}
 		fmt.Fprintln(w)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -111,7 +112,8 @@ func (a *app) upgrade(ctx context.Context, args []string, o agent.UpgradeOptions
 // places finds the volumes that are named; none: all that are mounted.
 func places(args []string) ([]agent.Place, error) {
 	if len(args) == 0 {
-		return agent.Volumes()
+		all, err := agent.Volumes()
+		return slices.DeleteFunc(all, agent.Place.IsStore), err
 	}
 	var out []agent.Place
 	for _, arg := range args {

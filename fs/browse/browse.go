@@ -91,8 +91,9 @@ type FS struct {
 		changed chan struct{}      // closed and replaced by Changed
 		names   map[string]string  // snapshot id to name, as last listed
 	}
-	dirs dirTable
-	told struct {
+	alone *Alone // nil: a part of another tree
+	dirs  dirTable
+	told  struct {
 		mu struct {
 			sync.Mutex
 			seen map[[sha256.Size]byte]bool

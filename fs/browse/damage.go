@@ -31,6 +31,9 @@ func (f *FS) failed(v *volume, ino uint64, err error) fuse.Status {
 	case errors.Is(err, syscall.EISDIR):
 		return fuse.EISDIR
 	}
+	if f.alone != nil && f.alone.away(err) {
+		return fuse.EIO
+	}
 	name := ""
 	if v != nil {
 		name = v.snap.Name

@@ -119,8 +119,8 @@ func (f *FS) closeAll(vs []*volume) {
 	}
 }
 
-// Changed must be called after a snapshot was begun, completed, failed or deleted: it wakes those that wait for a seal, closes deleted snapshots, and drops
-// their names from the kernel's cache. It must not be called from within a request.
+// Changed must be called after a snapshot was begun, completed, failed or deleted: it wakes those that wait for a seal, closes deleted snapshots, but for those of
+// an Alone, and drops their names from the kernel's cache. It must not be called from within a request.
 func (f *FS) Changed() error {
 	snaps, err := f.cat.Snapshots()
 	f.mu.Lock()
@@ -149,7 +149,7 @@ func (f *FS) Changed() error {
 	f.mu.names = names
 	var closing []*volume
 	for seq, v := range f.mu.open {
-		if complete[v.snap.ID] {
+		if complete[v.snap.ID] || f.alone != nil {
 			continue
 		}
 		delete(f.mu.open, seq)

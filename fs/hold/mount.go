@@ -22,6 +22,7 @@ type mountOptions struct {
 	AllowOther bool
 	Suid, Dev  bool
 	NoExec     bool
+	ReadOnly   bool
 	Helper     bool // don't try mount(2)
 	Log        *slog.Logger
 }
@@ -59,6 +60,9 @@ func mountDirect(o mountOptions) (int, error) {
 	}
 	if o.NoExec {
 		flags |= unix.MS_NOEXEC
+	}
+	if o.ReadOnly {
+		flags |= unix.MS_RDONLY
 	}
 	data := fmt.Sprintf("fd=%d,rootmode=40000,user_id=%d,group_id=%d,default_permissions,max_read=%d", fd, os.Geteuid(), os.Getegid(), o.MaxRead)
 	if o.AllowOther {
@@ -99,7 +103,7 @@ func runHelper(o mountOptions) (fd int, out string, err error) {
 	for _, on := range []struct {
 		set  bool
 		name string
-	}{{o.AllowOther, "allow_other"}, {o.Suid, "suid"}, {o.Dev, "dev"}, {o.NoExec, "noexec"}} {
+	}{{o.AllowOther, "allow_other"}, {o.Suid, "suid"}, {o.Dev, "dev"}, {o.NoExec, "noexec"}, {o.ReadOnly, "ro"}} {
 		if on.set {
 			opts = append(opts, on.name)
 		}

@@ -44,6 +44,29 @@ func Check(rawURL string) error {
 	return err
 }
 
+// OpenThere is Open for a target that is only read: nothing is created, so that it may be on a read-only disk, and a path that isn't right leaves nothing behind.
+func OpenThere(ctx context.Context, rawURL string) (target.Target, error) {
+	loc, err := parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	if loc.s3 != nil {
+		return Open(ctx, rawURL)
+	}
+	st, err := os.Stat(loc.dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("open target %s: %w: there is no such directory; mount its disk, or correct the path", loc.dir, target.ErrUnavailable)
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("open target: %w: %w", target.ErrDenied, err)
+	case err != nil:
+		return nil, fmt.Errorf("open target: %w", err)
+	case !st.IsDir():
+		return nil, fmt.Errorf("open target %s: it is no directory", loc.dir)
+	}
+	return disk{target.DirThere(loc.dir)}, nil
+}
+
 func openDir(dir string) (target.Target, error) {
 	parent := filepath.Dir(dir)
 	st, err := os.Stat(parent)
@@ -61,7 +84,7 @@ func openDir(dir string) (target.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, nil
+	return disk{d}, nil
 }
 
 // location is a URL taken apart: a directory, or a bucket.

@@ -2,6 +2,7 @@ package dial
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,6 +116,22 @@ func TestOpenDir(t *testing.T) {
 	}
 	if err := target.Put(t.Context(), tg, "a", []byte("x")); err != nil {
 		t.Error(err)
+	}
+	if _, err := tg.Open(t.Context(), "b"); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, target.ErrUnavailable) {
+		t.Errorf("an object that isn't there: %v", err)
+	}
+	if list, err := tg.List(t.Context(), "packs/"); err != nil || len(list) != 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if err := os.Rename(dir+"/vol", dir+"/away"); err != nil {
+		t.Fatal(err)
+	}
+	_, err = tg.Open(t.Context(), "a")
+	_, lerr := tg.List(t.Context(), "")
+	for _, err := range []error{err, lerr} {
+		if !errors.Is(err, target.ErrUnavailable) || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "mount its disk") {
+			t.Errorf("a disk that was taken away: %v", err)
+		}
 	}
 	_, err = Open(t.Context(), "dir:"+dir+"/unmounted/vol")
 	if !errors.Is(err, target.ErrUnavailable) || !strings.Contains(err.Error(), "mount its disk") {
