@@ -1,6 +1,10 @@
 package snapshot
 
-import "errors"
+import (
+	"errors"
+
+	"graphvol/chunkstore"
+)
 
 var (
 	// ErrNoSnapshot says that a reference names no snapshot, or more than one.
@@ -18,3 +22,6 @@ var (
 	// ErrTooManyNames says that snapshots have more names than can be compared, which only directories full of hard links have.
 	ErrTooManyNames = errors.New("too many hard links to be compared; compare directories below MOUNT/.snapshots instead")
 )
+
+// Damaged tells whether an error means that what was stored can't be had as it was. It may wrap fs.ErrNotExist too: a pack is missing then, not a file.
+func Damaged(err error) bool { return errors.Is(err, chunkstore.ErrCorrupt) }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"graphvol/snapshot"
 )
 
 // maxTold bounds what is remembered of damage that was logged; after that many different ones the log has said enough, and starts again.
@@ -20,7 +22,7 @@ const maxTold = 4096
 // failed turns an error into a status, and logs what isn't the caller's business: damage and failing storage. v may be nil.
 func (f *FS) failed(v *volume, ino uint64, err error) fuse.Status {
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && !snapshot.Damaged(err):
 		return fuse.ENOENT
 	case errors.Is(err, context.Canceled):
 		return fuse.EINTR

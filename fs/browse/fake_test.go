@@ -101,7 +101,7 @@ func (r *fakeReader) ReadAt(_ context.Context, ino uint64, p []byte, off int64) 
 		return 0, err
 	}
 	if n.broken {
-		return 0, &chunkstore.CorruptError{Offset: 77, Reason: "checksum differs"}
+		return 0, &chunkstore.CorruptError{Offset: 77, Reason: "the pack is missing", Err: fs.ErrNotExist}
 	}
 	r.mu.Lock()
 	r.reads++
