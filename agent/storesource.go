@@ -33,7 +33,7 @@ type storeSource struct {
 
 	mu struct {
 		sync.Mutex
-		looked  time.Time
+		looked  time.Time     // when the last look began, while it runs, or ended
 		looking chan struct{} // closed when the look that runs has ended; nil: none
 		failed  bool          // the last look has
 		bytes   int64         // of the store
@@ -45,6 +45,7 @@ var _ browse.Source = (*storeSource)(nil)
 func newStoreSource(s *storeServer) *storeSource {
 	f := &storeSource{catalogue: catalogue{s.repo}, copy: s.copy, log: s.log, every: s.opts.Refresh}
 	f.ctx, f.end = context.WithCancel(context.Background())
+	f.mu.looked = time.Now()
 	return f
 }
 
@@ -56,11 +57,11 @@ func (f *storeSource) close() {
 
 // Fresh implements browse.Source.
 func (f *storeSource) Fresh(cancel <-chan struct{}) bool {
-	looking := f.look()
+	looking, began := f.look()
 	if looking == nil {
 		return false
 	}
-	limit := time.NewTimer(freshBound)
+	limit := time.NewTimer(freshBound - time.Since(began))
 	defer limit.Stop()
 	select {
 	case <-looking:
@@ -71,20 +72,20 @@ func (f *storeSource) Fresh(cancel <-chan struct{}) bool {
 	return false
 }
 
-// look begins a look at the newest head, or finds one that runs; nil: it is too early.
-func (f *storeSource) look() chan struct{} {
+// look begins a look at the newest head, or finds one that runs, and when it began; nil: it is too early.
+func (f *storeSource) look() (looking chan struct{}, began time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.mu.looking != nil {
-		return f.mu.looking
+		return f.mu.looking, f.mu.looked
 	}
 	if time.Since(f.mu.looked) < f.every || f.ctx.Err() != nil {
-		return nil
+		return nil, began
 	}
-	f.mu.looking = make(chan struct{})
+	f.mu.looking, f.mu.looked = make(chan struct{}), time.Now()
 	f.all.Add(1)
 	go f.refresh(f.mu.looking)
-	return f.mu.looking
+	return f.mu.looking, f.mu.looked
 }
 
 // refresh looks at the newest head. The kernel is told last: it may wait for the requests that wait for this.
@@ -123,7 +124,7 @@ func (f *storeSource) update(ctx context.Context) error {
 		f.log.Info("the copy has changed", "head", head, "new", u.Added, "deleted", u.Deleted, "packs", u.Packs)
 	}
 	f.mu.Lock()
-	f.mu.bytes, f.mu.looked = u.StoreBytes, time.Now()
+	f.mu.bytes = u.StoreBytes
 	f.mu.Unlock()
 	return f.Index().PutMeta(metaSeenHead, binary.BigEndian.AppendUint64(nil, head))
 }

@@ -395,6 +395,59 @@ func TestStoreCache(t *testing.T) {
 	}
 }
 
+// TestStoreRolledBack: an older head than was seen isn't believed, now or at the next mount.
+func TestStoreRolledBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "copy")
+	u := newUser(t, volume.Options{Args: []string{"--target", "dir:" + dir}})
+	u.snapshot("a")
+	u.run("sync", u.Mount, "--wait")
+	u.snapshot("b")
+	u.run("sync", u.Mount, "--wait")
+	s := u.store("dir:" + dir)
+	heads, err := filepath.Glob(filepath.Join(dir, "heads", "*"))
+	if err != nil || len(heads) != 2 {
+		t.Fatal(heads, err)
+	}
+	u.must(os.Remove(heads[1]))
+	s.right()
+	s.right()
+	if n := strings.Count(s.log(), "rolled back"); n != 1 {
+		t.Errorf("%d lines about it:\n%s", n, s.log())
+	}
+	s.umount()
+	u.refused([]string{"rolled back", "--cache-dir"}, append([]string{"mount-store"}, s.args...)...)
+}
+
+// TestStoreDamaged: a pack that is missing is an I/O error for what was in it, and a line in the log.
+func TestStoreDamaged(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "copy")
+	u := newUser(t, volume.Options{Args: []string{"--target", "dir:" + dir}})
+	rig.WriteFile(t, filepath.Join(u.Mount, "large"), 40<<20) // more than a pack
+	u.snapshot("a")
+	u.run("sync", u.Mount, "--wait")
+	s := u.store("dir:" + dir)
+	packs, err := filepath.Glob(filepath.Join(dir, "packs", "*", "*"))
+	if err != nil || len(packs) < 2 {
+		t.Fatal(packs, err)
+	}
+	for _, p := range packs {
+		st, err := os.Stat(p)
+		u.must(err)
+		if st.Size() > 20<<20 { // the tree is in the other
+			u.must(os.Rename(p, p+".away"))
+		}
+	}
+	if _, err := os.ReadFile(filepath.Join(s.dir, "a", "large")); !isErrno(err, unix.EIO) {
+		t.Errorf("reading what is missing: %v", err)
+	}
+	if log := s.log(); !strings.Contains(log, "the pack is missing") || !strings.Contains(log, "/large") {
+		t.Errorf("the log:\n%s", log)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, "a", "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a name that isn't there: %v", err)
+	}
+}
+
 func (s *store) blockBytes() (n int64) {
 	for _, path := range s.glob("blocks/*") {
 		st, err := os.Stat(path)
