@@ -30,7 +30,7 @@ func layers() [][]string {
 		{"snapshot/tree", "snapshot/retain"},
 		{"index"},
 		{"chunkstore"},
-		{"chunkstore/blockcache"},
+		{"chunkstore/blockcache", "chunkstore/limit"},
 		{"chunkstore/target/probe"},
 		{"chunkstore/target/dial"},
 		{"chunkstore/crypt"},
@@ -54,6 +54,7 @@ func narrow() map[string][]string {
 		"chunkstore":              {"chunkstore/target", "internal/..."},
 		"chunkstore/crypt":        {"chunkstore/target", "internal/..."},
 		"chunkstore/erasure":      {"chunkstore/target", "internal/..."},
+		"chunkstore/limit":        {"chunkstore/target", "internal/..."},
 		"chunkstore/target":       {"internal/..."},
 		"chunkstore/target/probe": {"chunkstore/target"},
 		"chunkstore/target/dial":  {"chunkstore/target", "chunkstore/target/s3", "internal/..."},
@@ -76,6 +77,8 @@ func owners() map[string][]string {
 		"github.com/RoaringBitmap":         {"index", "fs/cow", "fs/cow/epoch"},
 		"github.com/schollz/progressbar/":  {"cmd/graphvol"},
 		"github.com/minio":                 {"chunkstore/target/s3"},
+		"github.com/dustin/go-humanize":    {"chunkstore/limit"},
+		"golang.org/x/time":                {"chunkstore/limit"},
 	}
 }
 
