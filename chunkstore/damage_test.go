@@ -35,10 +35,44 @@ func TestFlipEveryByte(t *testing.T) {
 		if !errors.Is(err, ErrCorrupt) || !errors.As(err, &ce) || ce.Pack != pack {
 			t.Fatalf("byte %d: verify says %v", i, err)
 		}
+		if err := f.VerifyObject(t.Context(), pack, target.Bytes(bad)); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("byte %d, elsewhere: verify says %v", i, err)
+		}
 		f.checkServed(t, chunks, located, i)
+	}
+	if err := f.VerifyObject(t.Context(), pack, target.Bytes(good)); err != nil {
+		t.Error(err)
 	}
 	f.overwrite(t, pack, good)
 	f.check(t)
+}
+
+// TestPutBack: a pack that is put in the place of a damaged one is read from then on, also by those who had that open, and its chunks are trusted again.
+func TestPutBack(t *testing.T) {
+	f := newFixture(t, Options{Workers: 1})
+	w := f.store(t, []byte("raw"), randomChunk(newRand(1), 700))
+	pack := w.Packs[0].ID
+	good, err := os.ReadFile(f.packPath(pack))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Clone(good)
+	bad[headerLen+recordHeader] ^= 1
+	f.overwrite(t, pack, bad)
+	if err := f.VerifyPack(t.Context(), pack); !errors.Is(err, ErrCorrupt) {
+		t.Fatalf("verify says %v", err)
+	}
+	if err := f.PutBack(t.Context(), pack, bytes.NewReader(bad)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("putting back a damaged one: %v", err)
+	}
+	if err := f.PutBack(t.Context(), pack, bytes.NewReader(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range w.Chunks {
+		if _, err := f.Get(t.Context(), c.ID, nil); err != nil || f.bad.has(c.ID) {
+			t.Errorf("chunk %s: %v, distrusted: %v", c.ID, err, f.bad.has(c.ID))
+		}
+	}
 }
 
 func (f *fixture) overwrite(t *testing.T, pack PackID, data []byte) {

@@ -3,6 +3,8 @@ package chunkstore
 import (
 	"context"
 	"fmt"
+
+	"graphvol/chunkstore/target"
 )
 
 // InUse tells whether a running writer has written the pack, or is about to. Garbage collection must leave such a pack
@@ -98,4 +100,20 @@ func (s *Store) removePack(ctx context.Context, id PackID) error {
 		return fmt.Errorf("remove pack %s: %w", id, err)
 	}
 	return nil
+}
+
+// PutBack puts a pack, verified, in the place of a damaged or missing one, and checks that it is whole there.
+func (s *Store) PutBack(ctx context.Context, id PackID, src target.Source) error {
+	if err := s.target.Put(ctx, id.Object(), src, target.PutOptions{}); err != nil {
+		return fmt.Errorf("put pack %s back: %w", id, err)
+	}
+	s.packs.drop(id) // who has the damaged one open
+	if err := s.VerifyPack(ctx, id); err != nil {
+		return fmt.Errorf("put pack %s back: %w", id, err)
+	}
+	chunks, err := s.ReadTrailer(ctx, id)
+	for i := range chunks {
+		s.bad.remove(chunks[i].ID)
+	}
+	return err
 }

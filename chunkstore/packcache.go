@@ -99,25 +99,29 @@ func (c *packCache) openPack(ctx context.Context, id PackID) (*packHandle, error
 		return nil, err
 	}
 	h := &packHandle{id: id, obj: obj}
-	if obj.Size() < minPackLen {
+	if err := h.readHeader(ctx); err != nil {
 		obj.Close()
-		return nil, &CorruptError{Pack: id, Reason: "the pack is cut off"}
+		return nil, err
 	}
-	err = readFull(target.Reader(ctx, obj), h.header[:], 0)
+	return h, nil
+}
+
+// readHeader reads the header and checks it.
+func (h *packHandle) readHeader(ctx context.Context) error {
+	if h.obj.Size() < minPackLen {
+		return &CorruptError{Pack: h.id, Reason: "the pack is cut off"}
+	}
+	err := readFull(target.Reader(ctx, h.obj), h.header[:], 0)
 	if err == nil {
 		err = checkHeader(h.header[:])
 	}
-	if errors.Is(err, ErrNewerFormat) && endsAsOurs(ctx, obj) {
+	if errors.Is(err, ErrNewerFormat) && endsAsOurs(ctx, h.obj) {
 		err = errors.New("the format version is damaged")
 	}
-	if err != nil {
-		obj.Close()
-		if Passing(err) || errors.Is(err, ErrNewerFormat) {
-			return nil, err
-		}
-		return nil, &CorruptError{Pack: id, Reason: "bad header", Err: err}
+	if err == nil || Passing(err) || errors.Is(err, ErrNewerFormat) {
+		return err
 	}
-	return h, nil
+	return &CorruptError{Pack: h.id, Reason: "bad header", Err: err}
 }
 
 // endsAsOurs tells whether a pack's footer was written for a header of this version. A flipped bit must not look like a newer program's work, which a rebuild

@@ -85,13 +85,31 @@ func readTrailer(ctx context.Context, h *packHandle) ([]Located, int64, error) {
 // VerifyPack reads a whole pack and checks every byte of it. All damage found is joined into the error: one
 // *CorruptError for each damaged chunk, or for what surrounds them. A writer that gets a damaged chunk stores it anew.
 func (s *Store) VerifyPack(ctx context.Context, id PackID) error {
+	h, err := s.packs.acquire(ctx, id)
+	if err != nil {
+		return packError(id, err)
+	}
+	defer s.packs.release(h)
+	return s.verifyPack(ctx, h, s.bad.add)
+}
+
+// VerifyObject is VerifyPack for a pack that is elsewhere, as on a copy of the store.
+func (s *Store) VerifyObject(ctx context.Context, id PackID, obj target.Object) error {
+	h := &packHandle{id: id, obj: obj}
+	if err := h.readHeader(ctx); err != nil {
+		return packError(id, err)
+	}
+	return s.verifyPack(ctx, h, func(ID) {})
+}
+
+func (s *Store) verifyPack(ctx context.Context, h *packHandle, bad func(ID)) error {
 	var damage []error
-	err := s.eachRecord(ctx, id, func(l *Located, rec []byte, err error) error {
+	err := s.eachRecordOf(ctx, h, func(l *Located, rec []byte, err error) error {
 		if err == nil {
 			err = s.verifyRecord(l, rec)
 		}
 		if errors.Is(err, ErrCorrupt) {
-			s.bad.add(l.ID)
+			bad(l.ID)
 			damage = append(damage, err)
 			err = nil
 		}
@@ -117,6 +135,10 @@ func (s *Store) eachRecord(ctx context.Context, id PackID, fn func(l *Located, r
 		return packError(id, err)
 	}
 	defer s.packs.release(h)
+	return s.eachRecordOf(ctx, h, fn)
+}
+
+func (s *Store) eachRecordOf(ctx context.Context, h *packHandle, fn func(l *Located, rec []byte, err error) error) error {
 	chunks, end, err := readTrailer(ctx, h)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/time/rate"
@@ -24,23 +25,30 @@ const (
 	mostBurst  = 1 << 20
 )
 
-// Limiter gives out bytes. Several targets may share one; nil has no limit.
-type Limiter struct{ rate *rate.Limiter }
+// Limiter gives out bytes, and counts them. Several targets may share one; nil has no limit and doesn't count.
+type Limiter struct {
+	rate  *rate.Limiter
+	given atomic.Int64
+}
 
-// NewLimiter allows so many bytes a second; nil, which has no limit, if they aren't more than 0.
+// NewLimiter allows so many bytes a second; 0 or less: any number.
 func NewLimiter(bytesPerSecond int64) *Limiter {
 	if bytesPerSecond <= 0 {
-		return nil
+		return &Limiter{rate: rate.NewLimiter(rate.Inf, mostBurst)}
 	}
 	burst := int(min(max(bytesPerSecond/8, leastBurst), mostBurst))
-	return &Limiter{rate.NewLimiter(rate.Limit(bytesPerSecond), burst)}
+	return &Limiter{rate: rate.NewLimiter(rate.Limit(bytesPerSecond), burst)}
 }
+
+// Given tells how many bytes were given out.
+func (l *Limiter) Given() int64 { return l.given.Load() }
 
 // wait waits for n bytes.
 func (l *Limiter) wait(ctx context.Context, n int64) error {
-	if l == nil {
+	if l == nil || n <= 0 {
 		return nil
 	}
+	l.given.Add(n)
 	for n > 0 {
 		part := min(n, int64(l.rate.Burst()))
 		if err := l.rate.WaitN(ctx, int(part)); err != nil {

@@ -28,7 +28,7 @@ func openDir(t *testing.T) *target.Dir {
 }
 
 func TestSuite(t *testing.T) {
-	for name, l := range map[string]*Limiter{"none": nil, "fast": NewLimiter(1 << 40)} {
+	for name, l := range map[string]*Limiter{"none": nil, "any": NewLimiter(0), "fast": NewLimiter(1 << 40)} {
 		t.Run(name, func(t *testing.T) {
 			targettest.Run(t, func(t *testing.T) target.Target { return New(openDir(t), l, l) })
 		})
@@ -66,6 +66,9 @@ func TestRate(t *testing.T) {
 			}
 			return nil
 		})
+		if got := l.Given(); got != 3*size {
+			t.Errorf("%d bytes were given out, want %d", got, 3*size)
+		}
 	})
 }
 
