@@ -1,0 +1,172 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"graphvol/chunkstore"
+	"graphvol/chunkstore/target"
+)
+
+// copyOf copies a store as it is.
+func copyOf(t *testing.T, r *Repo) *target.Dir {
+	t.Helper()
+	d, err := target.OpenDir(filepath.Join(t.TempDir(), "copy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, prefix := range []string{chunkstore.PackPrefix, ManifestPrefix} {
+		list, err := r.target.List(t.Context(), prefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range list {
+			p, err := target.Get(t.Context(), r.target, in.Name, 1<<30)
+			if err == nil {
+				err = target.Put(t.Context(), d, in.Name, p)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return d
+}
+
+// hurt damages, cuts or removes an object, by turns.
+func hurt(t *testing.T, dir, name string, how int) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	p, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch how % 4 {
+	case 0:
+		p[len(p)/2] ^= 1
+	case 1:
+		p[len(p)-1] ^= 1
+	case 2:
+		p = p[:len(p)/3]
+	case 3:
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if err := os.WriteFile(path, p, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copies(dirs ...*target.Dir) (all []Copy) {
+	for _, d := range dirs {
+		all = append(all, Copy{Name: d.String(), Open: func(context.Context) (target.Target, error) { return d, nil }})
+	}
+	return all
+}
+
+// TestMend: whatever is damaged or missing in the store is put back from the copies, of which none is whole, and everything reads back.
+func TestMend(t *testing.T) {
+	r := newRepo(t)
+	h := newHistory(t, r, 1, 5)
+	one, two := copyOf(t, r), copyOf(t, r)
+	list, err := r.target.List(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, in := range list {
+		if i%2 == 0 {
+			hurt(t, r.target.String(), in.Name, i/2)
+			hurt(t, []*target.Dir{one, two}[i/2%2].String(), in.Name, i/4)
+		}
+	}
+	var from []string
+	res, err := r.Mend(t.Context(), MendOptions{Copies: copies(one, two), Report: func(m Mended) {
+		if m.Err != nil {
+			t.Errorf("%s: %v", m.Object, m.Err)
+		}
+		from = append(from, m.From)
+	}})
+	if err != nil || res.Mended != (len(list)+1)/2 || len(res.Lost) > 0 {
+		t.Errorf("%+v, %v; %d objects were hurt", res, err, (len(list)+1)/2)
+	}
+	if !slices.Contains(from, one.String()) || !slices.Contains(from, two.String()) {
+		t.Errorf("all came from one copy: %q", from)
+	}
+	checkWhole(t, r)
+	h.check(t, r)
+	if res, err := r.Mend(t.Context(), MendOptions{}); err != nil || res.Mended > 0 {
+		t.Errorf("once more: %+v, %v", res, err)
+	}
+}
+
+// TestMendLost: what is damaged everywhere is named, with the snapshots that need it, and is left as it is.
+func TestMendLost(t *testing.T) {
+	r := newRepo(t)
+	newHistory(t, r, 2, 3)
+	packs, err := r.store.Packs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := copyOf(t, r)
+	bad := packs[0].ID
+	for _, dir := range []string{r.target.String(), one.String()} {
+		hurt(t, dir, bad.Object(), 0)
+	}
+	before, err := os.ReadFile(filepath.Join(r.target.String(), bad.Object()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := Copy{Name: "away", Open: func(context.Context) (target.Target, error) { return nil, target.ErrUnavailable }}
+	var reported []Mended
+	res, err := r.Mend(t.Context(), MendOptions{Copies: append(copies(one), away), Report: func(m Mended) { reported = append(reported, m) }})
+	if err != nil || res.Mended != 0 || !slices.Equal(slices.Collect(maps.Keys(res.Lost)), []chunkstore.PackID{bad}) {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	if len(reported) != 1 || reported[0].Object != bad.Object() || !errors.Is(reported[0].Err, target.ErrUnavailable) || !strings.Contains(reported[0].Err.Error(), one.String()) {
+		t.Errorf("reported %+v", reported)
+	}
+	after, err := os.ReadFile(filepath.Join(r.target.String(), bad.Object()))
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the damaged pack was changed (%v)", err)
+	}
+	var got, want []string
+	err = r.Needs(t.Context(), res.Lost, func(p Problem) { got = append(got, p.Snapshot+" "+p.Path) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	problems, _, err := verifyAll(t.Context(), r, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		want = append(want, p.Snapshot+" "+p.Path)
+	}
+	if len(got) == 0 || !slices.Equal(got, want) {
+		t.Errorf("needed by %q, verify says %q", got, want)
+	}
+}
+
+// TestMendPartly: a store that never had all packs doesn't miss them.
+func TestMendPartly(t *testing.T) {
+	r := newRepo(t)
+	newHistory(t, r, 3, 3)
+	packs, err := r.store.Packs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := copyOf(t, r)
+	hurt(t, r.target.String(), packs[0].ID.Object(), 3)
+	hurt(t, r.target.String(), packs[1].ID.Object(), 0)
+	res, err := r.Mend(t.Context(), MendOptions{Copies: copies(one), Partly: true})
+	if err != nil || res.Mended != 1 || res.Packs != int64(len(packs)-1) {
+		t.Errorf("%+v, %v; of %d packs one isn't here", res, err, len(packs))
+	}
+}
