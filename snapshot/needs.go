@@ -9,7 +9,7 @@ import (
 	"graphvol/snapshot/tree"
 )
 
-// Needs reports which complete snapshots, and which of their files, need what is lost of packs: of each the chunks that its error of VerifyPack tells of, or all.
+// Needs reports which complete snapshots, and which of their files, need what can't be read of packs.
 func (r *Repo) Needs(ctx context.Context, lost map[chunkstore.PackID]error, report func(Problem)) error {
 	v := &verifier{repo: r, opts: VerifyOptions{Report: report}, bad: badChunks{errs: make(map[chunkstore.ID]error)}}
 	v.nodes = tree.NewNodes(countingGetter{r.store, &v.bytes}, verifyNodes)
@@ -36,22 +36,23 @@ func (r *Repo) Needs(ctx context.Context, lost map[chunkstore.PackID]error, repo
 	return v.blame(ctx, snaps)
 }
 
-// addLost notes the chunks of packs that can't be had.
+// addLost notes the chunks of packs that can't be read. Of a pack whose own parts are damaged the index may still know where they are.
 func (v *verifier) addLost(ctx context.Context, lost map[chunkstore.PackID]error) error {
-	single := make(map[chunkstore.PackID]map[chunkstore.ID]bool) // of packs that are whole but for some chunks
-	for pack, damage := range lost {
-		if bad, whole := chunkstore.BadChunks(damage); whole {
-			single[pack] = make(map[chunkstore.ID]bool)
-			for _, id := range bad {
-				single[pack][id] = true
-			}
-		}
-	}
-	return v.repo.db.ForEachChunk(func(id chunkstore.ID, l chunkstore.Location) error {
-		damage, ok := lost[l.Pack]
-		if chunks := single[l.Pack]; ok && (chunks == nil || chunks[id]) {
-			v.bad.add(id, damage)
+	var rows []chunkstore.Located
+	err := v.repo.db.ForEachChunk(func(id chunkstore.ID, l chunkstore.Location) error {
+		if _, ok := lost[l.Pack]; ok {
+			rows = append(rows, chunkstore.Located{ID: id, Location: l})
 		}
 		return ctx.Err()
 	})
+	if err != nil {
+		return err
+	}
+	var buf []byte
+	for i := range rows {
+		if buf, err = v.read(ctx, &rows[i], buf); err != nil {
+			return err
+		}
+	}
+	return nil
 }
