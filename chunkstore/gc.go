@@ -102,6 +102,9 @@ func (s *Store) removePack(ctx context.Context, id PackID) error {
 	return nil
 }
 
+// Forget closes a pack that is gone, or isn't what it was, for readers that come from now on.
+func (s *Store) Forget(id PackID) { s.packs.drop(id) }
+
 // PutBack puts a pack, verified, in the place of a damaged or missing one, and checks that it is whole there.
 func (s *Store) PutBack(ctx context.Context, id PackID, src target.Source) error {
 	if err := s.target.Put(ctx, id.Object(), src, target.PutOptions{}); err != nil {

@@ -159,10 +159,12 @@ func (m *mender) packs(ctx context.Context) error {
 	return g.Wait()
 }
 
-// pack verifies a pack, and mends it. One that isn't listed may still be open here, and look whole.
+// pack verifies a pack, and mends it. One that isn't listed may still be open, and look whole.
 func (m *mender) pack(ctx context.Context, id chunkstore.PackID, listed bool) error {
 	damage := error(&chunkstore.CorruptError{Pack: id, Reason: "the pack is missing", Err: fs.ErrNotExist})
-	if listed {
+	if !listed {
+		m.repo.store.Forget(id)
+	} else {
 		damage = m.repo.store.VerifyPack(ctx, id)
 	}
 	if err := ctx.Err(); err != nil || damage == nil {
