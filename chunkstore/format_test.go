@@ -247,7 +247,7 @@ func FuzzIDs(f *testing.F) {
 		if id, err := ParsePackID(s); err == nil && id.String() != s {
 			t.Errorf("pack id %q becomes %q", s, id)
 		}
-		if id, ok := parsePackName(s); ok && id.Object() != s {
+		if id, ok := ParsePackObject(s); ok && id.Object() != s {
 			t.Errorf("name %q becomes %q", s, id.Object())
 		}
 	})

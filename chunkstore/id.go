@@ -69,7 +69,8 @@ func (id PackID) Object() string {
 	return PackPrefix + s[:2] + "/" + s + packSuffix
 }
 
-func parsePackName(name string) (PackID, bool) {
+// ParsePackObject is the pack that an object has; false if that isn't its name.
+func ParsePackObject(name string) (PackID, bool) {
 	s, ok := strings.CutPrefix(name, PackPrefix)
 	if !ok || len(s) < 3 {
 		return PackID{}, false

@@ -20,7 +20,7 @@ func (s *Store) Packs(ctx context.Context) ([]PackInfo, error) {
 	}
 	out := make([]PackInfo, 0, len(infos))
 	for _, in := range infos {
-		if id, ok := parsePackName(in.Name); ok {
+		if id, ok := ParsePackObject(in.Name); ok {
 			out = append(out, PackInfo{ID: id, Size: in.Size})
 		}
 	}

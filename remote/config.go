@@ -10,6 +10,7 @@ import (
 	"graphvol/chunkstore"
 	"graphvol/chunkstore/target"
 	"graphvol/index"
+	"graphvol/snapshot"
 )
 
 // Index is what a Remote needs of the volume's index.
@@ -35,6 +36,10 @@ type Local struct {
 	Volume string        // the volume's id
 	// Verify reads a pack and checks every byte of it, so that no damage is copied.
 	Verify func(ctx context.Context, id chunkstore.PackID) error
+	// VerifyObject is Verify for a pack that was read elsewhere.
+	VerifyObject func(ctx context.Context, id chunkstore.PackID, obj target.Object) error
+	// Needs reports the snapshots that need what is lost of packs.
+	Needs func(ctx context.Context, lost map[chunkstore.PackID]error, report func(snapshot.Problem)) error
 }
 
 // Config describes a remote.
@@ -73,6 +78,9 @@ var (
 type Remote struct {
 	cfg Config
 
+	scrubbing chan struct{} // has room for the one scrub that may run
+	recording sync.Mutex    // held while the record in the index is changed
+
 	round  sync.Mutex    // held by a round; guards the next ones
 	base   target.Target // without what encrypts
 	target target.Target
@@ -90,11 +98,13 @@ func New(cfg Config) *Remote {
 		cfg.Parallel = defaultParallel
 	}
 	cfg.Log = cfg.Log.With("remote", cfg.Name)
-	return &Remote{cfg: cfg}
+	return &Remote{cfg: cfg, scrubbing: make(chan struct{}, 1)}
 }
 
 // Name is the remote's name in the index.
 func (r *Remote) Name() string { return r.cfg.Name }
 
 // String names the place for people.
-func (r *Remote) String() string { return r.cfg.Spec.String() }
+func (r *Remote) String() string { return r.spec().String() }
+
+func (r *Remote) spec() Spec { return r.cfg.Spec }

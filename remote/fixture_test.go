@@ -25,13 +25,19 @@ type fixture struct {
 	store *chunkstore.Store
 	keys  string // directory of key files
 	n     uint64
+	chunk int                        // bytes
 	want  map[string][]chunkstore.ID // by snapshot
 }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
+	return newFixtureOf(t, 20_000, 64<<10)
+}
+
+func newFixtureOf(t *testing.T, chunk int, pack int64) *fixture {
+	t.Helper()
 	state := t.TempDir()
-	f := &fixture{t: t, keys: filepath.Join(state, "keys"), want: map[string][]chunkstore.ID{}}
+	f := &fixture{t: t, chunk: chunk, keys: filepath.Join(state, "keys"), want: map[string][]chunkstore.ID{}}
 	var err error
 	if f.db, err = index.Open(filepath.Join(state, "index.db"), index.Options{}); err != nil {
 		t.Fatal(err)
@@ -39,7 +45,7 @@ func newFixture(t *testing.T) *fixture {
 	if f.dir, err = target.OpenDir(filepath.Join(state, "store")); err != nil {
 		t.Fatal(err)
 	}
-	if f.store, err = chunkstore.Open(t.Context(), f.dir, f.db, chunkstore.Options{PackSize: 64 << 10, Workers: 1}); err != nil {
+	if f.store, err = chunkstore.Open(t.Context(), f.dir, f.db, chunkstore.Options{PackSize: pack, Workers: 1}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -67,7 +73,7 @@ func (f *fixture) snapshot() index.Snapshot {
 	defer w.Close()
 	var ids []chunkstore.ID
 	for i := range 12 {
-		p := make([]byte, 20_000)
+		p := make([]byte, f.chunk)
 		rng := rand.New(rand.NewPCG(f.n, uint64(i)))
 		for at := 0; at < len(p); at += 8 {
 			binary.LittleEndian.PutUint64(p[at:], rng.Uint64())
@@ -137,8 +143,25 @@ func (f *fixture) config(t target.Target) Config {
 	return Config{
 		Name: "r1", Spec: Spec{URLs: []string{t.String()}}, Parallel: 2,
 		Opener: &Opener{Dial: func(context.Context, string) (target.Target, error) { return t, nil }, Keys: f.keys},
-		Local:  Local{Index: f.db, Target: f.dir, Volume: "v", Verify: f.store.VerifyPack},
+		Local:  Local{Index: f.db, Target: f.dir, Volume: "v", Verify: f.store.VerifyPack, VerifyObject: f.store.VerifyObject, Needs: f.needs},
 	}
+}
+
+// needs reports the snapshots that have chunks in lost packs.
+func (f *fixture) needs(_ context.Context, lost map[chunkstore.PackID]error, report func(snapshot.Problem)) error {
+	for id, chunks := range f.want {
+		for _, c := range chunks {
+			l, _, err := f.db.Locate(c)
+			if err != nil {
+				return err
+			}
+			if damage := lost[l.Pack]; damage != nil {
+				report(snapshot.Problem{Snapshot: id, Err: damage})
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // copyDir makes a directory for a remote.

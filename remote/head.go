@@ -106,6 +106,7 @@ func (r *Remote) checkHead(ctx context.Context, st *state) error {
 	}
 	switch {
 	case at == st.Head && (at.Sequence == 0 || h.Writer == r.writer):
+		st.Ours = at.Sequence > 0
 		return nil
 	case at == st.Head: // attached, and not taken over yet
 	case at.Sequence < st.Head.Sequence:
@@ -115,7 +116,7 @@ func (r *Remote) checkHead(ctx context.Context, st *state) error {
 		return fmt.Errorf("%w: head %d is another one than was written", ErrChanged, at.Sequence)
 	case h.Writer == r.writer && h.Parent == st.Head.SHA256 && at.Sequence == st.Head.Sequence+1:
 		// Written by a process that died before it could say so.
-		st.Head = at
+		st.Head, st.Ours = at, true
 		return nil
 	}
 	return fmt.Errorf("%w: writer %s has written head %d on %s; stop that one, or take the copy over (graphvol sync VOLUME --take-over)",
@@ -138,6 +139,20 @@ func (r *Remote) putHead(ctx context.Context, snaps []index.Snapshot) error {
 			return nil
 		}
 	}
+	st, err := r.putHeadAfter(ctx, r.target, st, snaps)
+	if errors.Is(err, target.ErrExists) {
+		r.known = false // whose it is shows when the remote is looked at anew
+		err = fmt.Errorf("%w: head %d has appeared meanwhile", ErrTaken, r.state.Head.Sequence+1)
+	}
+	if err != nil {
+		return err
+	}
+	r.state = st
+	return r.dropHeads(ctx)
+}
+
+// putHeadAfter puts the head after the one that the state tells of, and gives the new state, which the index has.
+func (r *Remote) putHeadAfter(ctx context.Context, t target.Target, st state, snaps []index.Snapshot) (state, error) {
 	h := head{
 		FormatVersion: headVersion, Store: st.Store, Writer: r.writer, Sequence: st.Head.Sequence + 1, Parent: st.Head.SHA256, Created: time.Now().UTC(),
 		Snapshots: []headSnapshot{},
@@ -147,22 +162,13 @@ func (r *Remote) putHead(ctx context.Context, snaps []index.Snapshot) error {
 	}
 	p, err := json.Marshal(&h)
 	if err != nil {
-		return err
+		return st, err
 	}
-	err = putNew(ctx, r.target, headName(h.Sequence), p)
-	if errors.Is(err, target.ErrExists) {
-		r.known = false // whose it is shows when the remote is looked at anew
-		return fmt.Errorf("%w: head %d has appeared meanwhile", ErrTaken, h.Sequence)
+	if err := putNew(ctx, t, headName(h.Sequence), p); err != nil {
+		return st, fmt.Errorf("putting head %d: %w", h.Sequence, err)
 	}
-	if err != nil {
-		return fmt.Errorf("putting head %d: %w", h.Sequence, err)
-	}
-	st.Head = headAt{h.Sequence, hashHex(p)}
-	if err := r.record(&st); err != nil {
-		return err
-	}
-	r.state = st
-	return r.dropHeads(ctx)
+	st.Head, st.Ours = headAt{h.Sequence, hashHex(p)}, true
+	return st, r.record(&st)
 }
 
 func (h *head) lists(snaps []index.Snapshot) bool {

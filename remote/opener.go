@@ -7,11 +7,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"time"
 
 	"graphvol/chunkstore"
 	"graphvol/chunkstore/blockcache"
 	"graphvol/chunkstore/crypt"
 	"graphvol/chunkstore/erasure"
+	"graphvol/chunkstore/limit"
 	"graphvol/chunkstore/target"
 )
 
@@ -27,6 +29,25 @@ type Opener struct {
 	Keys string         // the directory of key files; a remote's is NAME.key
 	Key  *crypt.KeyFile // of every remote, in place of those files; nil: they are read
 	Log  *slog.Logger   // of what becomes of single targets; nil: nothing is logged
+
+	hedge time.Duration // see erasure.Options
+}
+
+// patientHedge is how long one who reads no faster than a limit waits for a target before asking others: it is the limit that makes it slow.
+const patientHedge = time.Minute
+
+// patient returns an opener of targets that are read no faster than a limit.
+func (o *Opener) patient(l *limit.Limiter) *Opener {
+	p := *o
+	p.hedge = patientHedge
+	p.Dial = func(ctx context.Context, url string) (target.Target, error) {
+		t, err := o.Dial(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		return limit.New(t, l, nil), nil
+	}
+	return &p
 }
 
 // KeyFile is where a remote's key file is.
@@ -90,7 +111,7 @@ func (o *Opener) Base(ctx context.Context, s Spec) (target.Target, error) {
 	for _, url := range s.URLs {
 		members = append(members, erasure.Member{ID: hashHex([]byte(url))[:16], Target: &lazy{dial: o.Dial, url: url}})
 	}
-	return erasure.New(layout, members, erasure.Options{Log: o.Log})
+	return erasure.New(layout, members, erasure.Options{Log: o.Log, HedgeAfter: o.hedge})
 }
 
 // unlock gives the target as it is without encryption.

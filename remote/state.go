@@ -21,6 +21,9 @@ type state struct {
 	Spec  Spec   `json:"spec"`
 	Store string `json:"store,omitempty"` // the remote's id; empty: it was never reached
 	Head  headAt `json:"head"`            // the newest that was written or seen; number 0: none
+	Ours  bool   `json:"ours,omitempty"`  // this state directory has written it
+
+	Scrub *scrubRecord `json:"scrub,omitempty"`
 }
 
 // storeFile is the object store.json.
@@ -109,7 +112,17 @@ func (r *Remote) openTarget(ctx context.Context, unused bool) (f storeFile, err 
 	return f, err
 }
 
-func (r *Remote) record(st *state) error { return writeState(r.cfg.Local.Index, r.cfg.Name, st) }
+// record writes what a round knows of the remote. What others know stays.
+func (r *Remote) record(st *state) error {
+	r.recording.Lock()
+	defer r.recording.Unlock()
+	now, err := readState(r.cfg.Local.Index, r.cfg.Name)
+	if err != nil {
+		return err
+	}
+	st.Scrub = now.Scrub
+	return writeState(r.cfg.Local.Index, r.cfg.Name, st)
+}
 
 func readState(ix Index, name string) (st state, err error) {
 	rec, err := ix.Remote(name)
@@ -171,6 +184,11 @@ func readStoreFile(ctx context.Context, t target.Target) (f storeFile, err error
 	return f, nil
 }
 
+func (f storeFile) encode() ([]byte, error) {
+	p, err := json.MarshalIndent(f, "", "  ")
+	return append(p, '\n'), err
+}
+
 func (r *Remote) makeStore(ctx context.Context, base target.Target) (f storeFile, err error) {
 	list, err := base.List(ctx, "")
 	if err != nil {
@@ -180,11 +198,11 @@ func (r *Remote) makeStore(ctx context.Context, base target.Target) (f storeFile
 		return f, fmt.Errorf("%w: it has no %s, and %d other objects; give it an empty directory or prefix", ErrForeign, storeName, len(list))
 	}
 	f = storeFile{FormatVersion: storeVersion, Store: newID(), Volume: r.cfg.Local.Volume, Encrypted: r.cfg.Spec.Encrypt}
-	p, err := json.MarshalIndent(f, "", "  ")
+	p, err := f.encode()
 	if err != nil {
 		return f, err
 	}
-	if err := putNew(ctx, base, storeName, append(p, '\n')); err != nil {
+	if err := putNew(ctx, base, storeName, p); err != nil {
 		return f, fmt.Errorf("making the copy: %w", err)
 	}
 	r.cfg.Log.Info("a new copy of the store begins", "at", r.String(), "store", f.Store)
