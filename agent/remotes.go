@@ -66,7 +66,8 @@ func (r *remotes) declared(name string) ([]remote.Declared, error) {
 func (r *remotes) open(d remote.Declared) *remote.Remote {
 	return remote.New(remote.Config{
 		Name: d.Name, Spec: d.Spec, Opener: openerOf(r.state, r.log), Log: r.log, Grace: remoteGrace,
-		Local: remote.Local{Index: r.repo.Index(), Target: r.repo.Target(), Volume: r.repo.VolumeID(), Verify: r.repo.Store().VerifyPack},
+		Local: remote.Local{Index: r.repo.Index(), Target: r.repo.Target(), Volume: r.repo.VolumeID(), Verify: r.repo.Store().VerifyPack,
+			VerifyObject: r.repo.Store().VerifyObject, Needs: r.repo.Needs},
 	})
 }
 
@@ -110,10 +111,11 @@ func (r *remotes) infos() ([]*api.RemoteInfo, error) {
 		info := &api.RemoteInfo{
 			Name: d.Name, Urls: d.Spec.URLs, Erasure: d.Spec.Erasure, Encrypted: d.Spec.Encrypt, Sequence: d.Sequence, Snapshots: int64(len(on)),
 		}
-		for _, w := range r.workers {
-			if w.Remote().Name() == d.Name {
-				fare(info, w.Progress())
-			}
+		if w := r.worker(d.Name); w != nil {
+			fare(info, w.Progress())
+		}
+		if info.Problems = int64(d.Problems); !d.Scrubbed.IsZero() {
+			info.Scrubbed = timestamppb.New(d.Scrubbed)
 		}
 		infos = append(infos, info)
 	}

@@ -19,7 +19,7 @@ func (s *service) Sync(req *api.SyncRequest, stream api.Volume_SyncServer) error
 		return statusOf(s.log, "the copying", err)
 	}
 	if len(all) == 0 {
-		return refuse(codes.FailedPrecondition, "the volume has no copies elsewhere: name a target when it is mounted (graphvol mount --target)")
+		return errNoCopies
 	}
 	if s.live == nil {
 		err = s.syncHere(stream, all, req.GetTakeOver())

@@ -144,26 +144,37 @@ func (s *scrub) run(ctx context.Context) error {
 
 // open opens the targets once more: what they read for this scrub is limited.
 func (s *scrub) open(ctx context.Context) (err error) {
-	if s.state, err = readState(s.cfg.Local.Index, s.cfg.Name); err != nil {
-		return err
-	}
-	if s.state.Store == "" {
-		return errors.New("nothing was copied there yet")
-	}
-	s.state.Spec = s.spec()
-	o := s.cfg.Opener.patient(s.limiter)
-	if s.base, err = o.Base(ctx, s.state.Spec); err != nil {
-		return err
-	}
-	if s.content, err = o.unlock(ctx, s.cfg.Name, s.state.Spec, s.base, s.storeFile()); err != nil {
+	s.state, s.base, s.content, err = s.openAs(ctx, s.cfg.Opener.patient(s.limiter))
+	if err != nil {
 		return err
 	}
 	return s.readHead(ctx)
 }
 
-// storeFile is what store.json should be.
-func (s *scrub) storeFile() storeFile {
-	return storeFile{FormatVersion: storeVersion, Store: s.state.Store, Volume: s.cfg.Local.Volume, Encrypted: s.state.Spec.Encrypt}
+// Open opens the remote to read from it.
+func (r *Remote) Open(ctx context.Context) (target.Target, error) {
+	_, _, content, err := r.openAs(ctx, r.cfg.Opener)
+	return content, r.failed(err)
+}
+
+// openAs opens the targets, and what decrypts, as the index knows them: what store.json says isn't asked for.
+func (r *Remote) openAs(ctx context.Context, o *Opener) (st state, base, content target.Target, err error) {
+	if st, err = readState(r.cfg.Local.Index, r.cfg.Name); err != nil {
+		return st, nil, nil, err
+	}
+	if st.Store == "" {
+		return st, nil, nil, errors.New("nothing was copied there yet (graphvol sync VOLUME --wait)")
+	}
+	st.Spec = r.spec()
+	if base, err = o.Base(ctx, st.Spec); err == nil {
+		content, err = o.unlock(ctx, r.cfg.Name, st.Spec, base, r.storeFileOf(&st))
+	}
+	return st, base, content, err
+}
+
+// storeFileOf is what store.json should be.
+func (r *Remote) storeFileOf(st *state) storeFile {
+	return storeFile{FormatVersion: storeVersion, Store: st.Store, Volume: r.cfg.Local.Volume, Encrypted: st.Spec.Encrypt}
 }
 
 // readHead reads the head that the index knows. That it can't be had is found again when it has its turn.

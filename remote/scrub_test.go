@@ -161,6 +161,7 @@ func combinations(n, m int, fn func(lost, damaged []int)) {
 
 // TestScrubShards: every combination of up to m lost and damaged shards is found, and mended: at once, or by the next round after it was noted.
 func TestScrubShards(t *testing.T) {
+	t.Parallel()
 	d := newDisks(t, "4+2", 6, true)
 	name := d.pack()
 	d.whole()
@@ -268,6 +269,7 @@ func TestScrubSays(t *testing.T) {
 // TestScrubSingle: on a copy in one directory each file is removed and damaged in turn. That is found; what the store has is put again, a head and store.json are
 // written anew, and of the key it is told.
 func TestScrubSingle(t *testing.T) {
+	t.Parallel()
 	for _, encrypt := range []bool{false, true} {
 		d := newDisks(t, "", 1, encrypt)
 		d.snapshot()

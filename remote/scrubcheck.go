@@ -109,7 +109,7 @@ func (s *scrub) read(ctx context.Context, name string) error {
 	}
 	if name == storeName {
 		f, err := readStoreFile(ctx, s.base)
-		if err == nil && f != s.storeFile() {
+		if err == nil && f != s.storeFileOf(&s.state) {
 			err = fmt.Errorf("%w: it says that this is copy %s of volume %s", ErrForeign, f.Store, f.Volume)
 		}
 		return err

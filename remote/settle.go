@@ -243,7 +243,7 @@ func (s *scrub) renewHead(ctx context.Context) error {
 
 // renewStoreFile puts store.json, after the head has proved that this is the copy.
 func (s *scrub) renewStoreFile(ctx context.Context) error {
-	p, err := s.storeFile().encode()
+	p, err := s.storeFileOf(&s.state).encode()
 	if err != nil {
 		return err
 	}

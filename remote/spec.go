@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"graphvol/chunkstore/erasure"
 	"graphvol/snapshot"
@@ -45,7 +46,9 @@ func (s Spec) equal(o Spec) bool {
 type Declared struct {
 	Name     string
 	Spec     Spec
-	Sequence uint64 // of the newest head; 0: none yet
+	Sequence uint64    // of the newest head; 0: none yet
+	Scrubbed time.Time // end of the last scrub that read everything; zero: none yet
+	Problems int       // that it found and didn't mend
 }
 
 // List tells the remotes that the index knows of, by name.
@@ -59,7 +62,11 @@ func List(ix Index) (all []Declared, err error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, Declared{name, st.Spec, st.Head.Sequence})
+		d := Declared{Name: name, Spec: st.Spec, Sequence: st.Head.Sequence}
+		if st.Scrub != nil {
+			d.Scrubbed, d.Problems = st.Scrub.Done, st.Scrub.Problems
+		}
+		all = append(all, d)
 	}
 	return all, nil
 }

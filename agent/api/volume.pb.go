@@ -1937,6 +1937,9 @@ type RemoteInfo struct {
 	Snapshots     int64                  `protobuf:"varint,11,opt,name=snapshots,proto3" json:"snapshots,omitempty"` // complete ones that the remote has
 	Sequence      uint64                 `protobuf:"varint,12,opt,name=sequence,proto3" json:"sequence,omitempty"`   // number of its newest head
 	Degraded      int64                  `protobuf:"varint,13,opt,name=degraded,proto3" json:"degraded,omitempty"`   // objects that are not on all the targets that should have a part of them
+	Scrubbed      *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=scrubbed,proto3" json:"scrubbed,omitempty"`    // end of the last scrub that read everything; unset: none yet
+	Problems      int64                  `protobuf:"varint,21,opt,name=problems,proto3" json:"problems,omitempty"`   // that it found, and that it didn't mend itself
+	Former        []string               `protobuf:"bytes,22,rep,name=former,proto3" json:"former,omitempty"`        // URLs of targets that it is being moved away from
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2060,6 +2063,27 @@ func (x *RemoteInfo) GetDegraded() int64 {
 		return x.Degraded
 	}
 	return 0
+}
+
+func (x *RemoteInfo) GetScrubbed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Scrubbed
+	}
+	return nil
+}
+
+func (x *RemoteInfo) GetProblems() int64 {
+	if x != nil {
+		return x.Problems
+	}
+	return 0
+}
+
+func (x *RemoteInfo) GetFormer() []string {
+	if x != nil {
+		return x.Former
+	}
+	return nil
 }
 
 // ServerProcess is what the server uses of the machine. None of it should grow with the volume's age.
@@ -2415,6 +2439,403 @@ func (x *SyncEvent) GetRemotes() []*RemoteInfo {
 	return nil
 }
 
+type ScrubRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Remote        string                 `protobuf:"bytes,1,opt,name=remote,proto3" json:"remote,omitempty"` // name; empty: all
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`  // bytes a second that are read; 0: any number
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubRequest) Reset() {
+	*x = ScrubRequest{}
+	mi := &file_agent_api_volume_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubRequest) ProtoMessage() {}
+
+func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
+func (*ScrubRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ScrubRequest) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+func (x *ScrubRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type RepairRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Remote        string                 `protobuf:"bytes,1,opt,name=remote,proto3" json:"remote,omitempty"`   // name; empty: all
+	Limit         int64                  `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`    // bytes a second that are read; 0: any number
+	Erasure       string                 `protobuf:"bytes,3,opt,name=erasure,proto3" json:"erasure,omitempty"` // "K+M": the layout that the remote is moved to; empty: as it is
+	Targets       []string               `protobuf:"bytes,4,rep,name=targets,proto3" json:"targets,omitempty"` // URLs of all its targets from now on; none: as they are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairRequest) Reset() {
+	*x = RepairRequest{}
+	mi := &file_agent_api_volume_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairRequest) ProtoMessage() {}
+
+func (x *RepairRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
+func (*RepairRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RepairRequest) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+func (x *RepairRequest) GetLimit() int64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *RepairRequest) GetErasure() string {
+	if x != nil {
+		return x.Erasure
+	}
+	return ""
+}
+
+func (x *RepairRequest) GetTargets() []string {
+	if x != nil {
+		return x.Targets
+	}
+	return nil
+}
+
+type ScrubEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Progress      *Progress              `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	Stage         string                 `protobuf:"bytes,2,opt,name=stage,proto3" json:"stage,omitempty"` // name of the remote that is read; empty: the volume's own store
+	Finding       *ScrubFinding          `protobuf:"bytes,3,opt,name=finding,proto3" json:"finding,omitempty"`
+	Lost          *VerifyProblem         `protobuf:"bytes,4,opt,name=lost,proto3" json:"lost,omitempty"`       // a snapshot that needs what is lost everywhere
+	Results       []*ScrubResult         `protobuf:"bytes,5,rep,name=results,proto3" json:"results,omitempty"` // in the last event
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubEvent) Reset() {
+	*x = ScrubEvent{}
+	mi := &file_agent_api_volume_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubEvent) ProtoMessage() {}
+
+func (x *ScrubEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubEvent.ProtoReflect.Descriptor instead.
+func (*ScrubEvent) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ScrubEvent) GetProgress() *Progress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *ScrubEvent) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *ScrubEvent) GetFinding() *ScrubFinding {
+	if x != nil {
+		return x.Finding
+	}
+	return nil
+}
+
+func (x *ScrubEvent) GetLost() *VerifyProblem {
+	if x != nil {
+		return x.Lost
+	}
+	return nil
+}
+
+func (x *ScrubEvent) GetResults() []*ScrubResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// ScrubFinding is an object that isn't as it should be.
+type ScrubFinding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Remote        string                 `protobuf:"bytes,1,opt,name=remote,proto3" json:"remote,omitempty"` // empty: the volume's own store
+	Object        string                 `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	Trouble       string                 `protobuf:"bytes,3,opt,name=trouble,proto3" json:"trouble,omitempty"` // "weak": not all of its shards or copies are whole and in their places; "damaged"; "missing"
+	Message       string                 `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	Mended        bool                   `protobuf:"varint,5,opt,name=mended,proto3" json:"mended,omitempty"` // it is as it should be now
+	Lost          bool                   `protobuf:"varint,6,opt,name=lost,proto3" json:"lost,omitempty"`     // nobody has it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubFinding) Reset() {
+	*x = ScrubFinding{}
+	mi := &file_agent_api_volume_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubFinding) ProtoMessage() {}
+
+func (x *ScrubFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubFinding.ProtoReflect.Descriptor instead.
+func (*ScrubFinding) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *ScrubFinding) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+func (x *ScrubFinding) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *ScrubFinding) GetTrouble() string {
+	if x != nil {
+		return x.Trouble
+	}
+	return ""
+}
+
+func (x *ScrubFinding) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ScrubFinding) GetMended() bool {
+	if x != nil {
+		return x.Mended
+	}
+	return false
+}
+
+func (x *ScrubFinding) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+type ScrubResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Remote        string                 `protobuf:"bytes,1,opt,name=remote,proto3" json:"remote,omitempty"` // empty: the volume's own store
+	Objects       int64                  `protobuf:"varint,2,opt,name=objects,proto3" json:"objects,omitempty"`
+	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"` // that were read, of all shards and copies
+	Weak          int64                  `protobuf:"varint,4,opt,name=weak,proto3" json:"weak,omitempty"`   // findings
+	Damaged       int64                  `protobuf:"varint,5,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	Missing       int64                  `protobuf:"varint,6,opt,name=missing,proto3" json:"missing,omitempty"`
+	Mended        int64                  `protobuf:"varint,7,opt,name=mended,proto3" json:"mended,omitempty"` // of these
+	Lost          int64                  `protobuf:"varint,8,opt,name=lost,proto3" json:"lost,omitempty"`     // of these
+	Away          []string               `protobuf:"bytes,9,rep,name=away,proto3" json:"away,omitempty"`      // targets that didn't answer
+	Error         string                 `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`   // why not everything was read, or copied
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubResult) Reset() {
+	*x = ScrubResult{}
+	mi := &file_agent_api_volume_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubResult) ProtoMessage() {}
+
+func (x *ScrubResult) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubResult.ProtoReflect.Descriptor instead.
+func (*ScrubResult) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ScrubResult) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
+}
+
+func (x *ScrubResult) GetObjects() int64 {
+	if x != nil {
+		return x.Objects
+	}
+	return 0
+}
+
+func (x *ScrubResult) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ScrubResult) GetWeak() int64 {
+	if x != nil {
+		return x.Weak
+	}
+	return 0
+}
+
+func (x *ScrubResult) GetDamaged() int64 {
+	if x != nil {
+		return x.Damaged
+	}
+	return 0
+}
+
+func (x *ScrubResult) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *ScrubResult) GetMended() int64 {
+	if x != nil {
+		return x.Mended
+	}
+	return 0
+}
+
+func (x *ScrubResult) GetLost() int64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *ScrubResult) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
+}
+
+func (x *ScrubResult) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type ResumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2423,7 +2844,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[35]
+	mi := &file_agent_api_volume_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2435,7 +2856,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[35]
+	mi := &file_agent_api_volume_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2448,7 +2869,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{40}
 }
 
 type ResumeResponse struct {
@@ -2459,7 +2880,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[36]
+	mi := &file_agent_api_volume_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2892,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[36]
+	mi := &file_agent_api_volume_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2905,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{41}
 }
 
 type UpgradeRequest struct {
@@ -2498,7 +2919,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[37]
+	mi := &file_agent_api_volume_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2510,7 +2931,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[37]
+	mi := &file_agent_api_volume_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2523,7 +2944,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{37}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UpgradeRequest) GetProgram() []byte {
@@ -2559,7 +2980,7 @@ type UpgradeEvent struct {
 
 func (x *UpgradeEvent) Reset() {
 	*x = UpgradeEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[38]
+	mi := &file_agent_api_volume_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2571,7 +2992,7 @@ func (x *UpgradeEvent) String() string {
 func (*UpgradeEvent) ProtoMessage() {}
 
 func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[38]
+	mi := &file_agent_api_volume_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2584,7 +3005,7 @@ func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeEvent.ProtoReflect.Descriptor instead.
 func (*UpgradeEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{38}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UpgradeEvent) GetVersion() string {
@@ -2774,7 +3195,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\aprogram\x18\x11 \x01(\fR\aprogram\x12.\n" +
 	"\arestart\x18\x12 \x01(\v2\x14.graphvol.v1.RestartR\arestart\x12\x18\n" +
 	"\aproblem\x18\x13 \x01(\tR\aproblem\x121\n" +
-	"\aremotes\x18\x14 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"\x92\x03\n" +
+	"\aremotes\x18\x14 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"\xfe\x03\n" +
 	"\n" +
 	"RemoteInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -2792,7 +3213,10 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\x06synced\x12\x1c\n" +
 	"\tsnapshots\x18\v \x01(\x03R\tsnapshots\x12\x1a\n" +
 	"\bsequence\x18\f \x01(\x04R\bsequence\x12\x1a\n" +
-	"\bdegraded\x18\r \x01(\x03R\bdegraded\"\xba\x01\n" +
+	"\bdegraded\x18\r \x01(\x03R\bdegraded\x126\n" +
+	"\bscrubbed\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\bscrubbed\x12\x1a\n" +
+	"\bproblems\x18\x15 \x01(\x03R\bproblems\x12\x16\n" +
+	"\x06former\x18\x16 \x03(\tR\x06former\"\xba\x01\n" +
 	"\rServerProcess\x12\x1e\n" +
 	"\n" +
 	"goroutines\x18\x01 \x01(\x03R\n" +
@@ -2819,7 +3243,41 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x06remote\x18\x03 \x01(\tR\x06remote\"q\n" +
 	"\tSyncEvent\x121\n" +
 	"\bprogress\x18\x01 \x01(\v2\x15.graphvol.v1.ProgressR\bprogress\x121\n" +
-	"\aremotes\x18\x02 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"\x0f\n" +
+	"\aremotes\x18\x02 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"<\n" +
+	"\fScrubRequest\x12\x16\n" +
+	"\x06remote\x18\x01 \x01(\tR\x06remote\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\"q\n" +
+	"\rRepairRequest\x12\x16\n" +
+	"\x06remote\x18\x01 \x01(\tR\x06remote\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x18\n" +
+	"\aerasure\x18\x03 \x01(\tR\aerasure\x12\x18\n" +
+	"\atargets\x18\x04 \x03(\tR\atargets\"\xee\x01\n" +
+	"\n" +
+	"ScrubEvent\x121\n" +
+	"\bprogress\x18\x01 \x01(\v2\x15.graphvol.v1.ProgressR\bprogress\x12\x14\n" +
+	"\x05stage\x18\x02 \x01(\tR\x05stage\x123\n" +
+	"\afinding\x18\x03 \x01(\v2\x19.graphvol.v1.ScrubFindingR\afinding\x12.\n" +
+	"\x04lost\x18\x04 \x01(\v2\x1a.graphvol.v1.VerifyProblemR\x04lost\x122\n" +
+	"\aresults\x18\x05 \x03(\v2\x18.graphvol.v1.ScrubResultR\aresults\"\x9e\x01\n" +
+	"\fScrubFinding\x12\x16\n" +
+	"\x06remote\x18\x01 \x01(\tR\x06remote\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\x12\x18\n" +
+	"\atrouble\x18\x03 \x01(\tR\atrouble\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12\x16\n" +
+	"\x06mended\x18\x05 \x01(\bR\x06mended\x12\x12\n" +
+	"\x04lost\x18\x06 \x01(\bR\x04lost\"\xf3\x01\n" +
+	"\vScrubResult\x12\x16\n" +
+	"\x06remote\x18\x01 \x01(\tR\x06remote\x12\x18\n" +
+	"\aobjects\x18\x02 \x01(\x03R\aobjects\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x12\n" +
+	"\x04weak\x18\x04 \x01(\x03R\x04weak\x12\x18\n" +
+	"\adamaged\x18\x05 \x01(\x03R\adamaged\x12\x18\n" +
+	"\amissing\x18\x06 \x01(\x03R\amissing\x12\x16\n" +
+	"\x06mended\x18\a \x01(\x03R\x06mended\x12\x12\n" +
+	"\x04lost\x18\b \x01(\x03R\x04lost\x12\x12\n" +
+	"\x04away\x18\t \x03(\tR\x04away\x12\x14\n" +
+	"\x05error\x18\n" +
+	" \x01(\tR\x05error\"\x0f\n" +
 	"\rResumeRequest\"\x10\n" +
 	"\x0eResumeResponse\"u\n" +
 	"\x0eUpgradeRequest\x12\x18\n" +
@@ -2832,7 +3290,7 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\adropped\x18\x03 \x03(\tR\adropped\x12\x1e\n" +
 	"\n" +
 	"restarting\x18\x04 \x01(\bR\n" +
-	"restarting2\xfa\a\n" +
+	"restarting2\xfa\b\n" +
 	"\x06Volume\x12F\n" +
 	"\bSnapshot\x12\x1c.graphvol.v1.SnapshotRequest\x1a\x1a.graphvol.v1.SnapshotEvent0\x01\x12V\n" +
 	"\rListSnapshots\x12!.graphvol.v1.ListSnapshotsRequest\x1a\".graphvol.v1.ListSnapshotsResponse\x12I\n" +
@@ -2848,7 +3306,9 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\aUnmount\x12\x1b.graphvol.v1.UnmountRequest\x1a\x19.graphvol.v1.UnmountEvent0\x01\x12A\n" +
 	"\x06Resume\x12\x1a.graphvol.v1.ResumeRequest\x1a\x1b.graphvol.v1.ResumeResponse\x12C\n" +
 	"\aUpgrade\x12\x1b.graphvol.v1.UpgradeRequest\x1a\x19.graphvol.v1.UpgradeEvent0\x01\x12:\n" +
-	"\x04Sync\x12\x18.graphvol.v1.SyncRequest\x1a\x16.graphvol.v1.SyncEvent0\x01B\x14Z\x12graphvol/agent/apib\x06proto3"
+	"\x04Sync\x12\x18.graphvol.v1.SyncRequest\x1a\x16.graphvol.v1.SyncEvent0\x01\x12=\n" +
+	"\x05Scrub\x12\x19.graphvol.v1.ScrubRequest\x1a\x17.graphvol.v1.ScrubEvent0\x01\x12?\n" +
+	"\x06Repair\x12\x1a.graphvol.v1.RepairRequest\x1a\x17.graphvol.v1.ScrubEvent0\x01B\x14Z\x12graphvol/agent/apib\x06proto3"
 
 var (
 	file_agent_api_volume_proto_rawDescOnce sync.Once
@@ -2863,7 +3323,7 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
 	(*SnapshotInfo)(nil),          // 1: graphvol.v1.SnapshotInfo
@@ -2901,17 +3361,22 @@ var file_agent_api_volume_proto_goTypes = []any{
 	(*UnmountEvent)(nil),          // 33: graphvol.v1.UnmountEvent
 	(*SyncRequest)(nil),           // 34: graphvol.v1.SyncRequest
 	(*SyncEvent)(nil),             // 35: graphvol.v1.SyncEvent
-	(*ResumeRequest)(nil),         // 36: graphvol.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 37: graphvol.v1.ResumeResponse
-	(*UpgradeRequest)(nil),        // 38: graphvol.v1.UpgradeRequest
-	(*UpgradeEvent)(nil),          // 39: graphvol.v1.UpgradeEvent
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 41: google.protobuf.Duration
+	(*ScrubRequest)(nil),          // 36: graphvol.v1.ScrubRequest
+	(*RepairRequest)(nil),         // 37: graphvol.v1.RepairRequest
+	(*ScrubEvent)(nil),            // 38: graphvol.v1.ScrubEvent
+	(*ScrubFinding)(nil),          // 39: graphvol.v1.ScrubFinding
+	(*ScrubResult)(nil),           // 40: graphvol.v1.ScrubResult
+	(*ResumeRequest)(nil),         // 41: graphvol.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 42: graphvol.v1.ResumeResponse
+	(*UpgradeRequest)(nil),        // 43: graphvol.v1.UpgradeRequest
+	(*UpgradeEvent)(nil),          // 44: graphvol.v1.UpgradeEvent
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	40, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	41, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	41, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	45, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	46, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	46, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
 	1,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	4,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
@@ -2928,52 +3393,61 @@ var file_agent_api_volume_proto_depIdxs = []int32{
 	4,  // 16: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
 	25, // 17: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
 	26, // 18: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	40, // 19: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	45, // 19: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
 	30, // 20: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
 	31, // 21: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
 	29, // 22: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
-	40, // 23: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
-	40, // 24: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
-	41, // 25: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
-	41, // 26: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
-	4,  // 27: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
-	29, // 28: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
-	41, // 29: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 30: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
-	5,  // 31: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	7,  // 32: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
-	9,  // 33: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	11, // 34: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	13, // 35: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	16, // 36: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	18, // 37: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
-	20, // 38: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	23, // 39: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	27, // 40: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	32, // 41: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	36, // 42: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	38, // 43: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
-	34, // 44: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
-	3,  // 45: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 46: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	1,  // 47: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
-	10, // 48: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	12, // 49: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	14, // 50: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	17, // 51: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	19, // 52: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
-	21, // 53: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	24, // 54: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	28, // 55: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	33, // 56: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	37, // 57: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	39, // 58: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
-	35, // 59: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
-	45, // [45:60] is the sub-list for method output_type
-	30, // [30:45] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	45, // 23: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
+	45, // 24: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
+	45, // 25: graphvol.v1.RemoteInfo.scrubbed:type_name -> google.protobuf.Timestamp
+	46, // 26: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
+	46, // 27: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	4,  // 28: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
+	29, // 29: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
+	4,  // 30: graphvol.v1.ScrubEvent.progress:type_name -> graphvol.v1.Progress
+	39, // 31: graphvol.v1.ScrubEvent.finding:type_name -> graphvol.v1.ScrubFinding
+	25, // 32: graphvol.v1.ScrubEvent.lost:type_name -> graphvol.v1.VerifyProblem
+	40, // 33: graphvol.v1.ScrubEvent.results:type_name -> graphvol.v1.ScrubResult
+	46, // 34: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 35: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
+	5,  // 36: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
+	7,  // 37: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	9,  // 38: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	11, // 39: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	13, // 40: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	16, // 41: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	18, // 42: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
+	20, // 43: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	23, // 44: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	27, // 45: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	32, // 46: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	41, // 47: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	43, // 48: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
+	34, // 49: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
+	36, // 50: graphvol.v1.Volume.Scrub:input_type -> graphvol.v1.ScrubRequest
+	37, // 51: graphvol.v1.Volume.Repair:input_type -> graphvol.v1.RepairRequest
+	3,  // 52: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 53: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	1,  // 54: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	10, // 55: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	12, // 56: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	14, // 57: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	17, // 58: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	19, // 59: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
+	21, // 60: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	24, // 61: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	28, // 62: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	33, // 63: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	42, // 64: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	44, // 65: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
+	35, // 66: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
+	38, // 67: graphvol.v1.Volume.Scrub:output_type -> graphvol.v1.ScrubEvent
+	38, // 68: graphvol.v1.Volume.Repair:output_type -> graphvol.v1.ScrubEvent
+	52, // [52:69] is the sub-list for method output_type
+	35, // [35:52] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_volume_proto_init() }
@@ -2987,7 +3461,7 @@ func file_agent_api_volume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   39,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

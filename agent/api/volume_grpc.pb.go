@@ -34,6 +34,8 @@ const (
 	Volume_Resume_FullMethodName        = "/graphvol.v1.Volume/Resume"
 	Volume_Upgrade_FullMethodName       = "/graphvol.v1.Volume/Upgrade"
 	Volume_Sync_FullMethodName          = "/graphvol.v1.Volume/Sync"
+	Volume_Scrub_FullMethodName         = "/graphvol.v1.Volume/Scrub"
+	Volume_Repair_FullMethodName        = "/graphvol.v1.Volume/Repair"
 )
 
 // VolumeClient is the client API for Volume service.
@@ -87,6 +89,12 @@ type VolumeClient interface {
 	// Sync has the remotes copy at once what they lack. Events tell how they fare; with wait the call ends when each has everything that was complete when the
 	// call began, or with the error of the first that couldn't. Of a volume that isn't mounted the call itself copies.
 	Sync(ctx context.Context, in *SyncRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SyncEvent], error)
+	// Scrub reads everything of the remotes. What is wrong is told in events, and noted so that the next round of copying mends it; it is no error of the
+	// call. The last event has the results.
+	Scrub(ctx context.Context, in *ScrubRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScrubEvent], error)
+	// Repair mends the volume's own store from the remotes, and then scrubs the remotes and mends them. With erasure or targets it first says how one remote is
+	// to be spread from now on, and moves it there. Events are those of Scrub.
+	Repair(ctx context.Context, in *RepairRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScrubEvent], error)
 }
 
 type volumeClient struct {
@@ -328,6 +336,44 @@ func (c *volumeClient) Sync(ctx context.Context, in *SyncRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Volume_SyncClient = grpc.ServerStreamingClient[SyncEvent]
 
+func (c *volumeClient) Scrub(ctx context.Context, in *ScrubRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScrubEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[9], Volume_Scrub_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ScrubRequest, ScrubEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_ScrubClient = grpc.ServerStreamingClient[ScrubEvent]
+
+func (c *volumeClient) Repair(ctx context.Context, in *RepairRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScrubEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[10], Volume_Repair_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RepairRequest, ScrubEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_RepairClient = grpc.ServerStreamingClient[ScrubEvent]
+
 // VolumeServer is the server API for Volume service.
 // All implementations must embed UnimplementedVolumeServer
 // for forward compatibility.
@@ -379,6 +425,12 @@ type VolumeServer interface {
 	// Sync has the remotes copy at once what they lack. Events tell how they fare; with wait the call ends when each has everything that was complete when the
 	// call began, or with the error of the first that couldn't. Of a volume that isn't mounted the call itself copies.
 	Sync(*SyncRequest, grpc.ServerStreamingServer[SyncEvent]) error
+	// Scrub reads everything of the remotes. What is wrong is told in events, and noted so that the next round of copying mends it; it is no error of the
+	// call. The last event has the results.
+	Scrub(*ScrubRequest, grpc.ServerStreamingServer[ScrubEvent]) error
+	// Repair mends the volume's own store from the remotes, and then scrubs the remotes and mends them. With erasure or targets it first says how one remote is
+	// to be spread from now on, and moves it there. Events are those of Scrub.
+	Repair(*RepairRequest, grpc.ServerStreamingServer[ScrubEvent]) error
 	mustEmbedUnimplementedVolumeServer()
 }
 
@@ -433,6 +485,12 @@ func (UnimplementedVolumeServer) Upgrade(*UpgradeRequest, grpc.ServerStreamingSe
 }
 func (UnimplementedVolumeServer) Sync(*SyncRequest, grpc.ServerStreamingServer[SyncEvent]) error {
 	return status.Error(codes.Unimplemented, "method Sync not implemented")
+}
+func (UnimplementedVolumeServer) Scrub(*ScrubRequest, grpc.ServerStreamingServer[ScrubEvent]) error {
+	return status.Error(codes.Unimplemented, "method Scrub not implemented")
+}
+func (UnimplementedVolumeServer) Repair(*RepairRequest, grpc.ServerStreamingServer[ScrubEvent]) error {
+	return status.Error(codes.Unimplemented, "method Repair not implemented")
 }
 func (UnimplementedVolumeServer) mustEmbedUnimplementedVolumeServer() {}
 func (UnimplementedVolumeServer) testEmbeddedByValue()                {}
@@ -662,6 +720,28 @@ func _Volume_Sync_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Volume_SyncServer = grpc.ServerStreamingServer[SyncEvent]
 
+func _Volume_Scrub_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ScrubRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VolumeServer).Scrub(m, &grpc.GenericServerStream[ScrubRequest, ScrubEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_ScrubServer = grpc.ServerStreamingServer[ScrubEvent]
+
+func _Volume_Repair_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RepairRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(VolumeServer).Repair(m, &grpc.GenericServerStream[RepairRequest, ScrubEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_RepairServer = grpc.ServerStreamingServer[ScrubEvent]
+
 // Volume_ServiceDesc is the grpc.ServiceDesc for Volume service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -738,6 +818,16 @@ var Volume_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Sync",
 			Handler:       _Volume_Sync_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Scrub",
+			Handler:       _Volume_Scrub_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Repair",
+			Handler:       _Volume_Repair_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"graphvol/agent/api"
 )
@@ -26,6 +27,8 @@ type remoteRow struct {
 	Error      string     `json:"error,omitempty"`
 	Next       *time.Time `json:"next,omitempty"`
 	Synced     *time.Time `json:"synced,omitempty"`
+	Scrubbed   *time.Time `json:"scrubbed,omitempty"`
+	Problems   int64      `json:"problems,omitempty"`
 }
 
 func remoteRows(list []*api.RemoteInfo) []remoteRow {
@@ -34,18 +37,20 @@ func remoteRows(list []*api.RemoteInfo) []remoteRow {
 		row := remoteRow{
 			Name: r.GetName(), URLs: r.GetUrls(), Erasure: r.GetErasure(), Encrypted: r.GetEncrypted(), Phase: r.GetPhase(), Snapshots: r.GetSnapshots(),
 			Sequence: r.GetSequence(), Degraded: r.GetDegraded(), DoneBytes: r.GetDoneBytes(), TotalBytes: r.GetTotalBytes(), Error: r.GetError(),
-		}
-		if r.GetNext() != nil {
-			t := r.GetNext().AsTime()
-			row.Next = &t
-		}
-		if r.GetSynced() != nil {
-			t := r.GetSynced().AsTime()
-			row.Synced = &t
+			Next: timeIn(r.GetNext()), Synced: timeIn(r.GetSynced()), Scrubbed: timeIn(r.GetScrubbed()), Problems: r.GetProblems(),
 		}
 		rows = append(rows, row)
 	}
 	return rows
+}
+
+// timeIn gives a time for JSON; nil: there is none.
+func timeIn(t *timestamppb.Timestamp) *time.Time {
+	if t == nil {
+		return nil
+	}
+	at := t.AsTime()
+	return &at
 }
 
 func (a *app) syncCmd() *cobra.Command {
@@ -130,6 +135,10 @@ func printRemote(w io.Writer, indent string, r remoteRow) {
 	fmt.Fprintln(w)
 	if r.Degraded > 0 {
 		fmt.Fprintf(w, "%s  %s not on all targets: some are away, or full\n", indent, plural(r.Degraded, "object"))
+	}
+	if r.Problems > 0 && r.Scrubbed != nil {
+		fmt.Fprintf(w, "%s  the scrub of %s found %s: graphvol repair VOLUME mends what rounds have not\n", indent, r.Scrubbed.Local().Format(time.DateTime),
+			plural(r.Problems, "problem"))
 	}
 	if r.Error != "" {
 		fmt.Fprintf(w, "%s  not up to date: %s\n", indent, r.Error)
