@@ -76,10 +76,11 @@ type scrubTold struct {
 	meter   *meter
 	stage   string
 	results []*api.ScrubResult
+	needy   map[[2]string]bool // snapshots and paths that were told to need what is lost
 }
 
 func newScrubTold(stream interface{ Send(*api.ScrubEvent) error }, r *remotes) *scrubTold {
-	t := &scrubTold{stream: stream, remotes: r}
+	t := &scrubTold{stream: stream, remotes: r, needy: make(map[[2]string]bool)}
 	t.meter = newMeter(func(p *api.Progress) error { return stream.Send(&api.ScrubEvent{Stage: t.stage, Progress: p}) })
 	return t
 }
@@ -92,7 +93,13 @@ func (t *scrubTold) finding(f *api.ScrubFinding) {
 	t.meter.send(func() error { return t.stream.Send(&api.ScrubEvent{Stage: t.stage, Finding: f}) })
 }
 
+// lost tells that a snapshot needs what is lost: once, though the store and each copy may lack it.
 func (t *scrubTold) lost(p snapshot.Problem) {
+	if key := [2]string{p.Snapshot, p.Path}; !t.needy[key] {
+		t.needy[key] = true
+	} else {
+		return
+	}
 	t.remotes.log.Error("a snapshot needs what is lost", "snapshot", p.Snapshot, "path", p.Path, "err", p.Err)
 	t.meter.send(func() error {
 		return t.stream.Send(&api.ScrubEvent{Stage: t.stage, Lost: &api.VerifyProblem{Snapshot: p.Snapshot, Path: []byte(p.Path), Message: p.Err.Error()}})

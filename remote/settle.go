@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"graphvol/chunkstore"
@@ -63,7 +64,11 @@ func (s *scrub) tell(f Finding) {
 	if f.Lost {
 		s.res.Lost++
 	}
-	s.cfg.Log.Error("an object of the copy isn't as it should be", "object", f.Object, "trouble", string(f.Trouble), "err", f.Err, "mended", f.Mended, "lost", f.Lost)
+	level := slog.LevelError
+	if f.Mended {
+		level = slog.LevelWarn
+	}
+	s.cfg.Log.Log(context.Background(), level, "an object of the copy isn't as it should be", "object", f.Object, "trouble", string(f.Trouble), "err", f.Err, "mended", f.Mended, "lost", f.Lost)
 	if s.opts.Found != nil {
 		s.opts.Found(f)
 	}
