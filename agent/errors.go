@@ -65,6 +65,7 @@ func translations() []translation {
 	return []translation{
 		{snapshot.ErrNoSnapshot, codes.NotFound, ""},
 		{snapshot.ErrBadName, codes.InvalidArgument, ""},
+		{snapshot.ErrBadTag, codes.InvalidArgument, ""},
 		{snapshot.ErrNotComplete, codes.FailedPrecondition, ""},
 		{snapshot.ErrNewerFormat, codes.FailedPrecondition, ""},
 		{snapshot.ErrHeld, codes.FailedPrecondition, ""},

@@ -210,7 +210,7 @@ func infoOf(s index.Snapshot) *api.SnapshotInfo {
 		Id: s.ID, Name: s.Name, Kind: s.Kind, Parent: s.Parent, State: s.State, Created: timestamppb.New(s.Created),
 		Pause: durationpb.New(time.Duration(s.PauseNS)), Seal: durationpb.New(time.Duration(s.SealNS)),
 		Files: s.Files, Bytes: s.Bytes, DirtyBytes: s.DirtyBytes, StoredBytes: s.StoredBytes,
-		ManifestSha256: s.ManifestSHA256, Error: s.Error, Hold: s.Hold,
+		ManifestSha256: s.ManifestSHA256, Error: s.Error, Hold: s.Hold, Tags: s.Tags,
 	}
 	if s.State == index.StateComplete {
 		info.ChecksumSha256 = s.Root.String()

@@ -31,7 +31,7 @@ func (s *service) Snapshot(req *api.SnapshotRequest, stream api.Volume_SnapshotS
 	if err := stream.Send(&api.SnapshotEvent{Stage: api.SnapshotEvent_STAGE_FLUSHING}); err != nil {
 		return err
 	}
-	j, err := s.take(stream.Context(), req.GetName())
+	j, err := s.take(stream.Context(), req)
 	if err != nil {
 		return statusOf(s.log, "the snapshot", err)
 	}
@@ -45,16 +45,16 @@ func (s *service) Snapshot(req *api.SnapshotRequest, stream api.Volume_SnapshotS
 }
 
 // take goes through the protocol up to the queue.
-func (s *service) take(ctx context.Context, name string) (*job, error) {
+func (s *service) take(ctx context.Context, req *api.SnapshotRequest) (*job, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if err := s.mayTake(name); err != nil {
+	if err := s.mayTake(req); err != nil {
 		return nil, err
 	}
 	if err := s.queue.acquire(ctx); err != nil {
 		return nil, err
 	}
-	j, err := s.takeWithSlot(ctx, name)
+	j, err := s.takeWithSlot(ctx, req)
 	if err != nil {
 		s.queue.release()
 		return nil, err
@@ -64,10 +64,16 @@ func (s *service) take(ctx context.Context, name string) (*job, error) {
 }
 
 // mayTake refuses early what would be refused after the barrier.
-func (s *service) mayTake(name string) error {
+func (s *service) mayTake(req *api.SnapshotRequest) error {
 	if s.heldBack() {
 		return refuse(codes.Aborted, "the volume is being unmounted or upgraded, so no snapshot was taken: try again when that is done")
 	}
+	for _, tag := range req.GetTags() {
+		if err := snapshot.CheckTag(tag); err != nil {
+			return err
+		}
+	}
+	name := req.GetName()
 	if name == "" {
 		return nil
 	}
@@ -83,7 +89,7 @@ func (s *service) mayTake(name string) error {
 	return nil
 }
 
-func (s *service) takeWithSlot(ctx context.Context, name string) (*job, error) {
+func (s *service) takeWithSlot(ctx context.Context, req *api.SnapshotRequest) (*job, error) {
 	if err := s.live.WaitScan(ctx); err != nil {
 		return nil, slow(err, "looking for changes made while the volume was not mounted")
 	}
@@ -99,7 +105,7 @@ func (s *service) takeWithSlot(ctx context.Context, name string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
-	snap, err := s.repo.Begin(name, snapshot.BeginOptions{PauseNS: pause.Nanoseconds(), Epoch: src.Epoch()})
+	snap, err := s.repo.Begin(req.GetName(), snapshot.BeginOptions{PauseNS: pause.Nanoseconds(), Epoch: src.Epoch(), Tags: req.GetTags()})
 	if err != nil {
 		src.Release(false)
 		return nil, err

@@ -62,13 +62,14 @@ type snapshotJSON struct {
 	Epoch       uint64    `json:"epoch,omitempty"`
 	Error       string    `json:"error,omitempty"`
 	Hold        string    `json:"hold,omitempty"`
+	Tags        []string  `json:"tags,omitempty"`
 }
 
 func encodeSnapshot(s *Snapshot) ([]byte, error) {
 	j := snapshotJSON{
 		ID: s.ID, Name: s.Name, Seq: s.Seq, Parent: s.Parent, Kind: s.Kind, State: s.State, Created: s.Created,
 		PauseNS: s.PauseNS, SealNS: s.SealNS, Files: s.Files, Bytes: s.Bytes, DirtyBytes: s.DirtyBytes,
-		StoredBytes: s.StoredBytes, Manifest: s.ManifestSHA256, Epoch: s.Epoch, Error: s.Error, Hold: s.Hold,
+		StoredBytes: s.StoredBytes, Manifest: s.ManifestSHA256, Epoch: s.Epoch, Error: s.Error, Hold: s.Hold, Tags: s.Tags,
 	}
 	if s.Root != (chunkstore.ID{}) {
 		j.Root = s.Root.String()
@@ -104,7 +105,7 @@ func decodeSnapshotPayload(p []byte) (s Snapshot, err error) {
 	s = Snapshot{
 		ID: j.ID, Name: j.Name, Seq: j.Seq, Parent: j.Parent, Kind: j.Kind, State: j.State, Created: j.Created,
 		PauseNS: j.PauseNS, SealNS: j.SealNS, Files: j.Files, Bytes: j.Bytes, DirtyBytes: j.DirtyBytes,
-		StoredBytes: j.StoredBytes, ManifestSHA256: j.Manifest, Epoch: j.Epoch, Error: j.Error, Hold: j.Hold,
+		StoredBytes: j.StoredBytes, ManifestSHA256: j.Manifest, Epoch: j.Epoch, Error: j.Error, Hold: j.Hold, Tags: j.Tags,
 	}
 	if j.Root != "" {
 		s.Root, err = chunkstore.ParseID(j.Root)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func TestGolden(t *testing.T) {
 	if out.String() != string(want) {
 		t.Errorf("the stored form is another than in %s:\n%s", path, out.String())
 	}
-	if s, err := decodeSnapshot(snap); err != nil || s != *goldenSnapshot() {
+	if s, err := decodeSnapshot(snap); err != nil || !reflect.DeepEqual(s, *goldenSnapshot()) {
 		t.Errorf("%+v %v", s, err)
 	}
 	if d, err := decodeDirty(12, dirty); err != nil || !sameDirty(d, goldenDirty()) {

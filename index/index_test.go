@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -121,7 +122,7 @@ func TestCatalogue(t *testing.T) {
 	db = open(t, path)
 	list, err := db.Snapshots()
 	a.State = StateComplete
-	if err != nil || len(list) != 3 || list[0] != a || list[1].Error != "disk full" {
+	if err != nil || len(list) != 3 || !reflect.DeepEqual(list[0], a) || list[1].Error != "disk full" {
 		t.Fatalf("%+v %v", list, err)
 	}
 	dropped, err := db.DropPending()

@@ -38,9 +38,10 @@ type Snapshot struct {
 	StoredBytes    int64 // added to the store
 	Root           chunkstore.ID
 	ManifestSHA256 string
-	Epoch          uint64 // the epoch that this snapshot ended
-	Error          string // why it failed
-	Hold           string // why it must not be deleted; empty: it may be
+	Epoch          uint64   // the epoch that this snapshot ended
+	Error          string   // why it failed
+	Hold           string   // why it must not be deleted; empty: it may be
+	Tags           []string // ascending
 }
 
 // Commit is what makes a pending snapshot complete.

@@ -17,7 +17,7 @@ import (
 )
 
 func commands() []string {
-	return []string{"mount", "umount", "snapshot", "snapshots", "dirty", "diff", "restore", "delete", "prune", "verify", "status", "upgrade", "rebuild", "sync", "attach", "key", "forget", "keep", "release"}
+	return []string{"mount", "umount", "snapshot", "snapshots", "dirty", "diff", "restore", "delete", "prune", "verify", "status", "upgrade", "rebuild", "sync", "attach", "scrub", "repair", "mount-store", "target", "key", "forget", "keep", "release"}
 }
 
 func TestHelp(t *testing.T) {
@@ -185,7 +185,15 @@ func TestForget(t *testing.T) {
 	}
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		rig.WriteFile(t, filepath.Join(v.Mount, "file"), 1<<20)
-		run("snapshot", v.Mount, "--name", name)
+		args := []string{"snapshot", v.Mount, "--name", name}
+		if name == "a" {
+			args = append(args, "--tag", "release", "--tag", "audit")
+		}
+		run(args...)
+	}
+	refused(t, v, exitFailed, []string{"tag", "comma"}, "snapshot", v.Mount, "--tag", "x,y")
+	if out := run("snapshots", v.Mount, "--tag", "release"); !strings.Contains(out, "audit release") || strings.Count(out, "\n") != 2 {
+		t.Errorf("those with the tag: %s", out)
 	}
 	refused(t, v, exitUsage, []string{"--keep-last"}, "forget", v.Mount)
 	run("keep", v.Mount, "b", "--reason", "audit")
@@ -195,6 +203,10 @@ func TestForget(t *testing.T) {
 	}
 	if got := names(); got != "a b c d e " {
 		t.Errorf("a dry run has left %s", got)
+	}
+	run("forget", v.Mount, "--keep-last", "2", "--keep-tag", "release", "--prune")
+	if got := names(); got != "a b d e " {
+		t.Errorf("left: %s", got)
 	}
 	run("forget", v.Mount, "--keep-last", "2", "--prune")
 	if got := names(); got != "b d e " {

@@ -11,6 +11,8 @@ var (
 	ErrNoSnapshot = errors.New("no such snapshot")
 	// ErrBadName says that a name can't be that of a snapshot.
 	ErrBadName = errors.New("bad snapshot name")
+	// ErrBadTag says that something can't be a snapshot's tag.
+	ErrBadTag = errors.New("bad tag")
 	// ErrNotComplete says that a snapshot can't be read, because it isn't sealed yet or never will be.
 	ErrNotComplete = errors.New("snapshot is not complete")
 	// ErrNewerFormat says that a manifest was written by a newer version of the software.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type Manifest struct {
 	FormatVersion        int       `json:"format_version"`
 	SnapshotID           string    `json:"snapshot_id"`
 	Name                 string    `json:"name"`
+	Tags                 []string  `json:"tags,omitempty"`         // ascending
 	Parent               string    `json:"parent"`                 // id of the complete snapshot before; empty for the first
 	ParentManifestSHA256 string    `json:"parent_manifest_sha256"` // empty for the first
 	Created              time.Time `json:"created"`                // of the barrier, UTC
@@ -137,6 +139,9 @@ func (m *Manifest) check() error {
 	}
 	if m.Kind != index.KindFull && m.Kind != index.KindIncremental {
 		return fmt.Errorf("kind %q", m.Kind)
+	}
+	if tags, err := sortTags(m.Tags); err != nil || !slices.Equal(tags, m.Tags) {
+		return fmt.Errorf("tags %q", m.Tags)
 	}
 	if min(m.Files, m.Bytes, m.DirtyBytes, m.StoredBytes) < 0 {
 		return errors.New("negative counts")

@@ -306,7 +306,7 @@ func sealMany(ctx context.Context, r *Repo, h *history, mu *sync.Mutex, n int) e
 			return err
 		}
 		src := h.vol.barrier(!ok || newest.Epoch < sealed)
-		snap, err := r.Begin("", BeginOptions{})
+		snap, err := r.Begin("", BeginOptions{Tags: testTags(src)})
 		if err != nil {
 			return err
 		}

@@ -121,7 +121,7 @@ func (b *rebuilder) manifest(ctx context.Context, id string, old map[string]inde
 func (m *Manifest) snapshot(sum string) (index.Snapshot, error) {
 	root, err := chunkstore.ParseID(m.ChecksumSHA256)
 	return index.Snapshot{
-		ID: m.SnapshotID, Name: m.Name, Parent: m.Parent, Kind: m.Kind, State: index.StateComplete, Created: m.Created, Files: m.Files, Bytes: m.Bytes,
+		ID: m.SnapshotID, Name: m.Name, Tags: m.Tags, Parent: m.Parent, Kind: m.Kind, State: index.StateComplete, Created: m.Created, Files: m.Files, Bytes: m.Bytes,
 		DirtyBytes: m.DirtyBytes, StoredBytes: m.StoredBytes, Root: root, ManifestSHA256: sum,
 	}, err
 }

@@ -14,20 +14,25 @@ import (
 
 // BeginOptions are facts that are known when a snapshot is asked for; they can also be set before Seal.
 type BeginOptions struct {
-	PauseNS int64  // how long the gate was closed, nanoseconds
-	Epoch   uint64 // the epoch that the snapshot ends
+	PauseNS int64    // how long the gate was closed, nanoseconds
+	Epoch   uint64   // the epoch that the snapshot ends
+	Tags    []string // in any order; CheckTag says which can be
 }
 
 // Begin enters a pending snapshot into the catalogue. An empty name is replaced by the time. The order of Begin must be that
-// of the barriers. Seal or Abandon must follow, or later seals are refused. Errors: ErrBadName, index.ErrExists,
-// index.ErrTooMany.
+// of the barriers. Seal or Abandon must follow, or later seals are refused. Errors: ErrBadName, ErrBadTag,
+// index.ErrExists, index.ErrTooMany.
 func (r *Repo) Begin(name string, opts BeginOptions) (index.Snapshot, error) {
 	if name != "" {
 		if err := CheckName(name); err != nil {
 			return index.Snapshot{}, err
 		}
 	}
-	snap := index.Snapshot{Name: name, Created: time.Now().UTC(), PauseNS: opts.PauseNS, Epoch: opts.Epoch}
+	tags, err := sortTags(opts.Tags)
+	if err != nil {
+		return index.Snapshot{}, err
+	}
+	snap := index.Snapshot{Name: name, Created: time.Now().UTC(), PauseNS: opts.PauseNS, Epoch: opts.Epoch, Tags: tags}
 	for n := 0; ; n++ {
 		if name == "" {
 			snap.Name = defaultName(snap.Created, n)
@@ -179,6 +184,7 @@ func (r *Repo) putManifest(ctx context.Context, snap, parent index.Snapshot, wri
 		FormatVersion:  ManifestVersion,
 		SnapshotID:     snap.ID,
 		Name:           snap.Name,
+		Tags:           snap.Tags,
 		Created:        snap.Created,
 		ChecksumSHA256: snap.Root.String(),
 		NodeTopology:   Topology{Nodes: []TopologyNode{{Name: r.cfg.Node}}},

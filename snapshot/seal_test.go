@@ -50,7 +50,7 @@ func lastOf(t testing.TB, r *Repo) index.Snapshot {
 
 func seal(t testing.TB, r *Repo, src Source) index.Snapshot {
 	t.Helper()
-	snap, err := r.Begin("", BeginOptions{Epoch: src.Epoch()})
+	snap, err := r.Begin("", BeginOptions{Epoch: src.Epoch(), Tags: testTags(src)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +59,9 @@ func seal(t testing.TB, r *Repo, src Source) index.Snapshot {
 	}
 	return snap
 }
+
+// testTags are a snapshot's tags in tests.
+func testTags(src Source) []string { return []string{fmt.Sprint("epoch-", src.Epoch()), "test"} }
 
 // checkSnapshot compares a snapshot with the model, completely.
 func checkSnapshot(t testing.TB, r *Repo, snap index.Snapshot, want *fakeSource) {

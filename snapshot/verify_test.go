@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -87,6 +88,9 @@ func (h *history) check(t *testing.T, r *Repo) {
 	for _, s := range all {
 		if s.State == index.StateComplete {
 			checkSnapshot(t, r, s, h.models[s.ID])
+			if want := testTags(h.models[s.ID]); !slices.Equal(s.Tags, want) {
+				t.Errorf("the tags of %s are %q, and were %q", s.Name, s.Tags, want)
+			}
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"graphvol/index"
 )
@@ -90,6 +91,7 @@ func (v *verifier) compareManifest(m *Manifest, s *index.Snapshot) error {
 	}{
 		{"volume", m.Volume, v.repo.volume},
 		{"name", m.Name, s.Name},
+		{"tags", strings.Join(m.Tags, ","), strings.Join(s.Tags, ",")},
 		{"parent", m.Parent, s.Parent},
 		{"created", m.Created.UTC(), s.Created.UTC()},
 		{"checksum_sha256", m.ChecksumSHA256, s.Root.String()},

@@ -98,6 +98,7 @@ type SnapshotInfo struct {
 	Error          string                 `protobuf:"bytes,15,opt,name=error,proto3" json:"error,omitempty"`     // why it failed
 	Remotes        []string               `protobuf:"bytes,16,rep,name=remotes,proto3" json:"remotes,omitempty"` // names of those that have it
 	Hold           string                 `protobuf:"bytes,17,opt,name=hold,proto3" json:"hold,omitempty"`       // why it can't be deleted; empty: it can
+	Tags           []string               `protobuf:"bytes,18,rep,name=tags,proto3" json:"tags,omitempty"`       // ascending
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -251,10 +252,18 @@ func (x *SnapshotInfo) GetHold() string {
 	return ""
 }
 
+func (x *SnapshotInfo) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
 type SnapshotRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty: made from the time
 	NoWait        bool                   `protobuf:"varint,2,opt,name=no_wait,json=noWait,proto3" json:"no_wait,omitempty"`
+	Tags          []string               `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -301,6 +310,13 @@ func (x *SnapshotRequest) GetNoWait() bool {
 		return x.NoWait
 	}
 	return false
+}
+
+func (x *SnapshotRequest) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
 }
 
 type SnapshotEvent struct {
@@ -3040,7 +3056,7 @@ var File_agent_api_volume_proto protoreflect.FileDescriptor
 
 const file_agent_api_volume_proto_rawDesc = "" +
 	"\n" +
-	"\x16agent/api/volume.proto\x12\vgraphvol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x04\n" +
+	"\x16agent/api/volume.proto\x12\vgraphvol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x04\n" +
 	"\fSnapshotInfo\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -3060,10 +3076,12 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x0fmanifest_sha256\x18\x0e \x01(\tR\x0emanifestSha256\x12\x14\n" +
 	"\x05error\x18\x0f \x01(\tR\x05error\x12\x18\n" +
 	"\aremotes\x18\x10 \x03(\tR\aremotes\x12\x12\n" +
-	"\x04hold\x18\x11 \x01(\tR\x04hold\">\n" +
+	"\x04hold\x18\x11 \x01(\tR\x04hold\x12\x12\n" +
+	"\x04tags\x18\x12 \x03(\tR\x04tags\"R\n" +
 	"\x0fSnapshotRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
-	"\ano_wait\x18\x02 \x01(\bR\x06noWait\"\x9d\x02\n" +
+	"\ano_wait\x18\x02 \x01(\bR\x06noWait\x12\x12\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\"\x9d\x02\n" +
 	"\rSnapshotEvent\x126\n" +
 	"\x05stage\x18\x01 \x01(\x0e2 .graphvol.v1.SnapshotEvent.StageR\x05stage\x125\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x19.graphvol.v1.SnapshotInfoR\bsnapshot\x121\n" +

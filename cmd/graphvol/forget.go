@@ -75,6 +75,7 @@ Look at it with --dry-run first. The space is given back by graphvol prune, or w
 	f.IntVar(&p.Monthly, "keep-monthly", 0, "the same by months")
 	f.IntVar(&p.Yearly, "keep-yearly", 0, "the same by years")
 	f.StringVar(&within, "keep-within", "", "keep all that are not older than this before the newest, as 1y6m14d12h")
+	f.StringArrayVar(&p.Tags, "keep-tag", nil, "keep all that have this tag; repeat it for more")
 	f.BoolVar(&dryRun, "dry-run", false, "delete nothing, only say what would be")
 	f.BoolVar(&prune, "prune", false, "give the space back too")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
@@ -96,7 +97,7 @@ func (a *app) forget(cmd *cobra.Command, volume string, p retain.Policy, dryRun 
 	names := make(map[string]string)
 	for _, s := range list.GetSnapshots() {
 		if s.GetState() == "complete" {
-			items = append(items, retain.Item{ID: s.GetId(), Created: s.GetCreated().AsTime().Local(), Held: s.GetHold() != ""})
+			items = append(items, retain.Item{ID: s.GetId(), Created: s.GetCreated().AsTime().Local(), Held: s.GetHold() != "", Tags: s.GetTags()})
 			names[s.GetId()] = s.GetName()
 		}
 	}

@@ -24,6 +24,7 @@ type snapshotRow struct {
 	ManifestSHA256 string    `json:"manifest_sha256,omitempty"`
 	Remotes        []string  `json:"remotes,omitempty"` // that have it
 	Hold           string    `json:"hold,omitempty"`    // why it can't be deleted
+	Tags           []string  `json:"tags,omitempty"`
 	Error          string    `json:"error,omitempty"`
 }
 
@@ -33,7 +34,7 @@ func rowOf(s *api.SnapshotInfo) snapshotRow {
 		Created: s.GetCreated().AsTime(),
 		PauseMS: millis(s.GetPause().AsDuration()), SealMS: millis(s.GetSeal().AsDuration()),
 		Files: s.GetFiles(), Bytes: s.GetBytes(), DirtyBytes: s.GetDirtyBytes(), StoredBytes: s.GetStoredBytes(),
-		ChecksumSHA256: s.GetChecksumSha256(), ManifestSHA256: s.GetManifestSha256(), Error: s.GetError(), Remotes: s.GetRemotes(), Hold: s.GetHold(),
+		ChecksumSHA256: s.GetChecksumSha256(), ManifestSHA256: s.GetManifestSha256(), Error: s.GetError(), Remotes: s.GetRemotes(), Hold: s.GetHold(), Tags: s.GetTags(),
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 func (a *app) snapshotCmd() *cobra.Command {
 	var name string
+	var tags []string
 	var noWait, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "snapshot VOLUME",
@@ -28,12 +29,12 @@ what it cost, unless --no-wait is given.
 The first snapshot of a volume is full, later ones store what changed since the one
 before.`,
 		Example: `  graphvol snapshot /mnt/graph
-  graphvol snapshot /mnt/graph --name before-upgrade
+  graphvol snapshot /mnt/graph --name before-upgrade --tag release
   graphvol snapshot /mnt/graph --no-wait --json`,
 		Args:              args(cobra.ExactArgs(1), "one VOLUME"),
 		ValidArgsFunction: a.completeVolume,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.takeSnapshot(cmd.Context(), args[0], &api.SnapshotRequest{Name: name, NoWait: noWait})
+			s, err := a.takeSnapshot(cmd.Context(), args[0], &api.SnapshotRequest{Name: name, NoWait: noWait, Tags: tags})
 			if err != nil {
 				return err
 			}
@@ -46,6 +47,7 @@ before.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&name, "name", "", "name of the snapshot (default: made from the time)")
+	f.StringArrayVar(&tags, "tag", nil, "a tag of the snapshot, for policies (graphvol forget --keep-tag) and lists; repeat it for more")
 	f.BoolVar(&noWait, "no-wait", false, "return after the pause, don't wait until the snapshot is stored")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

@@ -13,6 +13,7 @@ import (
 
 func (a *app) snapshotsCmd() *cobra.Command {
 	var asJSON bool
+	var tags []string
 	cmd := &cobra.Command{
 		Use:   "snapshots VOLUME",
 		Short: "List a volume's snapshots",
@@ -35,16 +36,28 @@ since the next snapshot covers what it would have held.`,
 			if err != nil {
 				return err
 			}
+			rows := withTags(list.GetSnapshots(), tags)
 			if asJSON {
 				return printJSON(a.out, struct {
 					Snapshots []snapshotRow `json:"snapshots"`
-				}{rowsOf(list.GetSnapshots())})
+				}{rowsOf(rows)})
 			}
-			return listSnapshots(a.out, list.GetSnapshots())
+			return listSnapshots(a.out, rows)
 		},
 	}
+	cmd.Flags().StringArrayVar(&tags, "tag", nil, "only those that have this tag; repeat it for those that have one of several")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// withTags gives the snapshots that have one of the tags; all if there are none.
+func withTags(list []*api.SnapshotInfo, tags []string) []*api.SnapshotInfo {
+	if len(tags) == 0 {
+		return list
+	}
+	return slices.DeleteFunc(list, func(s *api.SnapshotInfo) bool {
+		return !slices.ContainsFunc(tags, func(tag string) bool { return slices.Contains(s.GetTags(), tag) })
+	})
 }
 
 func rowsOf(list []*api.SnapshotInfo) []snapshotRow {
@@ -61,6 +74,10 @@ func listSnapshots(w io.Writer, list []*api.SnapshotInfo) error {
 	if copies {
 		head = append(head, "COPIES")
 	}
+	tags := slices.ContainsFunc(list, func(s *api.SnapshotInfo) bool { return len(s.GetTags()) > 0 })
+	if tags {
+		head = append(head, "TAGS")
+	}
 	t := newTable(w, head...)
 	for _, s := range list {
 		state := s.GetState()
@@ -74,6 +91,9 @@ func listSnapshots(w io.Writer, list []*api.SnapshotInfo) error {
 			duration(s.GetPause().AsDuration()), plural(s.GetFiles(), "file"), size(s.GetBytes()), size(s.GetDirtyBytes()), size(s.GetStoredBytes())}
 		if copies {
 			row = append(row, strings.Join(s.GetRemotes(), " "))
+		}
+		if tags {
+			row = append(row, strings.Join(s.GetTags(), " "))
 		}
 		t.row(row...)
 	}

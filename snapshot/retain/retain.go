@@ -15,8 +15,9 @@ import (
 
 // Policy says what to keep. The zero Policy keeps nothing, so Check refuses it.
 type Policy struct {
-	Last, Hourly, Daily, Weekly, Monthly, Yearly int  // so many; All: without a limit
-	Within                                       Span // all that are not older than this before the newest
+	Last, Hourly, Daily, Weekly, Monthly, Yearly int      // so many; All: without a limit
+	Tags                                         []string // all that have one of these
+	Within                                       Span     // all that are not older than this before the newest
 }
 
 // All keeps one of every period.
@@ -26,6 +27,7 @@ const All = -1
 type Item struct {
 	ID      string
 	Created time.Time
+	Tags    []string
 	Held    bool // kept whatever the policy says
 }
 
@@ -38,7 +40,7 @@ type Decision struct {
 
 // Check refuses what can't be a policy, above all one that would keep nothing.
 func (p Policy) Check() error {
-	some := p.Within != Span{}
+	some := p.Within != Span{} || len(p.Tags) > 0
 	for _, n := range []int{p.Last, p.Hourly, p.Daily, p.Weekly, p.Monthly, p.Yearly} {
 		if n < All {
 			return fmt.Errorf("%d can't be a number of snapshots to keep: give 1 or more, or -1 for all", n)
@@ -97,6 +99,11 @@ func (p Policy) Apply(items []Item) []Decision {
 		d := Decision{Item: item}
 		if item.Held {
 			d.Reasons = append(d.Reasons, "held")
+		}
+		for _, tag := range p.Tags {
+			if slices.Contains(item.Tags, tag) {
+				d.Reasons = append(d.Reasons, "tag "+tag)
+			}
 		}
 		for _, r := range rules {
 			if r.keeps(i, item.Created) {

@@ -46,6 +46,7 @@ func TestApply(t *testing.T) {
 		{Policy{Within: Span{Months: 1}, Yearly: 1}, days[770:771], days[770].ID},
 		{Policy{Last: 200}, every(2, time.Minute, end), "26-11-29T17:29 26-11-29T17:30"},
 		{Policy{Last: 1}, nil, ""},
+		{Policy{Tags: []string{"a", "c"}}, []Item{{ID: "1", Tags: []string{"a", "b"}}, {ID: "2", Tags: []string{"b"}}, {ID: "3"}, {ID: "4", Tags: []string{"c"}}, {ID: "5"}}, "1 4 5"},
 	} {
 		if got := strings.Join(kept(c.policy.Apply(c.items)), " "); got != c.want {
 			t.Errorf("%+v keeps %s, want %s", c.policy, got, c.want)
