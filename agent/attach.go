@@ -75,7 +75,7 @@ func Attach(ctx context.Context, spec remote.Spec, key, state string, progress f
 	}
 	res.Volume, res.Head = view.Volume, view.Newest
 	cfg := snapshot.Config{State: res.State, Log: log, Target: view}
-	if res.Rebuilt, err = makeIndex(ctx, cfg, snapshot.RebuildOptions{KeepStore: true, Progress: progress}); err != nil {
+	if res.Rebuilt, err = makeIndex(ctx, cfg, snapshot.RebuildOptions{KeepStore: true, Volume: view.Volume, Progress: progress}); err != nil {
 		return res, statusOf(log, "reading the copy", errors.Join(err, removeNewIndex(res.State)))
 	}
 	for _, problem := range res.Problems {

@@ -151,7 +151,7 @@ func (s *storeServer) openIndex(ctx context.Context) (err error) {
 			return cannotUseCache(s.cache, err)
 		}
 	}
-	res, err := makeIndex(ctx, cfg, snapshot.RebuildOptions{KeepStore: true, Progress: func(done, total int64) {
+	res, err := makeIndex(ctx, cfg, snapshot.RebuildOptions{KeepStore: true, Volume: s.copy.Volume(), Progress: func(done, total int64) {
 		s.tell(StoreEvent{Done: done, Total: total})
 	}})
 	if err != nil {

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -21,6 +22,8 @@ type RebuildOptions struct {
 	ReadData bool
 	// KeepStore: nothing is written to the store, so packs that are damaged are left as they are.
 	KeepStore bool
+	// Volume is the volume's id, for a store that has no snapshot yet; empty: a new one is made.
+	Volume string
 	// Old is what can still be read of the old index.
 	Old OldCatalogue
 	// Progress gets the bytes of packs that were looked at, and of all; it may be nil.
@@ -168,7 +171,7 @@ func (b *rebuilder) volume() (id string) {
 		}
 	}
 	if id == "" {
-		id = newVolumeID()
+		id = cmp.Or(b.opts.Volume, newVolumeID())
 	}
 	return id
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"graphvol/chunkstore"
@@ -13,11 +14,11 @@ import (
 	"graphvol/index"
 )
 
-// readerOf opens a repository with an index of its own on the target of another one.
-func readerOf(t *testing.T, from target.Local) *Repo {
+// readerOf opens a repository with an index of its own on a copy of the target of another one.
+func readerOf(t *testing.T, from target.Local, w *Repo) *Repo {
 	t.Helper()
 	cfg := Config{State: t.TempDir(), Node: "node-2", Target: from}
-	if _, err := Rebuild(t.Context(), cfg, filepath.Join(cfg.State, IndexName), RebuildOptions{KeepStore: true}); err != nil {
+	if _, err := Rebuild(t.Context(), cfg, filepath.Join(cfg.State, IndexName), RebuildOptions{KeepStore: true, Volume: w.VolumeID()}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := Open(t.Context(), cfg)
@@ -35,7 +36,7 @@ func TestUpdate(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	w := newRepo(t)
 	h := newHistory(t, w, seed, 3)
-	r := readerOf(t, w.Target())
+	r := readerOf(t, w.Target(), w)
 	for round := range 8 {
 		all, err := w.Snapshots()
 		if err != nil {
@@ -68,6 +69,95 @@ func TestUpdate(t *testing.T) {
 		if u, err = r.Update(t.Context()); err != nil || len(u.Added)+len(u.Deleted)+u.Packs != 0 {
 			t.Errorf("seed %d: a second update: %+v, %v", seed, u, err)
 		}
+	}
+}
+
+// TestUpdateMovedChunks: chunks of a pack that was rewritten are found when the old one goes, whichever of the two was met first.
+func TestUpdateMovedChunks(t *testing.T) {
+	for range 6 { // packs have random names
+		w, c := newRepo(t), newLagging(t)
+		late := readerOf(t, c, w)
+		h := sparseHistory(t, w)
+		c.sync(t, w)
+		early := readerOf(t, c, w)
+		if err := w.Delete(t.Context(), h.snaps[:1]); err != nil {
+			t.Fatal(err)
+		}
+		if res := prune(t, w); res.RewrittenPacks != 1 {
+			t.Fatalf("%+v", res)
+		}
+		c.sync(t, w)
+		between := readerOf(t, c, w)
+		for range 2 {
+			for _, r := range []*Repo{late, early, between} {
+				if _, err := r.Update(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				h.check(t, r)
+			}
+			c.sync(t, w)
+		}
+		for _, r := range []*Repo{late, early, between} {
+			onlyWhatIsThere(t, r)
+		}
+	}
+}
+
+// lagging is a copy of a store that keeps packs for a while that were removed, as a remote does.
+type lagging struct {
+	*target.Dir
+	doomed []string
+}
+
+func newLagging(t *testing.T) *lagging {
+	t.Helper()
+	d, err := target.OpenDir(filepath.Join(t.TempDir(), "copy"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &lagging{Dir: d}
+}
+
+// sync brings the copy up to date. Packs that w has removed go the second time.
+func (l *lagging) sync(t *testing.T, w *Repo) {
+	t.Helper()
+	names := func(from target.Target) map[string]bool {
+		list, err := from.List(t.Context(), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := make(map[string]bool)
+		for _, o := range list {
+			all[o.Name] = true
+		}
+		return all
+	}
+	want, have := names(w.Target()), names(l)
+	gone := l.doomed
+	l.doomed = nil
+	for name := range have {
+		switch {
+		case want[name]:
+		case strings.HasPrefix(name, ManifestPrefix):
+			gone = append(gone, name)
+		case !slices.Contains(gone, name):
+			l.doomed = append(l.doomed, name)
+		}
+	}
+	for name := range want {
+		if have[name] {
+			continue
+		}
+		p, err := target.Get(t.Context(), w.Target(), name, 1<<30)
+		if err == nil {
+			err = target.Put(t.Context(), l, name, p)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Remove(t.Context(), gone...); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -118,7 +208,7 @@ func onlyWhatIsThere(t *testing.T, r *Repo) {
 func TestUpdateWhileReading(t *testing.T) {
 	w := newRepo(t)
 	h := newHistory(t, w, rand.Uint64(), 8)
-	r := readerOf(t, w.Target())
+	r := readerOf(t, w.Target(), w)
 	snap, err := r.Resolve(h.snaps[6].ID)
 	if err != nil {
 		t.Fatal(err)
