@@ -19,6 +19,9 @@
 // Upgrade has the holder start another program's server. It looks at the program first, and then waits for what a restart would cost
 // while requests are still served: from the moment on at which this server reads no further ones, the database waits.
 //
+// graphvol mount-store (MountStore) starts one process (ServeStore), which opens a copy, makes or updates an index of it in a cache directory, and mounts. Commands
+// reach it over the socket there, as the mount's source is that directory; the service refuses what isn't reading.
+//
 // # Service
 //
 // The gRPC service of package agent/api is the only way in. While a volume isn't mounted, Connect runs the same service in the

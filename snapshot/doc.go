@@ -69,6 +69,8 @@
 // had never been a snapshot, and pruning would remove all data. Manifests of snapshots that the catalogue doesn't know and that
 // weren't deleted (Lost) show that the index is an older copy of itself: what it calls changed is relative to another snapshot.
 //
+// Update does the same with an index that only reads, whose target another machine writes to: what came and went.
+//
 // # Locks
 //
 // upkeep.pruning, which is held while Prune runs, comes first, then upkeep.deleting. Within the latter the index, the target and

@@ -131,6 +131,14 @@ func serverOf(s *api.VolumeStatus) *serverRow {
 	}
 }
 
+// place is what State is: of a mounted copy it has a cache, nothing of its own.
+func (r *statusRow) place() string {
+	if r.Backing == "" && r.Mount != "" && r.Error == "" {
+		return "cache"
+	}
+	return "state"
+}
+
 func printStatus(w io.Writer, rows []statusRow) {
 	if len(rows) == 0 {
 		fmt.Fprintln(w, "no volume is mounted")
@@ -139,7 +147,7 @@ func printStatus(w io.Writer, rows []statusRow) {
 		switch {
 		case r.Error != "":
 			fmt.Fprintf(w, "%s  does not answer\n", r.Mount)
-		case r.Backing == "" && r.Mount != "":
+		case r.place() == "cache":
 			fmt.Fprintf(w, "%s  a mounted copy of a store, only read\n  server %d (graphvol %s)\n", r.Mount, r.ServerPID, r.Version)
 		case r.Mount == "":
 			fmt.Fprintf(w, "%s  not mounted\n", cmp.Or(r.Backing, r.State))
@@ -151,7 +159,7 @@ func printStatus(w io.Writer, rows []statusRow) {
 					plural(s.Goroutines, "goroutine"))
 			}
 		}
-		fmt.Fprintf(w, "  state %s\n", r.State)
+		fmt.Fprintf(w, "  %s %s\n", r.place(), r.State)
 		if r.Error != "" {
 			continue
 		}
@@ -162,7 +170,7 @@ func printStatus(w io.Writer, rows []statusRow) {
 			continue // the figures aren't known
 		}
 		fmt.Fprintf(w, "  %s, %d of them pending; %s stored", plural(r.Snapshots, "snapshot"), r.Pending, size(r.StoreBytes))
-		if r.Mount != "" && r.Backing != "" {
+		if r.Mount != "" && r.place() == "state" {
 			fmt.Fprintf(w, "; %s changed since the last one", size(r.DirtyBytes))
 		}
 		fmt.Fprintln(w)

@@ -26,6 +26,12 @@
 //
 // Damage in the store is EIO, and one log line that names the snapshot, the path and what is damaged. Bytes that can't be verified are not served.
 //
+// # Alone
+//
+// An Alone is the tree mounted by itself, of a copy that another machine writes to: its root is node 1 for the kernel. It differs in this: who lists the root or looks up a name
+// that isn't there has the source asked for newer snapshots; nodes of a deleted snapshot stay readable while it is open here; what can't be read because the copy is away is EIO
+// without a line in the log, since the source has told that once.
+//
 // # Lock order
 //
 //	FS.mu        open snapshots and their users; nothing is read or sent to the kernel under it

@@ -65,6 +65,10 @@
 // A server is taken for dead when its control socket is closed, which comes after its last read of a request, even if its process can't end
 // yet because it waits for the mount it served. WithOwnFiles makes sure that such a process holds nothing but that.
 //
+// # Without a holder
+//
+// ServeDirect mounts and serves in one process, for what needs no takeover. Its mount dies with it.
+//
 // # Lock order
 //
 //	holder.mu     stash and saved INIT; taken by the control reader and the main loop, never while sending
