@@ -78,7 +78,9 @@ func ServeStore(ctx context.Context, o StoreOptions, key *crypt.KeyFile, version
 			err = nil // reads may be running: the end of the process closes all
 			return
 		}
-		err = errors.Join(err, s.close())
+		if cerr := s.close(); err == nil { // what comes after it is no news
+			err = cerr
+		}
 	}()
 	if err := s.open(ctx, key, version); err != nil {
 		return statusOf(s.log, "mounting the store", err)
@@ -100,6 +102,7 @@ func (s *storeServer) open(ctx context.Context, key *crypt.KeyFile, version stri
 		return err
 	}
 	s.browse = browse.New(s.source, s.log)
+	s.source.changed = s.browse.Changed
 	if s.ln, err = listen(s.cache); err != nil {
 		return err
 	}
@@ -189,7 +192,6 @@ func (s *storeServer) serve(ctx context.Context) error {
 		}
 	}()
 	front := browse.NewAlone(s.browse, s.source)
-	s.source.changed = s.browse.Changed
 	d := hold.Direct{Mount: s.opts.Mount, Source: s.cache, AllowOther: s.opts.AllowOther, Log: s.log}
 	err := hold.ServeDirect(ctx, d, front, fs.MountOptions(fs.Options{Cache: fs.WriteThrough}), func() {
 		tune(s.opts.Mount, s.log)

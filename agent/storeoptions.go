@@ -69,6 +69,9 @@ func (o *StoreOptions) prepare(ctx context.Context, notes io.Writer) (err error)
 	if err := o.CheckFlags(); err != nil {
 		return err
 	}
+	if point, err := Canonical(o.Mount); err == nil {
+		o.Mount = point
+	}
 	if err := cleanStaleAt(ctx, o.Mount, notes); err != nil {
 		return err
 	}

@@ -128,6 +128,9 @@ func (o *Opener) unlock(ctx context.Context, name string, s Spec, base target.Ta
 		return unlocked{}, err
 	}
 	ring, err := crypt.OpenKeyring(ctx, base, k.Pin, k.Identity)
+	if errors.Is(err, crypt.ErrNoKey) && !f.Encrypted {
+		err = fmt.Errorf("%w; it says that it isn't encrypted: if that is right, name no key", err)
+	}
 	if err != nil {
 		return unlocked{}, err
 	}

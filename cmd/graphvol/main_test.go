@@ -295,6 +295,13 @@ func TestExitCodes(t *testing.T) {
 		{"restore v a", nil, exitUsage, "restore takes VOLUME"},
 		{"delete v", nil, exitUsage, "delete takes VOLUME and at least one SNAPSHOT, not only \"v\""},
 		{"mount a", nil, exitUsage, "mount takes BACKING and MOUNT"},
+		{"mount-store dir:/a", nil, exitUsage, "mount-store takes URL and DIR, not only \"dir:/a\""},
+		{"mount-store /a b", nil, exitUsage, "a target is given by a URL"},
+		{"mount-store dir:/a dir:/b c", nil, exitUsage, "add --erasure K+M"},
+		{"mount-store dir:/a dir:/b c --erasure 2+1", nil, exitUsage, "needs 3 targets"},
+		{"mount-store dir:/a b --cache-size 1X", nil, exitUsage, "\"1X\" is no size"},
+		{"mount-store dir:/a b --cache-size 0", nil, exitUsage, "give --cache-size a size"},
+		{"mount-store dir:/a b --refresh -1s", nil, exitUsage, "--refresh"},
 		{"mount a b --cache none", nil, exitUsage, "there is no cache mode \"none\": choose writeback or through"},
 		{"mount a b --snapdir x/y", nil, exitUsage, "plain file name"},
 		{"mount a b --log-level loud", nil, exitUsage, "there is no log level \"loud\""},
@@ -384,6 +391,18 @@ func TestSizes(t *testing.T) {
 	} {
 		if got := duration(d); got != want {
 			t.Errorf("%d: %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "1": 1, "4k": 4 << 10, "512M": 512 << 20, "1GiB": 1 << 30, "10GB": 10 << 30, "2T": 2 << 40,
+		"": -1, "M": -1, "-1": -1, "1.5G": -1, "1X": -1, "9223372036854775807": 1<<63 - 1, "8388608T": -1, "1 G": -1,
+	} {
+		got, err := parseSize(text)
+		if want < 0 && err == nil || want >= 0 && (err != nil || got != want) {
+			t.Errorf("%q: %d, %v, want %d", text, got, err, want)
 		}
 	}
 }

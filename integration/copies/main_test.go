@@ -82,7 +82,7 @@ func (u *user) refused(words []string, args ...string) {
 		return
 	}
 	text := strings.TrimSpace(exit.Stderr)
-	if strings.Contains(text, "\n") || strings.Contains(text, "internal error") {
+	if strings.Contains(text, "\n") || strings.Contains(text, "internal error") || strings.Contains(text, "rpc error") {
 		u.t.Errorf("%q: not one clear line: %s", args, text)
 	}
 	for _, w := range words {

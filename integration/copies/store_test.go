@@ -528,7 +528,7 @@ func TestStoreRefused(t *testing.T) {
 		{[]string{copyURL, at("empty"), "--cache-dir", at("file")}, []string{"cache directory", "--cache-dir"}},
 		{[]string{copyURL, at("empty"), "--key", at("none")}, []string{at("none"), "check the path"}},
 		{[]string{copyURL, at("empty"), "--key", at("file")}, []string{at("file")}},
-		{[]string{copyURL, at("empty"), "--key", key}, []string{"key"}},
+		{[]string{copyURL, at("empty"), "--key", key}, []string{"isn't encrypted", "name no key"}},
 		{[]string{"dir:" + at("other"), at("empty")}, []string{"encrypted", "--key"}},
 		{[]string{"dir:" + at("nothing"), at("empty")}, []string{"no store.json"}},
 		{[]string{"dir:" + at("typo"), at("empty")}, []string{at("typo"), "correct the path"}},
