@@ -40,13 +40,13 @@ func storeOf(state, cacheDir string, log *slog.Logger) (snapshot.Config, error) 
 }
 
 // Attach makes a state directory, which must be empty or not be there, of a copy of a store: its snapshots can be listed, read and restored then, and a volume
-// can be mounted with it. key is the path of a key file or recovery text; empty: the copy isn't encrypted. Packs are read where they are. In this order, so that one that was interrupted is nothing but a directory to be removed:
+// can be mounted with it. Packs are read where they are. In this order, so that one that was interrupted is nothing but a directory to be removed:
 //
 //  1. an index is made of the copy's lists of chunks, and of the manifests that its newest head lists
 //  2. it learns what is on the copy, and counts everything as changed
 //  3. the manifests are copied, and a file says that the rest is there
 //  4. the index gets its name, which makes the directory a state directory
-func Attach(ctx context.Context, spec remote.Spec, key, state string, progress func(done, total int64), stderr io.Writer) (res Attached, err error) {
+func Attach(ctx context.Context, spec remote.Spec, key KeySource, state string, progress func(done, total int64), stderr io.Writer) (res Attached, err error) {
 	start := time.Now()
 	if err := checkSpec(spec); err != nil {
 		return res, err
@@ -60,12 +60,7 @@ func Attach(ctx context.Context, spec remote.Spec, key, state string, progress f
 	}
 	defer lf.Close()
 	log := NewLogger(lf, slog.LevelInfo)
-	if spec.Encrypt = key != ""; spec.Encrypt {
-		if err := PutKey(key, res.State, attachedName); err != nil {
-			return res, err
-		}
-	}
-	t, err := openerOf(res.State, log).Open(ctx, attachedName, spec)
+	t, err := openWithKey(ctx, &spec, key, openerOf(res.State, log))
 	if err != nil {
 		return res, statusOf(log, "opening the copy", err)
 	}
@@ -87,6 +82,22 @@ func Attach(ctx context.Context, spec remote.Spec, key, state string, progress f
 	log.Info("attached", "copy", spec.String(), "snapshots", res.Snapshots, "head", res.Head.Sequence)
 	res.Took = time.Since(start)
 	return res, nil
+}
+
+// openWithKey opens a copy, and leaves the key where the opener will look for it from now on.
+func openWithKey(ctx context.Context, spec *remote.Spec, key KeySource, o *remote.Opener) (target.Target, error) {
+	k, err := key.read()
+	if err != nil {
+		return nil, err
+	}
+	spec.Encrypt = k != nil
+	with := *o
+	with.Key = k
+	t, err := with.Open(ctx, attachedName, *spec)
+	if err == nil && k != nil {
+		err = k.Write(o.KeyFile(attachedName))
+	}
+	return t, err
 }
 
 // checkSpec refuses what can't be a copy.

@@ -73,6 +73,9 @@ func (k *Keys) Recovery() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if f.Identity == nil {
+		return "", refuse(codes.FailedPrecondition, fmt.Sprintf("the copy %s is opened with a passphrase here, which is all that is needed to read it: graphvol attach --passphrase-file takes it", k.Copy))
+	}
 	return f.Recovery(), nil
 }
 
@@ -116,7 +119,7 @@ func (k *Keys) add(ctx context.Context, name string, to ...crypt.Recipient) erro
 	if err != nil {
 		return err
 	}
-	ring, err := crypt.OpenKeyring(ctx, base, f.Pin, f.Identity)
+	ring, err := f.OpenKeyring(ctx, base)
 	if err != nil {
 		return err
 	}

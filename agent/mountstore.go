@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -35,9 +35,9 @@ type StoreEvent struct {
 	Error   string        `json:"error,omitempty"`
 }
 
-// MountStore mounts a copy of a store and returns when it serves. self is this program: it is run as "self serve-store OPTIONS", in a session of its own. key is the
-// path of a key file or recovery text; empty: the copy isn't encrypted. The key goes through a pipe, and is kept in that process's memory only.
-func MountStore(ctx context.Context, self string, o StoreOptions, key string, notes io.Writer, progress func(done, total int64)) (StoreMounted, error) {
+// MountStore mounts a copy of a store and returns when it serves. self is this program: it is run as "self serve-store OPTIONS", in a session of its own. The
+// key goes through a pipe, and is kept in that process's memory only.
+func MountStore(ctx context.Context, self string, o StoreOptions, key KeySource, notes io.Writer, progress func(done, total int64)) (StoreMounted, error) {
 	k, err := prepareStore(ctx, &o, key, notes)
 	if err != nil {
 		return StoreMounted{}, err
@@ -52,9 +52,11 @@ func MountStore(ctx context.Context, self string, o StoreOptions, key string, no
 	cmd.Stderr = os.Stderr         // until it has a file for it
 	cmd.ExtraFiles = []*os.File{w} // readyFD
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if k != nil {
-		cmd.Stdin = strings.NewReader(k.Recovery())
+	secret, err := json.Marshal(secretOf(k))
+	if err != nil {
+		return StoreMounted{}, err
 	}
+	cmd.Stdin = bytes.NewReader(secret)
 	err = cmd.Start()
 	w.Close()
 	if err != nil {
@@ -68,13 +70,35 @@ func MountStore(ctx context.Context, self string, o StoreOptions, key string, no
 	return m, cmd.Process.Release()
 }
 
-// prepareStore checks what can be checked before anything is asked of the copy.
-func prepareStore(ctx context.Context, o *StoreOptions, key string, notes io.Writer) (k *crypt.KeyFile, err error) {
-	if key != "" {
-		if k, err = readKey(key); errors.Is(err, os.ErrNotExist) {
-			return nil, refuse(codes.NotFound, fmt.Sprintf("there is no key file or recovery text %s: check the path", key))
-		}
+// storeSecret is a key on its way through a pipe. Empty: the copy isn't encrypted.
+type storeSecret struct {
+	Recovery   string `json:"recovery,omitempty"`
+	Passphrase string `json:"passphrase,omitempty"`
+}
+
+func secretOf(k *crypt.KeyFile) storeSecret {
+	switch {
+	case k == nil:
+		return storeSecret{}
+	case k.Identity == nil:
+		return storeSecret{Passphrase: k.Passphrase}
 	}
+	return storeSecret{Recovery: k.Recovery()}
+}
+
+func (s storeSecret) key() (*crypt.KeyFile, error) {
+	switch {
+	case s.Recovery != "":
+		return crypt.ParseRecovery(s.Recovery)
+	case s.Passphrase != "":
+		return crypt.NewPassphraseFile(s.Passphrase)
+	}
+	return nil, nil
+}
+
+// prepareStore checks what can be checked before anything is asked of the copy.
+func prepareStore(ctx context.Context, o *StoreOptions, key KeySource, notes io.Writer) (*crypt.KeyFile, error) {
+	k, err := key.read()
 	if err == nil {
 		err = o.prepare(ctx, notes)
 	}
@@ -103,7 +127,7 @@ func awaitStore(ctx context.Context, r *os.File, progress func(done, total int64
 }
 
 // ServeStoreHere is MountStore in this process, until the store is unmounted or ctx ends.
-func ServeStoreHere(ctx context.Context, o StoreOptions, key, version string, notes io.Writer, tell func(StoreEvent)) error {
+func ServeStoreHere(ctx context.Context, o StoreOptions, key KeySource, version string, notes io.Writer, tell func(StoreEvent)) error {
 	k, err := prepareStore(ctx, &o, key, notes)
 	if err != nil {
 		return err
@@ -134,17 +158,14 @@ func ServeStoreDetached(ctx context.Context, o StoreOptions, version string) err
 }
 
 func serveWithKey(ctx context.Context, o StoreOptions, version string, say func(StoreEvent)) error {
-	text, err := io.ReadAll(os.Stdin) // /dev/null without a key
+	var secret storeSecret
+	if err := json.NewDecoder(os.Stdin).Decode(&secret); err != nil {
+		return fmt.Errorf("read the key: %w", err)
+	}
+	k, err := secret.key()
 	if err != nil {
 		return err
 	}
-	var k *crypt.KeyFile
-	if len(text) > 0 {
-		if k, err = crypt.ParseRecovery(string(text)); err != nil {
-			return err
-		}
-	}
-	clear(text)
 	return ServeStore(ctx, o, k, version, say, moveStderr)
 }
 

@@ -127,7 +127,7 @@ func (o *Opener) unlock(ctx context.Context, name string, s Spec, base target.Ta
 	if err != nil {
 		return unlocked{}, err
 	}
-	ring, err := crypt.OpenKeyring(ctx, base, k.Pin, k.Identity)
+	ring, err := k.OpenKeyring(ctx, base)
 	if errors.Is(err, crypt.ErrNoKey) && !f.Encrypted {
 		err = fmt.Errorf("%w; it says that it isn't encrypted: if that is right, name no key", err)
 	}

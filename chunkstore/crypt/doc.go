@@ -71,6 +71,11 @@
 //	# public key AGE1…
 //	AGE-SECRET-KEY-1…
 //
+// The last two lines may be a passphrase instead, which age's program doesn't know:
+//
+//	# passphrase
+//	PASSPHRASE …
+//
 // # Recovery text, version 1
 //
 // The same for paper: lines LABEL: GROUPS CHECK. See [KeyFile.Recovery].

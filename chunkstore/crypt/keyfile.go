@@ -2,6 +2,7 @@ package crypt
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"filippo.io/age"
 
+	"graphvol/chunkstore/target"
 	"graphvol/internal/durable"
 )
 
@@ -21,12 +23,17 @@ const (
 	keyFileTitle   = "# graphvol key file "
 	keyFileVersion = 1
 	maxKeyFile     = 64 << 10
+	maxPassphrase  = 4 << 10
+
+	passphraseTitle = "# passphrase"
+	passphraseHead  = "PASSPHRASE "
 )
 
-// KeyFile is an identity and what it must open.
+// KeyFile is a secret key, or a passphrase, and what it must open.
 type KeyFile struct {
-	Identity *X25519
-	Pin      Pin
+	Identity   *X25519
+	Passphrase string // in place of Identity, which is nil then; one line
+	Pin        Pin
 }
 
 // NewKeyFile makes a new identity for a keyring.
@@ -35,7 +42,34 @@ func NewKeyFile(r *Keyring) (*KeyFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &KeyFile{id, r.Pin()}, nil
+	return &KeyFile{Identity: id, Pin: r.Pin()}, nil
+}
+
+// NewPassphraseFile gives the key file of a passphrase. It knows nothing of the keyring yet: OpenKeyring tells.
+func NewPassphraseFile(passphrase string) (*KeyFile, error) {
+	if strings.ContainsAny(passphrase, "\r\n\x00") || len(passphrase) > maxPassphrase {
+		return nil, fmt.Errorf("a passphrase is one line of at most %d bytes", maxPassphrase)
+	}
+	if _, err := PassphraseIdentity(passphrase); err != nil {
+		return nil, err
+	}
+	return &KeyFile{Passphrase: passphrase}, nil
+}
+
+// OpenKeyring opens the keyring on a target. A key file that didn't know it does then.
+func (k *KeyFile) OpenKeyring(ctx context.Context, t target.Target) (*Keyring, error) {
+	var id Identity = k.Identity
+	if k.Identity == nil {
+		var err error
+		if id, err = PassphraseIdentity(k.Passphrase); err != nil {
+			return nil, err
+		}
+	}
+	r, err := OpenKeyring(ctx, t, k.Pin, id)
+	if err == nil && k.Pin == (Pin{}) {
+		k.Pin = r.Pin()
+	}
+	return r, err
 }
 
 // String says what it is, without the secret.
@@ -45,8 +79,12 @@ func (k *KeyFile) String() string { return "key of store " + k.Pin.Store }
 func (k *KeyFile) GoString() string { return k.String() }
 
 func (k *KeyFile) encode() []byte {
-	return fmt.Appendf(nil, "%s%d\n# store %s\n# commitment %d %x\n# public key %s\n%s\n", keyFileTitle, keyFileVersion,
-		k.Pin.Store, k.Pin.Number, k.Pin.Commitment, k.Identity.Recipient(), k.Identity)
+	title, secret := passphraseTitle, passphraseHead+k.Passphrase
+	if k.Identity != nil {
+		title, secret = "# public key "+k.Identity.Recipient().String(), k.Identity.String()
+	}
+	return fmt.Appendf(nil, "%s%d\n# store %s\n# commitment %d %x\n%s\n%s\n", keyFileTitle, keyFileVersion,
+		k.Pin.Store, k.Pin.Number, k.Pin.Commitment, title, secret)
 }
 
 // decodeKeyFile takes what encode writes, and nothing else.
@@ -73,14 +111,26 @@ func decodeKeyFile(data []byte) (*KeyFile, error) {
 	if err := k.Pin.parseCommitment(number, sum); err != nil {
 		return nil, fmt.Errorf("line 3: %w", err)
 	}
-	var err error
-	if k.Identity, err = parseIdentity(lines[4]); err != nil {
+	if err := k.decodeSecret(lines[3], lines[4]); err != nil {
 		return nil, fmt.Errorf("line 5: %w", err)
 	}
 	if !bytes.Equal(k.encode(), data) {
 		return nil, errors.New("it isn't as it was written")
 	}
 	return k, nil
+}
+
+func (k *KeyFile) decodeSecret(title, secret string) (err error) {
+	if title != passphraseTitle {
+		k.Identity, err = parseIdentity(secret)
+		return err
+	}
+	p, err := NewPassphraseFile(strings.TrimPrefix(secret, passphraseHead))
+	if err != nil {
+		return errors.New("not a passphrase") // the error must not repeat it
+	}
+	k.Passphrase = p.Passphrase
+	return nil
 }
 
 func (p *Pin) parseCommitment(number, sum string) error {

@@ -18,7 +18,7 @@ func goldenKeyFile(t testing.TB) *KeyFile {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &KeyFile{id, goldenRing().Pin()}
+	return &KeyFile{Identity: id, Pin: goldenRing().Pin()}
 }
 
 func TestKeyFile(t *testing.T) {

@@ -25,7 +25,8 @@ type attachRow struct {
 
 func (a *app) attachCmd() *cobra.Command {
 	var asJSON bool
-	var key, erasure string
+	var key agent.KeySource
+	var erasure string
 	cmd := &cobra.Command{
 		Use:   "attach URL... STATE",
 		Short: "Use a copy of a store on a machine that has nothing else",
@@ -44,6 +45,9 @@ to the copy, it has to take it over: graphvol sync --take-over.`,
   graphvol restore /var/lib/graphvol/graph latest /srv/graph`,
 		Args: args(cobra.MinimumNArgs(2), "URL and STATE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := key.Check(); err != nil {
+				return usageError{err}
+			}
 			res, err := a.attach(cmd.Context(), args[:len(args)-1], erasure, key, args[len(args)-1])
 			if err != nil {
 				return err
@@ -60,12 +64,18 @@ to the copy, it has to take it over: graphvol sync --take-over.`,
 		},
 	}
 	cmd.Flags().StringVar(&erasure, "erasure", "", "the copy is spread over all URLs in this layout, as 4+2")
-	cmd.Flags().StringVar(&key, "key", "", "key file or recovery text of an encrypted copy")
+	keyFlags(cmd, &key)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func (a *app) attach(ctx context.Context, urls []string, erasure, key, state string) (agent.Attached, error) {
+// keyFlags are the flags of what opens an encrypted copy.
+func keyFlags(cmd *cobra.Command, key *agent.KeySource) {
+	cmd.Flags().StringVar(&key.File, "key", "", "key file or recovery text of an encrypted copy")
+	cmd.Flags().StringVar(&key.PassphraseFile, "passphrase-file", "", "a file with the passphrase of an encrypted copy (graphvol key add) in its first line")
+}
+
+func (a *app) attach(ctx context.Context, urls []string, erasure string, key agent.KeySource, state string) (agent.Attached, error) {
 	bar := newProgress(a.err, "reading the copy's lists")
 	defer bar.done()
 	return agent.Attach(ctx, remote.Spec{URLs: urls, Erasure: erasure}, key, state,

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -115,9 +113,9 @@ the copy under NAME, wrapped so that only they can use it.`,
 			if passphraseFile == "" {
 				err = k.AddPublic(cmd.Context(), args[1], public)
 			} else {
-				var p []byte
-				if p, err = os.ReadFile(passphraseFile); err == nil {
-					err = k.AddPassphrase(cmd.Context(), args[1], strings.TrimRight(string(p), "\r\n"))
+				var p string
+				if p, err = agent.ReadPassphrase(passphraseFile); err == nil {
+					err = k.AddPassphrase(cmd.Context(), args[1], p)
 				}
 			}
 			if err != nil {

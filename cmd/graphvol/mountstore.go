@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,7 +28,8 @@ type storeRow struct {
 func (a *app) mountStoreCmd() *cobra.Command {
 	var o agent.StoreOptions
 	var foreground, private, asJSON bool
-	var key, cacheSize string
+	var key agent.KeySource
+	var cacheSize string
 	cmd := &cobra.Command{
 		Use:   "mount-store URL... DIR",
 		Short: "Show a copy of a store as directories, one a snapshot",
@@ -55,7 +57,7 @@ an I/O error.`,
 			if o.CacheSize, err = parseSize(cacheSize); err != nil {
 				return usageError{fmt.Errorf("--cache-size: %w", err)}
 			}
-			if err := o.CheckFlags(); err != nil {
+			if err := errors.Join(o.CheckFlags(), key.Check()); err != nil {
 				return usageError{err}
 			}
 			return a.mountStore(cmd.Context(), o, key, foreground, asJSON)
@@ -63,7 +65,7 @@ an I/O error.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.Erasure, "erasure", "", "the copy is spread over all URLs in this layout, as 4+2")
-	f.StringVar(&key, "key", "", "key file or recovery text of an encrypted copy")
+	keyFlags(cmd, &key)
 	f.BoolVar(&foreground, "foreground", false, "stay until it is unmounted; ^C unmounts")
 	f.StringVar(&o.CacheDir, "cache-dir", "", "each copy has its cache in a directory in this one (default ~/.cache/graphvol)")
 	f.StringVar(&cacheSize, "cache-size", "1G", "what the cache may take of the disk, beside an index")
@@ -73,7 +75,7 @@ an I/O error.`,
 	return cmd
 }
 
-func (a *app) mountStore(ctx context.Context, o agent.StoreOptions, key string, foreground, asJSON bool) error {
+func (a *app) mountStore(ctx context.Context, o agent.StoreOptions, key agent.KeySource, foreground, asJSON bool) error {
 	bar := newProgress(a.err, "reading the copy's lists")
 	show := func(done, total int64) { bar.update(&api.Progress{DoneBytes: done, TotalBytes: total}) }
 	defer bar.done()
