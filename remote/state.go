@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"graphvol/chunkstore"
 	"graphvol/chunkstore/erasure"
@@ -175,7 +176,7 @@ func readStoreFile(ctx context.Context, t target.Target) (f storeFile, err error
 	if erasure.IsPart(p) {
 		return f, fmt.Errorf("%w: it is a part of a copy that is spread over several targets: name all of them, and the layout (--erasure)", ErrForeign)
 	}
-	if err := json.Unmarshal(p, &f); err != nil || f.FormatVersion < 1 || f.Store == "" {
+	if err := json.Unmarshal(p, &f); err != nil || f.FormatVersion < 1 || strings.Contains(f.Store, "/") || target.CheckName(f.Store) != nil {
 		return f, fmt.Errorf("%w: its %s can't be understood", ErrForeign, storeName)
 	}
 	if f.FormatVersion > storeVersion {
