@@ -162,7 +162,7 @@ func (s *server) openFront(version string) error {
 		s.grpc = bare.server()
 		return nil
 	}
-	if s.copies, err = openRemotes(o.State, s.repo, o.remotes(), s.log); err != nil {
+	if s.copies, err = openRemotes(&o, s.repo, s.log); err != nil {
 		s.problem = cmp.Or(s.problem, s.copies.problem(err)) // the volume works without
 	}
 	s.svc = newService(serviceConfig{

@@ -32,6 +32,9 @@ const (
 	DefaultMaxConcurrent   = 2
 	DefaultHangTimeout     = 30 * time.Second
 	leastHangTimeout       = time.Second
+	DefaultScrubEvery      = 30 * 24 * time.Hour
+	DefaultScrubLimit      = 20 << 20 // bytes a second
+	leastScrubLimit        = 256 << 10
 	// DefaultSettleAfter is a little more than the kernel's own writeback takes: dirty_expire_centisecs and dirty_writeback_centisecs are 30 s and 5 s.
 	DefaultSettleAfter = 40 * time.Second
 )
@@ -63,6 +66,10 @@ type MountOptions struct {
 	Targets []string `json:"targets,omitempty"`
 	Erasure string   `json:"erasure,omitempty"` // "K+M": one copy, spread over all targets; empty: a copy on each
 	Encrypt string   `json:"encrypt,omitempty"` // EncryptYes, EncryptNo or EncryptAuto; empty: EncryptAuto
+	// ScrubEvery is how long after a copy was read whole it is read again; 0: never.
+	ScrubEvery time.Duration `json:"scrub_every,omitempty"`
+	// ScrubLimit is how many bytes a second are read for that; 0: any number.
+	ScrubLimit int64 `json:"scrub_limit,omitempty"`
 }
 
 // Whether copies are encrypted. EncryptAuto: all but those in directories.
@@ -141,6 +148,10 @@ func (o *MountOptions) CheckFlags() error {
 		return refuse(codes.InvalidArgument, "--settle-after can't be negative; 0 syncs the backing as soon as a snapshot is stored")
 	case o.Encrypt != "" && o.Encrypt != EncryptAuto && o.Encrypt != EncryptYes && o.Encrypt != EncryptNo:
 		return refuse(codes.InvalidArgument, fmt.Sprintf("there is no way %q to encrypt: choose %s, %s or %s", o.Encrypt, EncryptAuto, EncryptYes, EncryptNo))
+	case o.ScrubEvery < 0:
+		return refuse(codes.InvalidArgument, "--scrub-every can't be negative; 0 leaves the copies to graphvol scrub")
+	case o.ScrubLimit < 0, o.ScrubLimit > 0 && o.ScrubLimit < leastScrubLimit:
+		return refuse(codes.InvalidArgument, "a scrub that reads less than 256KiB/s would never end: give --scrub-limit more, or 0 for no limit")
 	case o.checkTargets() != nil:
 		return o.checkTargets()
 	case o.MaxConcurrent < 0:

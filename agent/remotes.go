@@ -26,13 +26,16 @@ type remotes struct {
 	repo    *snapshot.Repo
 	log     *slog.Logger
 	workers []*remote.Worker
+
+	scrubEvery time.Duration // see MountOptions
+	scrubLimit int64
 }
 
 // openRemotes makes the index know of the remotes that a mount names, if it names any, and begins to copy to all that the index knows.
-func openRemotes(state string, repo *snapshot.Repo, specs []remote.Spec, log *slog.Logger) (*remotes, error) {
-	r := &remotes{state: state, repo: repo, log: log}
+func openRemotes(o *MountOptions, repo *snapshot.Repo, log *slog.Logger) (*remotes, error) {
+	r := &remotes{state: o.State, repo: repo, log: log, scrubEvery: o.ScrubEvery, scrubLimit: o.ScrubLimit}
 	var err error
-	if len(specs) > 0 {
+	if specs := o.remotes(); len(specs) > 0 {
 		err = remote.Declare(repo.Index(), specs)
 	}
 	var all []remote.Declared
@@ -66,6 +69,7 @@ func (r *remotes) declared(name string) ([]remote.Declared, error) {
 func (r *remotes) open(d remote.Declared) *remote.Remote {
 	return remote.New(remote.Config{
 		Name: d.Name, Spec: d.Spec, Opener: openerOf(r.state, r.log), Log: r.log, Grace: remoteGrace,
+		ScrubEvery: r.scrubEvery, ScrubLimit: r.scrubLimit,
 		Local: remote.Local{Index: r.repo.Index(), Target: r.repo.Target(), Volume: r.repo.VolumeID(), Verify: r.repo.Store().VerifyPack,
 			VerifyObject: r.repo.Store().VerifyObject, Needs: r.repo.Needs},
 	})

@@ -51,6 +51,9 @@ type Config struct {
 	Log      *slog.Logger
 	Parallel int           // objects that are put at the same time; 0: 4
 	Grace    time.Duration // how long what no snapshot needs any more stays, for readers of a snapshot that was deleted meanwhile
+
+	ScrubEvery time.Duration // how long after a scrub a worker does the next; 0: never
+	ScrubLimit int64         // bytes a second that it reads; 0: any number
 }
 
 // Options are those of one round.

@@ -93,6 +93,7 @@ type scrub struct {
 	done, total int64
 	record      scrubRecord
 	saved       time.Time
+	over        bool // another one has read everything meanwhile
 }
 
 // Scrub reads everything of the remote: all shards and copies on all targets, the content of packs and manifests, heads and keys. Rounds don't wait for it, but for moments
@@ -132,7 +133,9 @@ func (s *scrub) run(ctx context.Context) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	err = s.objects(ctx, names)
+	if err = s.objects(ctx, names); s.over {
+		return err
+	}
 	if err == nil && s.opts.Mend {
 		err = s.removeIncomplete(ctx)
 	}
@@ -233,6 +236,7 @@ func (s *scrub) objects(ctx context.Context, names []string) error {
 		size := s.known[name]
 		if name > s.record.At {
 			if over, err := s.makeRoom(ctx); over || err != nil {
+				s.over = over
 				return err
 			}
 			if err := s.object(ctx, name); err != nil {
@@ -252,7 +256,7 @@ func (s *scrub) objects(ctx context.Context, names []string) error {
 	return nil
 }
 
-// makeRoom lets rounds and other scrubs go first. over: another one has read everything meanwhile.
+// makeRoom lets rounds and other scrubs go first. over: one of these has read everything.
 func (s *scrub) makeRoom(ctx context.Context) (over bool, err error) {
 	if !s.opts.Resume {
 		return false, ctx.Err()

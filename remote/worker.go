@@ -44,7 +44,8 @@ type Worker struct {
 	remote *Remote
 	kick   chan struct{} // room for one
 	stop   context.CancelFunc
-	ended  chan struct{}
+	ended  chan struct{} // closed when rounds have ended
+	scrubs sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
@@ -56,7 +57,7 @@ type Worker struct {
 	}
 }
 
-// NewWorker begins to do rounds: one at once, and one after each Kick.
+// NewWorker begins to do rounds: one at once, and one after each Kick; and scrubs, as the remote's Config says.
 func NewWorker(r *Remote) *Worker {
 	w := &Worker{remote: r, kick: make(chan struct{}, 1), ended: make(chan struct{})}
 	w.mu.news = make(chan struct{})
@@ -64,16 +65,20 @@ func NewWorker(r *Remote) *Worker {
 	ctx, stop := context.WithCancel(context.Background())
 	w.stop = stop
 	go w.work(ctx)
+	if r.cfg.ScrubEvery > 0 {
+		w.scrubs.Go(func() { w.scrub(ctx) })
+	}
 	return w
 }
 
 // Remote is the worker's remote.
 func (w *Worker) Remote() *Remote { return w.remote }
 
-// Close ends the running round and the worker. What was put stays.
+// Close ends the running round and scrub, and the worker. What was put stays, and the next worker goes on with the scrub.
 func (w *Worker) Close() {
 	w.stop()
 	<-w.ended
+	w.scrubs.Wait()
 }
 
 // Kick says that there may be something to do. It doesn't wait.

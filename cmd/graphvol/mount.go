@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"graphvol/agent"
+	"graphvol/chunkstore/limit"
 )
 
 // mountRow is what mount --json tells.
@@ -26,7 +27,7 @@ type mountRow struct {
 func (a *app) mountCmd() *cobra.Command {
 	var o agent.MountOptions
 	var foreground, private, asJSON bool
-	var level string
+	var level, scrubLimit string
 	cmd := &cobra.Command{
 		Use:   "mount BACKING MOUNT",
 		Short: "Mount a database's directory as a volume",
@@ -64,6 +65,10 @@ WatchdogSec).`,
 			if err := o.LogLevel.UnmarshalText([]byte(level)); err != nil {
 				return usageError{fmt.Errorf("there is no log level %q: choose debug, info, warn or error", level)}
 			}
+			var err error
+			if o.ScrubLimit, err = limit.ParseRate(scrubLimit); err != nil {
+				return usageError{fmt.Errorf("--scrub-limit: %w", err)}
+			}
 			if err := o.CheckFlags(); err != nil {
 				return usageError{err}
 			}
@@ -86,6 +91,8 @@ WatchdogSec).`,
 	f.StringArrayVar(&o.Targets, "target", nil, "copy the store to this place too, dir:/PATH or s3://BUCKET/PREFIX?endpoint=HOST; repeat it for more (default: those named before)")
 	f.StringVar(&o.Erasure, "erasure", "", "one copy, spread over all targets as K+M: any M of K+M may be lost, as 4+2 (default: a whole copy on each)")
 	f.StringVar(&o.Encrypt, "encrypt", agent.EncryptAuto, "encrypt copies: yes, no, or auto: all but those in directories")
+	f.DurationVar(&o.ScrubEvery, "scrub-every", agent.DefaultScrubEvery, "read everything of the copies so long after the last time, and mend what is damaged; 0: never")
+	f.StringVar(&scrubLimit, "scrub-limit", "20MiB/s", "read so many bytes a second for that; 0: no limit")
 	f.StringVar(&level, "log-level", slog.LevelInfo.String(), "debug, info, warn or error")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	complete(cmd, "cache", agent.CacheWriteback, agent.CacheThrough)

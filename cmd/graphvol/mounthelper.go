@@ -79,7 +79,10 @@ func parseHelperCall(name string, args []string) (helperCall, error) {
 	if err := cobra.ExactArgs(2)(nil, f.Args()); err != nil {
 		return c, fmt.Errorf("want BACKING and MOUNT, not %s", countOf(f.Args()))
 	}
-	c.mount = agent.MountOptions{Backing: f.Arg(0), Mount: f.Arg(1), AllowOther: true, HangTimeout: agent.DefaultHangTimeout, SettleAfter: agent.DefaultSettleAfter}
+	c.mount = agent.MountOptions{
+		Backing: f.Arg(0), Mount: f.Arg(1), AllowOther: true, HangTimeout: agent.DefaultHangTimeout, SettleAfter: agent.DefaultSettleAfter,
+		ScrubEvery: agent.DefaultScrubEvery, ScrubLimit: agent.DefaultScrubLimit,
+	}
 	c.rest = append([]string{name, f.Arg(0), f.Arg(1)}, flagsOf(map[string]bool{"-s": sloppy, "-f": c.fake, "-v": c.verbose})...)
 	for _, list := range opts {
 		c.rest = append(c.rest, "-o", list)

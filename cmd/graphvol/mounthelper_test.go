@@ -12,7 +12,10 @@ import (
 )
 
 func TestHelperCall(t *testing.T) {
-	plain := agent.MountOptions{Backing: "/b", Mount: "/m", AllowOther: true, HangTimeout: agent.DefaultHangTimeout, SettleAfter: agent.DefaultSettleAfter}
+	plain := agent.MountOptions{
+		Backing: "/b", Mount: "/m", AllowOther: true, HangTimeout: agent.DefaultHangTimeout, SettleAfter: agent.DefaultSettleAfter,
+		ScrubEvery: agent.DefaultScrubEvery, ScrubLimit: agent.DefaultScrubLimit,
+	}
 	with := func(change func(*agent.MountOptions)) agent.MountOptions {
 		o := plain
 		change(&o)
@@ -33,6 +36,7 @@ func TestHelperCall(t *testing.T) {
 		{"/b /m -o hang-timeout=0,settle-after=0,snapshot-timeout=1m,max-concurrent=3", with(func(o *agent.MountOptions) {
 			o.HangTimeout, o.SettleAfter, o.SnapshotTimeout, o.MaxConcurrent = 0, 0, time.Minute, 3
 		})},
+		{"/b /m -o scrub-every=168h,scrub-limit=5MiB/s", with(func(o *agent.MountOptions) { o.ScrubEvery, o.ScrubLimit = 168*time.Hour, 5<<20 })},
 		{"/b /m -o target=dir:/x,target=s3://bucket/p?endpoint=h", with(func(o *agent.MountOptions) { o.Targets = []string{"dir:/x", "s3://bucket/p?endpoint=h"} })},
 		{"/b /m -s -o whatever=1", plain},
 	} {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"graphvol/agent"
+	"graphvol/chunkstore/limit"
 )
 
 // applyMountOptions translates a list of options as fstab has them. Of those that contradict each other the last one counts.
@@ -78,6 +79,10 @@ func applyValue(o *agent.MountOptions, name, value string) (known bool, err erro
 		o.HangTimeout, err = time.ParseDuration(value)
 	case "settle-after":
 		o.SettleAfter, err = time.ParseDuration(value)
+	case "scrub-every":
+		o.ScrubEvery, err = time.ParseDuration(value)
+	case "scrub-limit":
+		o.ScrubLimit, err = limit.ParseRate(value)
 	case "snapshot-timeout":
 		o.SnapshotTimeout, err = time.ParseDuration(value)
 	case "max-concurrent":

@@ -166,6 +166,8 @@ type remoteStatus struct {
 	Name, Phase, Error  string
 	Snapshots, Sequence int64
 	Encrypted           bool
+	Scrubbed            *time.Time
+	Problems            int
 }
 
 func (u *user) remotes(volume string) []remoteStatus {

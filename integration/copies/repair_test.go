@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"graphvol/chunkstore/target/s3/s3test"
 	"graphvol/integration/volume"
@@ -193,4 +194,38 @@ func TestRepairSpread(t *testing.T) {
 		t.Errorf("%+v", doc)
 	}
 	u.refused([]string{"lost", "new snapshot"}, "repair", u.Mount)
+}
+
+// TestScrubsByItself: a mounted volume finds what is damaged on its copy, says so, and puts it again, without being asked; also after its server was killed.
+func TestScrubsByItself(t *testing.T) {
+	url := "dir:" + filepath.Join(t.TempDir(), "copy")
+	u := newUser(t, volume.Options{Args: []string{"--target", url, "--scrub-every", "1s", "--scrub-limit", "0"}})
+	u.snapshot("a")
+	u.run("sync", u.Mount, "--wait")
+	before := content(t, strings.TrimPrefix(url, "dir:"))
+	for i, path := range u.objects(strings.TrimPrefix(url, "dir:"), "packs", "manifests") {
+		u.hurt(path, i)
+		u.must(u.KillServer(t.Context()))
+	}
+	healed := func() bool {
+		now := content(t, strings.TrimPrefix(url, "dir:"))
+		for name, p := range before {
+			if now[name] != p {
+				return false
+			}
+		}
+		r := u.remotes(u.Mount)[0]
+		return r.Scrubbed != nil && r.Problems == 0
+	}
+	told := false
+	for deadline := time.Now().Add(time.Minute); !healed(); time.Sleep(20 * time.Millisecond) {
+		told = told || u.remotes(u.Mount)[0].Problems > 0
+		if time.Now().After(deadline) {
+			t.Fatalf("the copy doesn't heal: %+v", u.remotes(u.Mount))
+		}
+	}
+	if !told {
+		t.Error("status didn't tell that something was wrong")
+	}
+	u.clean()
 }
