@@ -27,7 +27,7 @@ func BenchmarkPut(b *testing.B) {
 			l, _ := ParseLayout(layout)
 			var members []Member
 			for i := range l.total() {
-				members = append(members, Member{fmt.Sprint(i), &sink{fake: *newFake("s")}})
+				members = append(members, Member{ID: fmt.Sprint(i), Target: &sink{fake: *newFake("s")}})
 			}
 			tg, err := New(l, members, Options{})
 			if err != nil {

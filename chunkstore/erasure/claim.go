@@ -15,7 +15,7 @@ func (t *Target) claim(ctx context.Context, f *found, src target.Source) error {
 		return err
 	}
 	h := newHeader(f.name, version{Layout{1, 0}, src.Size(), t.newGeneration(f.newest())}, 0, kindClaim)
-	u, err := t.newUpload(h, len(t.members), fromSource(src, h.body))
+	u, err := t.newUpload(h, len(t.ids), fromSource(src, h.body))
 	if err != nil {
 		return err
 	}

@@ -18,8 +18,9 @@ import (
 
 // Member is one of the targets that objects are spread over. Its id decides which shards it has, so it never changes.
 type Member struct {
-	ID     string
-	Target target.Target
+	ID      string
+	Target  target.Target
+	Leaving bool // it gets nothing any more; what is there is read, and Repair moves it to the others
 }
 
 // Options have useful defaults.
@@ -48,8 +49,8 @@ func (o *Options) setDefaults() {
 type Target struct {
 	layout  Layout
 	opts    Options
-	ids     []string
-	members []*member
+	ids     []string  // of the members that objects are put to
+	members []*member // these, and then those that are leaving
 	locks   nameLocks
 	lastGen atomic.Uint64
 	bufs    sync.Pool // of []byte, see readUnits
@@ -67,22 +68,28 @@ type member struct {
 
 var _ target.Target = (*Target)(nil)
 
-// New returns a target over members, which are k+m at least.
+// New returns a target over members, of which k+m at least aren't leaving.
 func New(layout Layout, members []Member, o Options) (*Target, error) {
 	if err := layout.check(); err != nil {
 		return nil, err
 	}
-	if len(members) < layout.total() {
-		return nil, fmt.Errorf("layout %s takes %d targets, there are %d", layout, layout.total(), len(members))
-	}
 	o.setDefaults()
 	t := &Target{layout: layout, opts: o}
-	for _, m := range members {
-		if m.ID == "" || slices.Contains(t.ids, m.ID) {
-			return nil, fmt.Errorf("targets need ids that differ: %s has %q", m.Target, m.ID)
+	for _, leaving := range []bool{false, true} {
+		for _, m := range members {
+			if m.Leaving != leaving {
+				continue
+			}
+			if m.ID == "" || slices.ContainsFunc(t.members, func(o *member) bool { return o.id == m.ID }) {
+				return nil, fmt.Errorf("targets need ids that differ: %s has %q", m.Target, m.ID)
+			}
+			if t.members = append(t.members, &member{Target: m.Target, id: m.ID}); !leaving {
+				t.ids = append(t.ids, m.ID)
+			}
 		}
-		t.ids = append(t.ids, m.ID)
-		t.members = append(t.members, &member{Target: m.Target, id: m.ID})
+	}
+	if len(t.ids) < layout.total() {
+		return nil, fmt.Errorf("layout %s takes %d targets, there are %d", layout, layout.total(), len(t.ids))
 	}
 	t.codecs.m = make(map[Layout]reedsolomon.Encoder)
 	if _, err := t.codec(layout); err != nil {
@@ -115,11 +122,11 @@ func (t *Target) codec(l Layout) (reedsolomon.Encoder, error) {
 	return c, nil
 }
 
-// majority of all members: two of them have one in common.
-func (t *Target) majority() int { return len(t.members)/2 + 1 }
+// majority of all members that stay: two of them have one in common.
+func (t *Target) majority() int { return len(t.ids)/2 + 1 }
 
 // enoughCopies is how many copies of a short object make it stored: they survive what shards survive, as far as m members may be out of reach.
-func (t *Target) enoughCopies() int { return min(t.layout.Parity+1, len(t.members)-t.layout.Parity) }
+func (t *Target) enoughCopies() int { return min(t.layout.Parity+1, len(t.ids)-t.layout.Parity) }
 
 func (t *Target) suspected(i int) bool { return t.members[i].suspect.Load() > time.Now().UnixNano() }
 

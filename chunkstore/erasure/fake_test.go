@@ -197,7 +197,7 @@ func over(t testing.TB, layout string, fakes []*fake, o Options) *Target {
 	}
 	var members []Member
 	for _, f := range fakes {
-		members = append(members, Member{"id-" + f.name, f})
+		members = append(members, Member{ID: "id-" + f.name, Target: f})
 	}
 	tg, err := New(l, members, o)
 	if err != nil {

@@ -145,10 +145,10 @@ func TestLayouts(t *testing.T) {
 			t.Errorf("%q: %v, want %q", s, err, want)
 		}
 	}
-	if _, err := New(Layout{4, 2}, []Member{{"a", newFake("a")}}, Options{}); err == nil || !strings.Contains(err.Error(), "takes 6 targets, there are 1") {
+	if _, err := New(Layout{4, 2}, []Member{{ID: "a", Target: newFake("a")}}, Options{}); err == nil || !strings.Contains(err.Error(), "takes 6 targets, there are 1") {
 		t.Errorf("too few members: %v", err)
 	}
-	if _, err := New(Layout{1, 1}, []Member{{"a", newFake("a")}, {"a", newFake("b")}}, Options{}); err == nil {
+	if _, err := New(Layout{1, 1}, []Member{{ID: "a", Target: newFake("a")}, {ID: "a", Target: newFake("b")}}, Options{}); err == nil {
 		t.Error("two members of one id were accepted")
 	}
 }

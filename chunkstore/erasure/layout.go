@@ -69,6 +69,15 @@ func copyLen(size int64) (int64, bool) {
 	return body, body >= 0 && body <= maxLength && fileLen(body) == size
 }
 
+// everywhere lists all members, those first that should have an object's copies.
+func (t *Target) everywhere(name string) []int {
+	out := order(t.ids, name)
+	for m := len(t.ids); m < len(t.members); m++ {
+		out = append(out, m)
+	}
+	return out
+}
+
 // order lists the members as the shards of an object go to them.
 func order(ids []string, name string) []int {
 	sums := make([]string, len(ids))

@@ -51,9 +51,8 @@ func boolToInt(b bool) int {
 
 // pickCopy opens the copies of the object that was found: the newest, or of claims the one that a majority of the members has.
 func (t *Target) pickCopy(ctx context.Context, f *found) (*object, error) {
-	places := order(t.ids, f.name)
 	var who []int
-	for _, m := range places {
+	for _, m := range t.everywhere(f.name) {
 		if slices.Contains(f.copies, m) {
 			who = append(who, m)
 		}
@@ -140,7 +139,7 @@ func (t *Target) elect(f *found, all []*shard, a *answers[header]) (*object, err
 			o.guessCopy(all[i].at[0])
 		}
 	}
-	for _, m := range o.places {
+	for _, m := range t.everywhere(f.name) {
 		if f.errs[m] != nil {
 			o.guessCopy(m)
 		}

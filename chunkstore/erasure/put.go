@@ -58,11 +58,11 @@ func (t *Target) putShards(ctx context.Context, f *found, v version, src target.
 func (t *Target) putCopies(ctx context.Context, f *found, v version, src target.Source) error {
 	v.Layout = Layout{1, 0}
 	h := newHeader(f.name, v, 0, kindCopy)
-	u, err := t.newUpload(h, len(t.members), fromSource(src, h.body))
+	u, err := t.newUpload(h, len(t.ids), fromSource(src, h.body))
 	if err != nil {
 		return err
 	}
-	for m := range t.members {
+	for m := range t.ids {
 		u.add(m, 0, f.name)
 	}
 	missing, err := t.put(ctx, u, f.name, t.enoughCopies())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"runtime"
@@ -210,7 +211,7 @@ func TestMemory(t *testing.T) {
 			if i == 1 {
 				s.pause = 200 * time.Microsecond
 			}
-			members = append(members, Member{string(rune('a' + i)), s})
+			members = append(members, Member{ID: string(rune('a' + i)), Target: s})
 		}
 		tg, err := New(layout, members, Options{})
 		if err != nil {
@@ -243,6 +244,65 @@ func TestMemory(t *testing.T) {
 		t.Logf("%s: %d MiB of heap for an object of %d MiB, of which the members have %d", layout, used>>20, size>>20, layout.total())
 		if used > 48<<20+int64(layout.total())<<20 {
 			t.Errorf("%s: %d bytes of heap", layout, used)
+		}
+	}
+}
+
+// TestMembersLeave: what is on members that are leaving is read while they do, and Repair moves it, whatever the layout and whoever is away meanwhile; in the end
+// nothing is left on them.
+func TestMembersLeave(t *testing.T) {
+	fakes := newFakes(9)
+	objects := map[string][]byte{"long": random(1, 3<<20), "short": random(2, 100), "head": random(3, 300<<10)}
+	before := over(t, "4+2", fakes[:6], quick())
+	mustPut(t, before, "long", objects["long"])
+	mustPut(t, before, "short", objects["short"])
+	if err := before.Put(t.Context(), "head", bytes.NewReader(objects["head"]), target.PutOptions{IfAbsent: true}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		layout string
+		stay   []int
+	}{{"4+2", []int{0, 1, 2, 6, 7, 8}}, {"2+1", []int{3, 4, 5}}, {"1+1", []int{3, 4}}, {"4+2", []int{8, 7, 6, 2, 1, 0}}, {"4+2", []int{0, 1, 2, 3, 4, 5, 6, 7}}} {
+		var members []Member
+		stays := map[int]bool{}
+		for _, i := range c.stay {
+			stays[i] = true
+		}
+		for i, fk := range fakes {
+			members = append(members, Member{ID: fmt.Sprint(i), Target: fk, Leaving: !stays[i]})
+		}
+		l, err := ParseLayout(c.layout)
+		if err != nil {
+			t.Fatal(err)
+		}
+		now, err := New(l, members, quick())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, data := range objects {
+			wantContent(t, now, name, data)
+			fakes[0].set(unavailable)
+			wantContent(t, now, name, data)
+			_ = now.Repair(t.Context(), name) // as far as it goes
+			wantContent(t, now, name, data)
+			fakes[0].set(works)
+			wantContent(t, now, name, data)
+			if err := now.Repair(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+			wantContent(t, now, name, data)
+			if r, err := now.Check(t.Context(), name); err != nil || !r.Full {
+				t.Errorf("%s, %s: %+v, %v", c.layout, name, r, err)
+			}
+		}
+		for i, fk := range fakes {
+			if n := len(fk.content()); !stays[i] && n > 0 || stays[i] && n == 0 {
+				t.Errorf("%s: %d files on %d, which stays: %v", c.layout, n, i, stays[i])
+			}
+		}
+		mustPut(t, now, "short", objects["short"])
+		if err := now.Put(t.Context(), "head", bytes.NewReader(nil), target.PutOptions{IfAbsent: true}); !errors.Is(err, target.ErrExists) {
+			t.Errorf("%s: %v", c.layout, err)
 		}
 	}
 }
