@@ -82,7 +82,7 @@ type Remote struct {
 	cfg Config
 
 	scrubbing chan struct{} // has room for the one scrub that may run
-	recording sync.Mutex    // held while the record in the index is changed
+	recording sync.Mutex    // held while the record in the index is changed; guards cfg.Spec
 
 	round  sync.Mutex    // held by a round; guards the next ones
 	base   target.Target // without what encrypts
@@ -110,4 +110,9 @@ func (r *Remote) Name() string { return r.cfg.Name }
 // String names the place for people.
 func (r *Remote) String() string { return r.spec().String() }
 
-func (r *Remote) spec() Spec { return r.cfg.Spec }
+// spec is where it is at the moment; Move changes it.
+func (r *Remote) spec() Spec {
+	r.recording.Lock()
+	defer r.recording.Unlock()
+	return r.cfg.Spec
+}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"graphvol/chunkstore"
@@ -107,9 +108,9 @@ func (o *Opener) Base(ctx context.Context, s Spec) (target.Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	members := make([]erasure.Member, 0, len(s.URLs))
-	for _, url := range s.URLs {
-		members = append(members, erasure.Member{ID: hashHex([]byte(url))[:16], Target: &lazy{dial: o.Dial, url: url}})
+	members := make([]erasure.Member, 0, len(s.URLs)+len(s.Former))
+	for i, url := range slices.Concat(s.URLs, s.Former) {
+		members = append(members, erasure.Member{ID: hashHex([]byte(url))[:16], Target: &lazy{dial: o.Dial, url: url}, Leaving: i >= len(s.URLs)})
 	}
 	return erasure.New(layout, members, erasure.Options{Log: o.Log, HedgeAfter: o.hedge})
 }

@@ -93,7 +93,7 @@ type scrub struct {
 	done, total int64
 	record      scrubRecord
 	saved       time.Time
-	over        bool // another one has read everything meanwhile
+	over        bool // it need not go on
 }
 
 // Scrub reads everything of the remote: all shards and copies on all targets, the content of packs and manifests, heads and keys. Rounds don't wait for it, but for moments
@@ -141,6 +141,9 @@ func (s *scrub) run(ctx context.Context) error {
 	}
 	if err == nil {
 		err = s.tellLost(ctx)
+	}
+	if err == nil {
+		err = s.finishMove(ctx)
 	}
 	return errors.Join(err, s.end(err == nil))
 }
@@ -256,7 +259,7 @@ func (s *scrub) objects(ctx context.Context, names []string) error {
 	return nil
 }
 
-// makeRoom lets rounds and other scrubs go first. over: one of these has read everything.
+// makeRoom lets rounds and other scrubs go first. over: one of these has read everything, or the remote isn't where it was.
 func (s *scrub) makeRoom(ctx context.Context) (over bool, err error) {
 	if !s.opts.Resume {
 		return false, ctx.Err()
@@ -271,7 +274,8 @@ func (s *scrub) makeRoom(ctx context.Context) (over bool, err error) {
 	if err == nil {
 		err = ctx.Err()
 	}
-	return st.Scrub != nil && st.Scrub.Done.After(s.record.Began), err
+	moved := !st.Spec.equal(s.state.Spec) || !slices.Equal(st.Spec.Former, s.state.Spec.Former)
+	return moved || st.Scrub != nil && st.Scrub.Done.After(s.record.Began), err
 }
 
 // object looks at one object.

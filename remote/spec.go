@@ -16,6 +16,8 @@ type Spec struct {
 	URLs    []string `json:"urls"`              // of its targets
 	Erasure string   `json:"erasure,omitempty"` // "K+M": spread over the targets; empty: there is one
 	Encrypt bool     `json:"encrypt,omitempty"`
+	// Former are URLs of targets that objects are moved away from: nothing is put there any more, and what is there is read. Spread ones only.
+	Former []string `json:"former,omitempty"`
 }
 
 // String names the remote's place for people.
@@ -38,6 +40,7 @@ func CheckErasure(layout string, targets int) error {
 	return nil
 }
 
+// equal tells whether two specs name the same remote. What is left of a move doesn't count.
 func (s Spec) equal(o Spec) bool {
 	return s.Erasure == o.Erasure && s.Encrypt == o.Encrypt && slices.Equal(s.URLs, o.URLs)
 }
@@ -49,7 +52,12 @@ type Declared struct {
 	Sequence uint64    // of the newest head; 0: none yet
 	Scrubbed time.Time // end of the last scrub that read everything; zero: none yet
 	Problems int       // that it found and didn't mend
+
+	was []Spec
 }
+
+// is tells whether a spec names the remote, as it is or as it was: who mounts a volume may not know that the copy was moved.
+func (d Declared) is(s Spec) bool { return d.Spec.equal(s) || slices.ContainsFunc(d.was, s.equal) }
 
 // List tells the remotes that the index knows of, by name.
 func List(ix Index) (all []Declared, err error) {
@@ -62,7 +70,7 @@ func List(ix Index) (all []Declared, err error) {
 		if err != nil {
 			return nil, err
 		}
-		d := Declared{Name: name, Spec: st.Spec, Sequence: st.Head.Sequence}
+		d := Declared{Name: name, Spec: st.Spec, Sequence: st.Head.Sequence, was: st.Was}
 		if st.Scrub != nil {
 			d.Scrubbed, d.Problems = st.Scrub.Done, st.Scrub.Problems
 		}
@@ -79,14 +87,14 @@ func Declare(ix Index, specs []Spec) error {
 		return err
 	}
 	for _, d := range have {
-		if !slices.ContainsFunc(specs, d.Spec.equal) {
+		if !slices.ContainsFunc(specs, d.is) {
 			if err := ix.DropRemote(d.Name); err != nil {
 				return err
 			}
 		}
 	}
 	for _, s := range specs {
-		if slices.ContainsFunc(have, func(d Declared) bool { return d.Spec.equal(s) }) {
+		if slices.ContainsFunc(have, func(d Declared) bool { return d.is(s) }) {
 			continue
 		}
 		d := Declared{Name: freeName(have), Spec: s}

@@ -24,6 +24,7 @@ type state struct {
 	Head  headAt `json:"head"`            // the newest that was written or seen; number 0: none
 	Ours  bool   `json:"ours,omitempty"`  // this state directory has written it
 
+	Was   []Spec       `json:"was,omitempty"` // how the remote was spread before it was moved
 	Scrub *scrubRecord `json:"scrub,omitempty"`
 }
 
@@ -53,7 +54,7 @@ func (r *Remote) open(ctx context.Context, takeOver bool) error {
 	if err != nil {
 		return err
 	}
-	st.Spec = r.cfg.Spec
+	st.Spec = r.spec()
 	if r.writer, err = writerID(r.cfg.Local.Index); err != nil {
 		return err
 	}
@@ -89,7 +90,8 @@ func (r *Remote) open(ctx context.Context, takeOver bool) error {
 // openTarget opens the target, and makes the remote if there is nothing. unused: this state directory has written nothing there.
 func (r *Remote) openTarget(ctx context.Context, unused bool) (f storeFile, err error) {
 	o := r.cfg.Opener
-	base, err := o.Base(ctx, r.cfg.Spec)
+	spec := r.spec()
+	base, err := o.Base(ctx, spec)
 	if err != nil {
 		return f, err
 	}
@@ -97,7 +99,7 @@ func (r *Remote) openTarget(ctx context.Context, unused bool) (f storeFile, err 
 	if f, err = r.storeFile(ctx, base); err != nil {
 		return f, err
 	}
-	if r.cfg.Spec.Encrypt {
+	if spec.Encrypt {
 		if !f.Encrypted {
 			return f, fmt.Errorf("%w: it was begun without encryption, which can't be changed: give the encrypted copy a directory or prefix of its own", ErrForeign)
 		}
@@ -108,7 +110,7 @@ func (r *Remote) openTarget(ctx context.Context, unused bool) (f storeFile, err 
 			return f, err
 		}
 	}
-	u, err := o.unlock(ctx, r.cfg.Name, r.cfg.Spec, base, f)
+	u, err := o.unlock(ctx, r.cfg.Name, spec, base, f)
 	r.target = u.Target
 	return f, err
 }
@@ -121,7 +123,7 @@ func (r *Remote) record(st *state) error {
 	if err != nil {
 		return err
 	}
-	st.Scrub = now.Scrub
+	st.Scrub, st.Was = now.Scrub, now.Was
 	return writeState(r.cfg.Local.Index, r.cfg.Name, st)
 }
 
@@ -198,7 +200,7 @@ func (r *Remote) makeStore(ctx context.Context, base target.Target) (f storeFile
 	if len(list) > 0 {
 		return f, fmt.Errorf("%w: it has no %s, and %d other objects; give it an empty directory or prefix", ErrForeign, storeName, len(list))
 	}
-	f = storeFile{FormatVersion: storeVersion, Store: newID(), Volume: r.cfg.Local.Volume, Encrypted: r.cfg.Spec.Encrypt}
+	f = storeFile{FormatVersion: storeVersion, Store: newID(), Volume: r.cfg.Local.Volume, Encrypted: r.spec().Encrypt}
 	p, err := f.encode()
 	if err != nil {
 		return f, err

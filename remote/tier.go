@@ -38,11 +38,12 @@ func WriteRest(state, name string, spec Spec) error {
 // Store is a state's own store, and behind it, if the state was attached to a remote, that: objects that aren't here are read there.
 type Store struct {
 	target.Local
-	at     restFile
+	state  string
 	opener *Opener
 	cache  blockcache.Options
 
 	mu   sync.Mutex
+	at   restFile
 	rest target.Target // nil: not opened yet
 }
 
@@ -67,7 +68,7 @@ func OpenStore(state, cacheDir string, o *Opener) (target.Local, error) {
 	case f.FormatVersion > restVersion:
 		return nil, fmt.Errorf("%s has format %d: %w", filepath.Join(state, restName), f.FormatVersion, ErrNewerFormat)
 	}
-	return &Store{Local: local, at: f, opener: o, cache: blockcache.Options{Dir: cacheDir}}, nil
+	return &Store{Local: local, state: state, at: f, opener: o, cache: blockcache.Options{Dir: cacheDir}}, nil
 }
 
 // Open opens an object, here or on the remote.
@@ -78,7 +79,7 @@ func (s *Store) Open(ctx context.Context, name string) (target.Object, error) {
 	}
 	rest, rerr := s.remote(ctx)
 	if rerr != nil {
-		return nil, fmt.Errorf("%s isn't in the state's own store, and the copy at %s can't be opened: %w", name, s.at.Spec, rerr)
+		return nil, fmt.Errorf("%s isn't in the state's own store, and the copy it is on can't be opened: %w", name, rerr)
 	}
 	return rest.Open(ctx, name)
 }
@@ -93,9 +94,23 @@ func (s *Store) remote(ctx context.Context) (target.Target, error) {
 		}
 		rest, err := u.cached(u.Target, s.cache)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", s.at.Spec, err)
 		}
 		s.rest = rest
 	}
 	return s.rest, nil
+}
+
+// moved notes, durably, where a remote is to be found from now on, if it is the one that has the rest.
+func (s *Store) moved(name string, spec Spec) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at.Name != name {
+		return nil
+	}
+	if err := WriteRest(s.state, name, spec); err != nil {
+		return err
+	}
+	s.at.Spec, s.rest = spec, nil
+	return nil
 }
