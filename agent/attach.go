@@ -102,11 +102,10 @@ func openWithKey(ctx context.Context, spec *remote.Spec, key KeySource, o *remot
 
 // checkSpec refuses what can't be a copy.
 func checkSpec(spec remote.Spec) error {
-	o := MountOptions{Targets: spec.URLs, Erasure: spec.Erasure}
 	if spec.Erasure == "" && len(spec.URLs) > 1 {
 		return refuse(codes.InvalidArgument, "several targets are named, but not how the copy is spread over them: add --erasure K+M, or name one")
 	}
-	return o.checkTargets()
+	return checkCopies([]CopyOptions{{Targets: spec.URLs, Erasure: spec.Erasure}})
 }
 
 // finishAttach makes a state directory of what is in it.

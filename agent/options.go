@@ -7,16 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 
-	"graphvol/chunkstore/target/dial"
 	"graphvol/fs"
-	"graphvol/remote"
 )
 
 // Cache modes of a mount.
@@ -33,8 +30,8 @@ const (
 	DefaultHangTimeout     = 30 * time.Second
 	leastHangTimeout       = time.Second
 	DefaultScrubEvery      = 30 * 24 * time.Hour
-	DefaultScrubLimit      = 20 << 20 // bytes a second
-	leastScrubLimit        = 256 << 10
+	DefaultScrubLimit      = 20 << 20  // bytes a second
+	leastRate              = 256 << 10 // bytes a second
 	// DefaultSettleAfter is a little more than the kernel's own writeback takes: dirty_expire_centisecs and dirty_writeback_centisecs are 30 s and 5 s.
 	DefaultSettleAfter = 40 * time.Second
 )
@@ -62,34 +59,14 @@ type MountOptions struct {
 	// SettleAfter is how long after a snapshot is stored the backing's filesystem is synced; 0: at once. A power cut before that makes the next
 	// snapshot read again what this one had stored.
 	SettleAfter time.Duration `json:"settle_after,omitempty"`
-	// Targets are the URLs of places to which the store is copied; none: those that earlier mounts have named.
-	Targets []string `json:"targets,omitempty"`
-	Erasure string   `json:"erasure,omitempty"` // "K+M": one copy, spread over all targets; empty: a copy on each
-	Encrypt string   `json:"encrypt,omitempty"` // EncryptYes, EncryptNo or EncryptAuto; empty: EncryptAuto
+	// Copies are those of the store elsewhere; none: those that earlier mounts have named.
+	Copies []CopyOptions `json:"copies,omitempty"`
+	// UploadLimit is how many bytes a second are sent to the copies, all together; 0: any number.
+	UploadLimit int64 `json:"upload_limit,omitempty"`
 	// ScrubEvery is how long after a copy was read whole it is read again; 0: never.
 	ScrubEvery time.Duration `json:"scrub_every,omitempty"`
 	// ScrubLimit is how many bytes a second are read for that; 0: any number.
 	ScrubLimit int64 `json:"scrub_limit,omitempty"`
-}
-
-// Whether copies are encrypted. EncryptAuto: all but those in directories.
-const (
-	EncryptAuto = "auto"
-	EncryptYes  = "yes"
-	EncryptNo   = "no"
-)
-
-// remotes are the copies that the options ask for: a whole one on each target, or one that is spread over them.
-func (o *MountOptions) remotes() (specs []remote.Spec) {
-	if o.Erasure != "" {
-		away := slices.ContainsFunc(o.Targets, func(url string) bool { return !strings.HasPrefix(url, "dir:") })
-		return []remote.Spec{{URLs: o.Targets, Erasure: o.Erasure, Encrypt: o.Encrypt == EncryptYes || o.Encrypt != EncryptNo && away}}
-	}
-	for _, url := range o.Targets {
-		encrypt := o.Encrypt == EncryptYes || o.Encrypt != EncryptNo && !strings.HasPrefix(url, "dir:")
-		specs = append(specs, remote.Spec{URLs: []string{url}, Encrypt: encrypt})
-	}
-	return specs
 }
 
 func (o *MountOptions) setDefaults() {
@@ -146,33 +123,16 @@ func (o *MountOptions) CheckFlags() error {
 		return refuse(codes.InvalidArgument, fmt.Sprintf("%s is too short a time to call a server hung: give --hang-timeout %s or more, or 0 to leave hung servers alone", o.HangTimeout, leastHangTimeout))
 	case o.SettleAfter < 0:
 		return refuse(codes.InvalidArgument, "--settle-after can't be negative; 0 syncs the backing as soon as a snapshot is stored")
-	case o.Encrypt != "" && o.Encrypt != EncryptAuto && o.Encrypt != EncryptYes && o.Encrypt != EncryptNo:
-		return refuse(codes.InvalidArgument, fmt.Sprintf("there is no way %q to encrypt: choose %s, %s or %s", o.Encrypt, EncryptAuto, EncryptYes, EncryptNo))
 	case o.ScrubEvery < 0:
 		return refuse(codes.InvalidArgument, "--scrub-every can't be negative; 0 leaves the copies to graphvol scrub")
-	case o.ScrubLimit < 0, o.ScrubLimit > 0 && o.ScrubLimit < leastScrubLimit:
+	case o.ScrubLimit < 0, o.ScrubLimit > 0 && o.ScrubLimit < leastRate:
 		return refuse(codes.InvalidArgument, "a scrub that reads less than 256KiB/s would never end: give --scrub-limit more, or 0 for no limit")
-	case o.checkTargets() != nil:
-		return o.checkTargets()
+	case o.UploadLimit < 0, o.UploadLimit > 0 && o.UploadLimit < leastRate:
+		return refuse(codes.InvalidArgument, "at less than 256KiB/s a copy would never be up to date: give --upload-limit more, or 0 for no limit")
+	case checkCopies(o.Copies) != nil:
+		return checkCopies(o.Copies)
 	case o.MaxConcurrent < 0:
 		return refuse(codes.InvalidArgument, "at least 1 snapshot must be allowed to be stored at a time")
-	}
-	return nil
-}
-
-func (o *MountOptions) checkTargets() error {
-	if o.Erasure != "" {
-		if err := remote.CheckErasure(o.Erasure, len(o.Targets)); err != nil {
-			return refuse(codes.InvalidArgument, err.Error())
-		}
-	}
-	for i, url := range o.Targets {
-		if err := dial.Check(url); err != nil {
-			return refuse(codes.InvalidArgument, err.Error())
-		}
-		if slices.Contains(o.Targets[:i], url) {
-			return refuse(codes.InvalidArgument, fmt.Sprintf("the target %s is named twice", url))
-		}
 	}
 	return nil
 }

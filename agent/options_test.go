@@ -12,7 +12,8 @@ import (
 func TestOptionsTravel(t *testing.T) {
 	o := MountOptions{
 		Backing: "/srv/a b\"c", Mount: "/mnt/ü", State: "/var/x", Cache: CacheThrough, SnapDir: ".snap", AllowSuid: true, AllowDev: true,
-		AllowOther: true, SnapshotTimeout: time.Minute, MaxConcurrent: 7, LogLevel: -4, Targets: []string{"dir:/a", "s3://b/c?endpoint=x"},
+		AllowOther: true, SnapshotTimeout: time.Minute, MaxConcurrent: 7, LogLevel: -4, UploadLimit: 1 << 20,
+		Copies: []CopyOptions{{Targets: []string{"dir:/a", "s3://b/c?endpoint=x"}}, {Targets: []string{"dir:/b", "dir:/c"}, Erasure: "1+1", Encrypt: EncryptNo}},
 	}
 	if got, err := ParseMountOptions(o.String()); err != nil || !reflect.DeepEqual(got, o) {
 		t.Errorf("got %+v, %v", got, err)
@@ -47,6 +48,11 @@ func TestCheckRefuses(t *testing.T) {
 		{MountOptions{Backing: in("mnt/graph"), Mount: in("mnt"), State: in("other")}, "which hides it"},
 		{MountOptions{Backing: in("graph"), Mount: in("graph/mnt")}, "the mount point " + in("graph/mnt") + " lies inside the backing"},
 		{MountOptions{Backing: "/", Mount: in("mnt")}, "the root of the system"},
+		{MountOptions{Backing: in("graph"), Mount: in("mnt"), UploadLimit: 1000}, "--upload-limit"},
+		{MountOptions{Backing: in("graph"), Mount: in("mnt"), Copies: []CopyOptions{{Targets: []string{"dir:a"}}}}, "absolute"},
+		{MountOptions{Backing: in("graph"), Mount: in("mnt"), Copies: []CopyOptions{{Targets: []string{"dir:/a"}, Erasure: "4+2"}}}, "needs 6 targets"},
+		{MountOptions{Backing: in("graph"), Mount: in("mnt"), Copies: []CopyOptions{{Targets: []string{"dir:/a"}}, {Targets: []string{"dir:/a"}}}}, "named twice"},
+		{MountOptions{Backing: in("graph"), Mount: in("mnt"), Copies: []CopyOptions{{Targets: []string{"dir:/a"}, Encrypt: "maybe"}}}, "no way"},
 	} {
 		err := c.o.check()
 		if err == nil || !strings.Contains(err.Error(), c.want) {

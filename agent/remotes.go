@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,8 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"graphvol/agent/api"
+	"graphvol/chunkstore/limit"
+	"graphvol/chunkstore/target"
 	"graphvol/chunkstore/target/dial"
 	"graphvol/index"
 	"graphvol/remote"
@@ -29,13 +32,17 @@ type remotes struct {
 
 	scrubEvery time.Duration // see MountOptions
 	scrubLimit int64
+	upload     *limit.Limiter // of all together; nil: none
 }
 
 // openRemotes makes the index know of the remotes that a mount names, if it names any, and begins to copy to all that the index knows.
 func openRemotes(o *MountOptions, repo *snapshot.Repo, log *slog.Logger) (*remotes, error) {
 	r := &remotes{state: o.State, repo: repo, log: log, scrubEvery: o.ScrubEvery, scrubLimit: o.ScrubLimit}
+	if o.UploadLimit > 0 {
+		r.upload = limit.NewLimiter(o.UploadLimit)
+	}
 	var err error
-	if specs := o.remotes(); len(specs) > 0 {
+	if specs := specsOf(o.Copies); len(specs) > 0 {
 		err = remote.Declare(repo.Index(), specs)
 	}
 	var all []remote.Declared
@@ -68,11 +75,27 @@ func (r *remotes) declared(name string) ([]remote.Declared, error) {
 // open makes a Remote; nothing is asked of its targets yet.
 func (r *remotes) open(d remote.Declared) *remote.Remote {
 	return remote.New(remote.Config{
-		Name: d.Name, Spec: d.Spec, Opener: openerOf(r.state, r.log), Log: r.log, Grace: remoteGrace,
+		Name: d.Name, Spec: d.Spec, Opener: r.opener(), Log: r.log, Grace: remoteGrace,
 		ScrubEvery: r.scrubEvery, ScrubLimit: r.scrubLimit,
 		Local: remote.Local{Index: r.repo.Index(), Target: r.repo.Target(), Volume: r.repo.VolumeID(), Verify: r.repo.Store().VerifyPack,
 			VerifyObject: r.repo.Store().VerifyObject, Needs: r.repo.Needs},
 	})
+}
+
+// opener opens targets to which no more is sent than is allowed.
+func (r *remotes) opener() *remote.Opener {
+	o := openerOf(r.state, r.log)
+	if r.upload == nil {
+		return o
+	}
+	o.Dial = func(ctx context.Context, url string) (target.Target, error) {
+		t, err := dial.Open(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		return limit.New(t, nil, r.upload), nil
+	}
+	return o
 }
 
 // openerOf opens the remotes of a state directory.

@@ -27,7 +27,8 @@ type mountRow struct {
 func (a *app) mountCmd() *cobra.Command {
 	var o agent.MountOptions
 	var foreground, private, asJSON bool
-	var level, scrubLimit string
+	var copies agent.CopyOptions
+	var level, scrubLimit, uploadLimit string
 	cmd := &cobra.Command{
 		Use:   "mount BACKING MOUNT",
 		Short: "Mount a database's directory as a volume",
@@ -69,6 +70,10 @@ WatchdogSec).`,
 			if o.ScrubLimit, err = limit.ParseRate(scrubLimit); err != nil {
 				return usageError{fmt.Errorf("--scrub-limit: %w", err)}
 			}
+			if o.UploadLimit, err = limit.ParseRate(uploadLimit); err != nil {
+				return usageError{fmt.Errorf("--upload-limit: %w", err)}
+			}
+			o.Copies = []agent.CopyOptions{copies}
 			if err := o.CheckFlags(); err != nil {
 				return usageError{err}
 			}
@@ -88,9 +93,10 @@ WatchdogSec).`,
 	f.IntVar(&o.MaxConcurrent, "max-concurrent", agent.DefaultMaxConcurrent, "how many snapshots may be waiting to be stored")
 	f.DurationVar(&o.HangTimeout, "hang-timeout", agent.DefaultHangTimeout, "replace a server that gives no sign of life for so long; 0: never")
 	f.DurationVar(&o.SettleAfter, "settle-after", agent.DefaultSettleAfter, "sync the backing's disk so long after a snapshot is stored; 0: at once")
-	f.StringArrayVar(&o.Targets, "target", nil, "copy the store to this place too, dir:/PATH or s3://BUCKET/PREFIX?endpoint=HOST; repeat it for more (default: those named before)")
-	f.StringVar(&o.Erasure, "erasure", "", "one copy, spread over all targets as K+M: any M of K+M may be lost, as 4+2 (default: a whole copy on each)")
-	f.StringVar(&o.Encrypt, "encrypt", agent.EncryptAuto, "encrypt copies: yes, no, or auto: all but those in directories")
+	f.StringArrayVar(&copies.Targets, "target", nil, "copy the store to this place too, dir:/PATH or s3://BUCKET/PREFIX?endpoint=HOST; repeat it for more (default: those named before)")
+	f.StringVar(&copies.Erasure, "erasure", "", "one copy, spread over all targets as K+M: any M of K+M may be lost, as 4+2 (default: a whole copy on each)")
+	f.StringVar(&copies.Encrypt, "encrypt", agent.EncryptAuto, "encrypt copies: yes, no, or auto: all but those in directories")
+	f.StringVar(&uploadLimit, "upload-limit", "0", "send so many bytes a second to the copies, all together, as 20MiB/s; 0: no limit")
 	f.DurationVar(&o.ScrubEvery, "scrub-every", agent.DefaultScrubEvery, "read everything of the copies so long after the last time, and mend what is damaged; 0: never")
 	f.StringVar(&scrubLimit, "scrub-limit", "20MiB/s", "read so many bytes a second for that; 0: no limit")
 	f.StringVar(&level, "log-level", slog.LevelInfo.String(), "debug, info, warn or error")

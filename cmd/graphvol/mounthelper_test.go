@@ -37,7 +37,13 @@ func TestHelperCall(t *testing.T) {
 			o.HangTimeout, o.SettleAfter, o.SnapshotTimeout, o.MaxConcurrent = 0, 0, time.Minute, 3
 		})},
 		{"/b /m -o scrub-every=168h,scrub-limit=5MiB/s", with(func(o *agent.MountOptions) { o.ScrubEvery, o.ScrubLimit = 168*time.Hour, 5<<20 })},
-		{"/b /m -o target=dir:/x,target=s3://bucket/p?endpoint=h", with(func(o *agent.MountOptions) { o.Targets = []string{"dir:/x", "s3://bucket/p?endpoint=h"} })},
+		{"/b /m -o target=dir:/x,target=s3://bucket/p?endpoint=h", with(func(o *agent.MountOptions) {
+			o.Copies = []agent.CopyOptions{{Targets: []string{"dir:/x", "s3://bucket/p?endpoint=h"}}}
+		})},
+		{"/b /m -o erasure=1+1,target=dir:/x,encrypt=yes,target=dir:/y,upload-limit=1MiB/s", with(func(o *agent.MountOptions) {
+			o.Copies = []agent.CopyOptions{{Targets: []string{"dir:/x", "dir:/y"}, Erasure: "1+1", Encrypt: "yes"}}
+			o.UploadLimit = 1 << 20
+		})},
 		{"/b /m -s -o whatever=1", plain},
 	} {
 		got, err := parseHelperCall("mount.graphvol", strings.Fields(c.args))

@@ -64,13 +64,15 @@ func applyValue(o *agent.MountOptions, name, value string) (known bool, err erro
 			err = fmt.Errorf("choose %s or %s", agent.CacheWriteback, agent.CacheThrough)
 		}
 	case "target":
-		if o.Targets = append(o.Targets, value); value == "" {
+		if c := copiesOf(o); value != "" {
+			c.Targets = append(c.Targets, value)
+		} else {
 			err = errors.New("it is a place such as dir:/backup/graph")
 		}
 	case "erasure":
-		o.Erasure = value
+		copiesOf(o).Erasure = value
 	case "encrypt":
-		o.Encrypt = value
+		copiesOf(o).Encrypt = value
 	case "snapdir":
 		if o.SnapDir = value; value == "" {
 			err = errors.New("it names a directory")
@@ -81,6 +83,8 @@ func applyValue(o *agent.MountOptions, name, value string) (known bool, err erro
 		o.SettleAfter, err = time.ParseDuration(value)
 	case "scrub-every":
 		o.ScrubEvery, err = time.ParseDuration(value)
+	case "upload-limit":
+		o.UploadLimit, err = limit.ParseRate(value)
 	case "scrub-limit":
 		o.ScrubLimit, err = limit.ParseRate(value)
 	case "snapshot-timeout":
@@ -96,6 +100,14 @@ func applyValue(o *agent.MountOptions, name, value string) (known bool, err erro
 		return true, fmt.Errorf("the mount option %s=%s: %w", name, value, err)
 	}
 	return true, nil
+}
+
+// copiesOf are the copies that a list of options can ask for.
+func copiesOf(o *agent.MountOptions) *agent.CopyOptions {
+	if len(o.Copies) == 0 {
+		o.Copies = make([]agent.CopyOptions, 1)
+	}
+	return &o.Copies[0]
 }
 
 // ignoredOption knows what is for mount(8), systemd or people, or is so anyway.
