@@ -26,13 +26,16 @@ type attachRow struct {
 func (a *app) attachCmd() *cobra.Command {
 	var asJSON bool
 	var key agent.KeySource
-	var erasure string
+	var erasure, configPath string
 	cmd := &cobra.Command{
-		Use:   "attach URL... STATE",
+		Use:   "attach URL... STATE | --config FILE MOUNT STATE",
 		Short: "Use a copy of a store on a machine that has nothing else",
 		Long: `Makes the state directory STATE of a copy of a store, as graphvol mount --target and
 graphvol sync have made it. Its snapshots can then be listed, verified, compared and
 restored: name STATE as the volume. Data is read where it is, when it is needed.
+
+With --config the copy is the first one that a configuration has for the volume with the
+mount point MOUNT.
 
 STATE must not be there, or be empty. Nothing on the copy is changed. To go on with it,
 restore a snapshot to a directory, and mount that with --state STATE; the first snapshot
@@ -43,12 +46,23 @@ to the copy, it has to take it over: graphvol sync --take-over.`,
   graphvol attach dir:/a dir:/b dir:/c /var/lib/graphvol/graph --erasure 2+1
   graphvol snapshots /var/lib/graphvol/graph
   graphvol restore /var/lib/graphvol/graph latest /srv/graph`,
-		Args: args(cobra.MinimumNArgs(2), "URL and STATE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, given []string) error {
+			if configPath != "" {
+				return args(cobra.ExactArgs(2), "MOUNT and STATE")(cmd, given)
+			}
+			return args(cobra.MinimumNArgs(2), "URL and STATE")(cmd, given)
+		},
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := key.Check(); err != nil {
 				return usageError{err}
 			}
-			res, err := a.attach(cmd.Context(), args[:len(args)-1], erasure, key, args[len(args)-1])
+			urls := args[:len(args)-1]
+			if configPath != "" {
+				if urls, erasure, err = configuredCopy(configPath, args[0], erasure); err != nil {
+					return err
+				}
+			}
+			res, err := a.attach(cmd.Context(), urls, erasure, key, args[len(args)-1])
 			if err != nil {
 				return err
 			}
@@ -58,13 +72,14 @@ to the copy, it has to take it over: graphvol sync --take-over.`,
 					Problems: problemRows(res.Problems), DurationMS: millis(res.Took),
 				})
 			}
-			fmt.Fprintf(a.out, "attached %s (volume %s, head %d) in %s: %s\n", strings.Join(args[:len(args)-1], " "), res.Volume, res.Head.Sequence, duration(res.Took), plural(res.Snapshots, "snapshot"))
+			fmt.Fprintf(a.out, "attached %s (volume %s, head %d) in %s: %s\n", strings.Join(urls, " "), res.Volume, res.Head.Sequence, duration(res.Took), plural(res.Snapshots, "snapshot"))
 			printProblems(a.out, res.Problems)
 			return nil
 		},
 	}
 	cmd.Flags().StringVar(&erasure, "erasure", "", "the copy is spread over all URLs in this layout, as 4+2")
 	keyFlags(cmd, &key)
+	cmd.Flags().StringVar(&configPath, "config", "", "take the copy from this file")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }

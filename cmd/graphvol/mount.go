@@ -27,10 +27,11 @@ type mountRow struct {
 func (a *app) mountCmd() *cobra.Command {
 	var o agent.MountOptions
 	var foreground, private, asJSON bool
+	var configPath string
 	var copies agent.CopyOptions
 	var level, scrubLimit, uploadLimit string
 	cmd := &cobra.Command{
-		Use:   "mount BACKING MOUNT",
+		Use:   "mount BACKING MOUNT | --config FILE [MOUNT...]",
 		Short: "Mount a database's directory as a volume",
 		Long: `Mounts the directory BACKING at MOUNT, and returns when it serves. The database then
 works on MOUNT; BACKING keeps its files as they are, readable without graphvol. The two
@@ -49,12 +50,22 @@ but gives no sign of life for --hang-timeout is replaced as well; one that waits
 slow disk is not. Without root, the program fusermount3 is needed (Debian's package
 fuse3).
 
+With --config it mounts the volumes of a configuration, all of them or those that are
+named by their mount points; what is mounted already is left alone. docs/config.md
+describes the file.
+
 With --foreground it tells systemd how it fares, if that has started it (Type=notify,
 WatchdogSec).`,
 		Example: `  graphvol mount /srv/graph /mnt/graph
   graphvol mount /srv/graph /srv/graph                      # over itself
-  graphvol mount /srv/graph /mnt/graph --state /var/lib/graphvol/graph --cache through`,
-		Args: args(cobra.ExactArgs(2), "BACKING and MOUNT"),
+  graphvol mount /srv/graph /mnt/graph --state /var/lib/graphvol/graph --cache through
+  graphvol mount --config /etc/graphvol/graphvol.yaml`,
+		Args: func(cmd *cobra.Command, given []string) error {
+			if configPath != "" {
+				return onlyFlags(cmd, "config", "json")
+			}
+			return args(cobra.ExactArgs(2), "BACKING and MOUNT")(cmd, given)
+		},
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			if len(args) < 2 {
 				return nil, cobra.ShellCompDirectiveFilterDirs
@@ -62,6 +73,9 @@ WatchdogSec).`,
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if configPath != "" {
+				return a.mountConfigured(cmd.Context(), configPath, args, asJSON)
+			}
 			o.Backing, o.Mount, o.AllowOther = args[0], args[1], !private
 			if err := o.LogLevel.UnmarshalText([]byte(level)); err != nil {
 				return usageError{fmt.Errorf("there is no log level %q: choose debug, info, warn or error", level)}
@@ -81,6 +95,7 @@ WatchdogSec).`,
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&configPath, "config", "", "mount what this file says; all other flags but --json are in it")
 	f.StringVar(&o.State, "state", "", "state directory (default BACKING.graphvol)")
 	f.StringVar(&o.Cache, "cache", agent.CacheWriteback, "writeback or through")
 	f.BoolVar(&foreground, "foreground", false, "stay until it is unmounted; ^C unmounts")
@@ -132,12 +147,16 @@ func (a *app) mount(ctx context.Context, o agent.MountOptions, foreground, asJSO
 	return a.printMounted(ctx, m, asJSON)
 }
 
+func rowOfMount(m agent.Mounted) mountRow {
+	return mountRow{m.Mount, m.Backing, m.State, m.Cache, m.Server, m.Holder}
+}
+
 func (a *app) printMounted(ctx context.Context, m agent.Mounted, asJSON bool) error {
 	if problem := m.Problem(ctx); problem != "" {
 		fmt.Fprintf(a.err, "graphvol: %s\n", problem)
 	}
 	if asJSON {
-		return printJSON(a.out, mountRow{m.Mount, m.Backing, m.State, m.Cache, m.Server, m.Holder})
+		return printJSON(a.out, rowOfMount(m))
 	}
 	_, err := fmt.Fprintf(a.out, "mounted %s at %s (state in %s)\n", m.Backing, m.Mount, m.State)
 	return err

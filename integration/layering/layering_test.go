@@ -38,13 +38,14 @@ func layers() [][]string {
 		{"chunkstore/target/s3"},
 		{"chunkstore/target/targettest"},
 		{"chunkstore/target"},
-		{"agent/api", "internal/...", "chunkstore/target/s3/s3test"},
+		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
 
 // narrow lists packages that know less than their layer would allow: all that they may import of graphvol.
 func narrow() map[string][]string {
 	return map[string][]string{
+		"agent/config":            {},
 		"fs/browse":               {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":                 {"internal/..."},
 		"remote":                  {"snapshot", "index", "chunkstore", "chunkstore/...", "internal/..."},
@@ -71,6 +72,7 @@ func owners() map[string][]string {
 		"google.golang.org/protobuf":       {"agent", "agent/api", "cmd/graphvol"},
 		"github.com/coreos/go-systemd":     {"agent"},
 		"github.com/spf13/cobra":           {"cmd/graphvol"},
+		"github.com/goccy/go-yaml":         {"agent/config"},
 		"github.com/klauspost/compress":    {"chunkstore"},
 		"github.com/klauspost/reedsolomon": {"chunkstore/erasure"},
 		"filippo.io/age":                   {"chunkstore/crypt"},

@@ -1,0 +1,129 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+const whole = `# a comment
+volumes:
+  - backing: /srv/graph
+    mount: /mnt/graph
+    state: /var/lib/graphvol/graph
+    cache: through
+    snapdir: .old
+    allow-suid: true
+    allow-dev: true
+    no-exec: true
+    private: true
+    log-level: debug
+    hang-timeout: 0s
+    snapshot:
+      timeout: 300s
+      max-concurrent: 2
+      settle-after: 1m
+    copies:
+      - targets: ["s3://backups/graph?endpoint=s3.example.com"]
+      - targets: [dir:/a/graph, dir:/b/graph, dir:/c/graph]
+        erasure: 2+1
+        encrypt: yes
+    upload-limit: 20MiB/s
+    scrub:
+      every: 168h
+      limit: 50M
+  - backing: /srv/other
+    mount: /srv/other
+`
+
+func TestParse(t *testing.T) {
+	got, err := Parse([]byte(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	never, minute, week := time.Duration(0), time.Minute, 7*24*time.Hour
+	want := &File{Volumes: []Volume{
+		{
+			Backing: "/srv/graph", Mount: "/mnt/graph", State: "/var/lib/graphvol/graph", Cache: "through", SnapDir: ".old",
+			AllowSuid: true, AllowDev: true, NoExec: true, Private: true, LogLevel: "debug", HangTimeout: &never,
+			Snapshot: Snapshot{Timeout: 5 * time.Minute, MaxConcurrent: 2, SettleAfter: &minute},
+			Copies: []Copy{
+				{Targets: []string{"s3://backups/graph?endpoint=s3.example.com"}},
+				{Targets: []string{"dir:/a/graph", "dir:/b/graph", "dir:/c/graph"}, Erasure: "2+1", Encrypt: "yes"},
+			},
+			UploadLimit: "20MiB/s", Scrub: Scrub{Every: &week, Limit: "50M"},
+		},
+		{Backing: "/srv/other", Mount: "/srv/other"},
+	}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if v, err := got.Find("/mnt/graph/"); err != nil || v.Backing != "/srv/graph" {
+		t.Errorf("found %+v, %v", v, err)
+	}
+	if _, err := got.Find("/mnt/nothing"); err == nil || !strings.Contains(err.Error(), "/mnt/graph, /srv/other") {
+		t.Errorf("not there: %v", err)
+	}
+	for _, empty := range []string{"", "# nothing\n", "volumes: []\n"} {
+		if c, err := Parse([]byte(empty)); err != nil || len(c.Volumes) != 0 {
+			t.Errorf("%q: %+v, %v", empty, c, err)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	const head = "volumes:\n  - backing: /b\n    mount: /m\n"
+	for text, want := range map[string]string{
+		"volumes:\n  - mount: /m\n":                                     "volume 1: backing is missing",
+		"volumes:\n  - backing: /b\n":                                   "volume 1: mount is missing",
+		"volumes:\n  - backing: b\n    mount: /m\n":                     "only absolute paths",
+		head + "    state: $HOME/x\n":                                   "only absolute paths",
+		head + "    colour: red\n":                                      `line 4: unknown field "colour"`,
+		head + "    mount: /n\n":                                        "line 4: ",
+		head + "    hang-timeout: soon\n":                               `invalid duration "soon": write it as`,
+		head + "    snapshot: 3\n":                                      "line 4: ",
+		head + "    snapshot:\n      max-concurrent: many\n":            "line 5: ",
+		head + "    copies:\n      - erasure: 4+2\n":                    "copy 1 has no targets",
+		head + "  - backing: /b/\n    mount: /n\n":                      "is used by volume 1 (/b) too",
+		head + "  - backing: /c\n    mount: /m\n":                       "is used by volume 1 (/b) too",
+		head + "---\nvolumes: []\n":                                     "one YAML document",
+		"volumes: [":                                                    "line 1: ",
+		"volumes:\n\t- backing: /b\n":                                   "line 2: ",
+		"- backing: /b\n":                                               "line 1: ",
+		"just words":                                                    "line 1: ",
+		"volumes: &a\n  - backing: /b\n    mount: /m\n    copies: *a\n": "",
+	} {
+		c, err := Parse([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %+v, %v, want %q", text, c, err, want)
+		}
+	}
+}
+
+func TestRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "graphvol.yaml")
+	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("not there: %v", err)
+	}
+	for text, want := range map[string]string{whole: "", "volume: []\n": path + ": line 1: ", strings.Repeat("# long\n", maxFile/7+1): "more than"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(path); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%.20q: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(whole))
+	f.Add([]byte("volumes: &a\n  - *a\n"))
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if c, err := Parse(p); err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("%+v: more than a line: %v", c, err)
+		}
+	})
+}
