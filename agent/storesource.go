@@ -140,13 +140,18 @@ func (f *storeSource) Away(err error) bool { return chunkstore.Passing(err) }
 
 var _ browse.Catalogue = catalogue{(*snapshot.Repo)(nil)}
 
+// outagePause is how long after an outage that was logged the next one isn't: of a spread copy, some objects can be read while others can't.
+const outagePause = time.Minute
+
 // outage notices when a copy goes away and comes back, so that the log has two lines, however many reads fail.
 type outage struct {
 	log *slog.Logger
 	mu  struct {
 		sync.Mutex
-		since time.Time // zero: it is there
-		err   error
+		since  time.Time // zero: it is there
+		err    error
+		told   bool // the log says that it is away
+		logged time.Time
 	}
 }
 
@@ -161,9 +166,14 @@ func (o *outage) saw(err error) {
 	switch {
 	case away && o.mu.since.IsZero():
 		o.mu.since, o.mu.err = time.Now(), err
-		o.log.Error("the copy can't be read: what isn't in the cache is an I/O error until it is back", "err", err)
+		if o.mu.told = time.Since(o.mu.logged) >= outagePause; o.mu.told {
+			o.mu.logged = time.Now()
+			o.log.Error("the copy can't be read: what isn't in the cache is an I/O error until it is back", "err", err)
+		}
 	case !away && !o.mu.since.IsZero():
-		o.log.Info("the copy is back", "after", time.Since(o.mu.since).Round(time.Second).String())
+		if o.mu.told {
+			o.log.Info("the copy is back", "after", time.Since(o.mu.since).Round(time.Second).String())
+		}
 		o.mu.since, o.mu.err = time.Time{}, nil
 	}
 }

@@ -60,7 +60,7 @@ func newTestFS(t *testing.T) (*FS, *fakeCatalogue, *logBuffer) {
 
 func header(node uint64) *fuse.InHeader { return &fuse.InHeader{NodeId: node} }
 
-func lookup(t *testing.T, f *FS, dir uint64, name string) fuse.EntryOut {
+func lookup(t *testing.T, f fuse.RawFileSystem, dir uint64, name string) fuse.EntryOut {
 	t.Helper()
 	var out fuse.EntryOut
 	if s := f.Lookup(nil, header(dir), name, &out); !s.Ok() {

@@ -70,6 +70,34 @@ func TestStoreOutage(t *testing.T) {
 	}
 }
 
+// TestStoreSpreadOutage: with more targets away than may be, some requests succeed and some don't; the log has one line of it all the same.
+func TestStoreSpreadOutage(t *testing.T) {
+	one, two := s3test.Start(t), s3test.Start(t)
+	urls := []string{one.URL("a"), one.URL("b"), two.URL("c")}
+	args := []string{"--erasure", "2+1"}
+	for _, url := range urls {
+		args = append(args, "--target", url)
+	}
+	u := newUser(t, volume.Options{Args: args})
+	rig.WriteFile(t, filepath.Join(u.Mount, "large"), 12<<20) // more than what is read ahead
+	u.snapshot("a")
+	u.run("sync", u.Mount, "--wait")
+	s := u.store(append(urls, "--erasure", "2+1", "--key", u.recovery())...)
+	s.names()
+	one.Stop()
+	for range 2 {
+		if _, err := os.ReadFile(filepath.Join(s.dir, "a", "large")); !isErrno(err, unix.EIO) {
+			t.Errorf("reading with two of three targets away: %v", err)
+		}
+		s.names()
+	}
+	if n := strings.Count(s.log(), "the copy can't be read"); n != 1 {
+		t.Errorf("%d lines about it in the log:\n%s", n, s.log())
+	}
+	u.must(one.Restart(t.Context()))
+	s.right()
+}
+
 // TestStoreCache: what was read once is read from the cache by the next mount, without a look at the packs; and the cache stays within its bound.
 func TestStoreCache(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "copy")
