@@ -43,6 +43,15 @@ func TestBareMachine(t *testing.T) {
 			u.restored(state)
 			u.run("verify", state, "--read-data")
 			u.goOn(state)
+			blocks, err := filepath.Glob(filepath.Join(state, "cache", "*"))
+			if err != nil || len(blocks) == 0 {
+				t.Errorf("nothing was kept of what was read: %v", err)
+			}
+			for _, path := range blocks {
+				if k.encrypt != strings.HasSuffix(path, ".sealed") {
+					t.Errorf("%s, of a copy that is encrypted: %v", path, k.encrypt)
+				}
+			}
 		})
 	}
 }
