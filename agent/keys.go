@@ -47,7 +47,7 @@ func OpenKeys(ctx context.Context, volume, name string, stderr io.Writer) (*Keys
 		names = append(names, r.GetName())
 		found = &Keys{
 			Copy: r.GetName(), State: st.GetState(), opener: openerOf(st.GetState(), nil),
-			spec: remote.Spec{URLs: r.GetUrls(), Erasure: r.GetErasure(), Encrypt: true},
+			spec: remote.Spec{URLs: r.GetUrls(), Erasure: r.GetErasure(), Former: r.GetFormer(), Encrypt: true},
 		}
 	}
 	switch {

@@ -136,7 +136,7 @@ func (r *remotes) infos() ([]*api.RemoteInfo, error) {
 			return nil, err
 		}
 		info := &api.RemoteInfo{
-			Name: d.Name, Urls: d.Spec.URLs, Erasure: d.Spec.Erasure, Encrypted: d.Spec.Encrypt, Sequence: d.Sequence, Snapshots: int64(len(on)),
+			Name: d.Name, Urls: d.Spec.URLs, Erasure: d.Spec.Erasure, Former: d.Spec.Former, Encrypted: d.Spec.Encrypt, Sequence: d.Sequence, Snapshots: int64(len(on)),
 		}
 		if w := r.worker(d.Name); w != nil {
 			fare(info, w.Progress())

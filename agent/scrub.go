@@ -44,6 +44,9 @@ func (s *service) repair(req *api.RepairRequest, stream api.Volume_RepairServer)
 	if len(all) == 0 {
 		return errNoCopies
 	}
+	if err := s.move(stream.Context(), req, all); err != nil {
+		return err
+	}
 	t := newScrubTold(stream, s.remotes)
 	if err := t.store(stream.Context(), s.repo, all); err != nil {
 		return err
@@ -58,6 +61,31 @@ func (s *service) repair(req *api.RepairRequest, stream api.Volume_RepairServer)
 		}
 	}
 	return t.end(stream.Context())
+}
+
+// move says how a remote is spread from now on, if that is asked for. The repair does the rest.
+func (s *service) move(ctx context.Context, req *api.RepairRequest, all []remote.Declared) error {
+	urls, layout := req.GetTargets(), req.GetErasure()
+	if len(urls) == 0 && layout == "" {
+		return nil
+	}
+	if len(all) > 1 {
+		return refuse(codes.InvalidArgument, "the volume has several copies: say with --copy which one is to be moved")
+	}
+	d := all[0]
+	o := MountOptions{Targets: urls, Erasure: layout}
+	if len(urls) == 0 {
+		o.Targets = d.Spec.URLs
+	}
+	if err := o.checkTargets(); err != nil {
+		return err
+	}
+	if err := s.remotes.remote(d).Move(ctx, layout, urls); err != nil {
+		return &Error{codes.FailedPrecondition, err.Error(), err}
+	}
+	declared, err := s.remotes.declared(d.Name)
+	copy(all, declared)
+	return err
 }
 
 // bringUp does a round, and waits for its end.

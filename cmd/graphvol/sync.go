@@ -16,6 +16,7 @@ import (
 type remoteRow struct {
 	Name       string     `json:"name"`
 	URLs       []string   `json:"urls"`
+	Former     []string   `json:"former,omitempty"`
 	Erasure    string     `json:"erasure,omitempty"`
 	Encrypted  bool       `json:"encrypted"`
 	Phase      string     `json:"phase,omitempty"`
@@ -35,7 +36,7 @@ func remoteRows(list []*api.RemoteInfo) []remoteRow {
 	rows := []remoteRow{}
 	for _, r := range list {
 		row := remoteRow{
-			Name: r.GetName(), URLs: r.GetUrls(), Erasure: r.GetErasure(), Encrypted: r.GetEncrypted(), Phase: r.GetPhase(), Snapshots: r.GetSnapshots(),
+			Name: r.GetName(), URLs: r.GetUrls(), Former: r.GetFormer(), Erasure: r.GetErasure(), Encrypted: r.GetEncrypted(), Phase: r.GetPhase(), Snapshots: r.GetSnapshots(),
 			Sequence: r.GetSequence(), Degraded: r.GetDegraded(), DoneBytes: r.GetDoneBytes(), TotalBytes: r.GetTotalBytes(), Error: r.GetError(),
 			Next: timeIn(r.GetNext()), Synced: timeIn(r.GetSynced()), Scrubbed: timeIn(r.GetScrubbed()), Problems: r.GetProblems(),
 		}
@@ -133,6 +134,9 @@ func printRemote(w io.Writer, indent string, r remoteRow) {
 		fmt.Fprintf(w, ", %s", r.Phase)
 	}
 	fmt.Fprintln(w)
+	if len(r.Former) > 0 {
+		fmt.Fprintf(w, "%s  being moved away from %s: graphvol repair VOLUME goes on with it\n", indent, strings.Join(r.Former, " "))
+	}
 	if r.Degraded > 0 {
 		fmt.Fprintf(w, "%s  %s not on all targets: some are away, or full\n", indent, plural(r.Degraded, "object"))
 	}

@@ -166,6 +166,8 @@ type remoteStatus struct {
 	Name, Phase, Error  string
 	Snapshots, Sequence int64
 	Encrypted           bool
+	URLs, Former        []string
+	Erasure             string
 	Scrubbed            *time.Time
 	Problems            int
 }

@@ -14,16 +14,23 @@ import (
 	"graphvol/integration/volume"
 )
 
-// objects lists the files below directories, by their names there.
+// filesBelow lists the files below a directory.
+func (u *user) filesBelow(dir string) (paths []string) {
+	u.t.Helper()
+	u.must(filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			paths = append(paths, path)
+		}
+		return err
+	}))
+	return paths
+}
+
+// objects lists the files below directories of a store, of which there must be some.
 func (u *user) objects(root string, dirs ...string) (paths []string) {
 	u.t.Helper()
 	for _, dir := range dirs {
-		u.must(filepath.WalkDir(filepath.Join(root, dir), func(path string, e fs.DirEntry, err error) error {
-			if err == nil && e.Type().IsRegular() {
-				paths = append(paths, path)
-			}
-			return err
-		}))
+		paths = append(paths, u.filesBelow(filepath.Join(root, dir))...)
 	}
 	if len(paths) == 0 {
 		u.t.Fatalf("nothing below %s", root)
@@ -228,4 +235,67 @@ func TestScrubsByItself(t *testing.T) {
 		t.Error("status didn't tell that something was wrong")
 	}
 	u.clean()
+}
+
+// TestMoveSpread: a spread copy is moved to another layout on other disks while it is used. A mount that names it as it was means the same copy, and so does an
+// attached state whose store is there.
+func TestMoveSpread(t *testing.T) {
+	d := newDisks(t, 9)
+	u := newUser(t, volume.Options{Args: d[:6].mountArgs("4+2")})
+	u.snapshot("a")
+	u.run("sync", u.Mount, "--wait")
+	to := append(disks{}, d[4:]...)
+	args := []string{"repair", u.Mount, "--erasure", "3+2"}
+	for _, url := range to.urls() {
+		args = append(args, "--target", url)
+	}
+	u.refused([]string{"needs 9 targets, and 6 are named"}, "repair", u.Mount, "--erasure", "7+2")
+	u.take(d, 5)
+	if r := u.scrub(true, args...).Copies[0]; r.Weak == 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := u.remotes(u.Mount)[0]; len(r.Former) != 4 || len(r.URLs) != 5 {
+		t.Errorf("%+v", r)
+	}
+	u.restored(u.Mount)
+	u.bring(d, 5)
+	u.must(u.KillServer(t.Context())) // the next one gets the mount's own options
+	u.snapshot("b")
+	u.scrub(false, "repair", u.Mount)
+	r := u.remotes(u.Mount)[0]
+	if len(r.Former) != 0 || r.Erasure != "3+2" || r.Snapshots != 2 {
+		t.Errorf("%+v", r)
+	}
+	for _, dir := range d[:4] {
+		if left := u.filesBelow(dir); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+	}
+	u.clean()
+	u.must(u.Umount(t.Context()))
+	u.must(u.Start(t.Context())) // with the arguments of before
+	u.snapshot("c")
+	u.upToDate(3)
+	u.attachedMoves(d, to)
+}
+
+// attachedMoves attaches the copy, which is on some disks, and moves it back to six.
+func (u *user) attachedMoves(d, on disks) {
+	u.t.Helper()
+	recovery := filepath.Join(u.t.TempDir(), "recovery")
+	u.must(os.WriteFile(recovery, []byte(u.run("key", "recovery", u.Mount)), 0o600))
+	u.must(u.Umount(u.t.Context()))
+	state := filepath.Join(u.t.TempDir(), "state")
+	u.run(append(append([]string{"attach"}, on.urls()...), state, "--erasure", "3+2", "--key", recovery)...)
+	u.run("sync", state, "--take-over")
+	args := []string{"repair", state, "--erasure", "4+2"}
+	for _, url := range d[:6].urls() {
+		args = append(args, "--target", url)
+	}
+	u.scrub(false, args...)
+	for _, dir := range d[6:] {
+		u.must(os.RemoveAll(dir))
+	}
+	u.restored(state)
+	u.run("verify", state, "--read-data")
 }
