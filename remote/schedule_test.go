@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -121,6 +122,33 @@ func TestScrubResumes(t *testing.T) {
 		w.Close()
 		if restarts < 2 || opened < len(rows)-2 || opened > len(rows)+2*restarts {
 			t.Errorf("%d of %d objects were opened in %d restarts", opened, len(rows), restarts)
+		}
+	})
+}
+
+// TestScrubCloses: a worker whose scrub waits for somebody else's ends all the same.
+func TestScrubCloses(t *testing.T) {
+	f, copied := newFixture(t), copyDir(t)
+	f.snapshot()
+	cfg := f.config(copied)
+	cfg.ScrubEvery, cfg.ScrubLimit = 30*day, 10
+	synctest.Test(t, func(t *testing.T) {
+		w := NewWorker(New(cfg))
+		time.Sleep(30*day + time.Hour)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			_, err := w.Remote().Scrub(ctx, ScrubOptions{Limit: 1})
+			ended <- err
+		}()
+		time.Sleep(3 * time.Hour) // now it is that one's turn
+		w.Close()
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if err := w.Remote().turn(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }

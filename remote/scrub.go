@@ -93,6 +93,7 @@ type scrub struct {
 	done, total int64
 	record      scrubRecord
 	saved       time.Time
+	turns       bool // no other scrub runs until this one says so
 	over        bool // it need not go on
 }
 
@@ -101,8 +102,10 @@ type scrub struct {
 func (r *Remote) Scrub(ctx context.Context, o ScrubOptions) (Scrubbed, error) {
 	s := &scrub{Remote: r, opts: o, limiter: limit.NewLimiter(o.Limit), away: make(map[string]bool), lost: make(map[chunkstore.PackID]error)}
 	err := r.turn(ctx)
-	if err == nil {
+	if s.turns = err == nil; s.turns {
 		err = s.run(ctx)
+	}
+	if s.turns {
 		r.endTurn()
 	}
 	s.res.Bytes = s.limiter.Given()
@@ -114,7 +117,7 @@ func (r *Remote) Scrub(ctx context.Context, o ScrubOptions) (Scrubbed, error) {
 func (r *Remote) turn(ctx context.Context) error {
 	select {
 	case r.scrubbing <- struct{}{}:
-		return ctx.Err()
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -267,7 +270,8 @@ func (s *scrub) makeRoom(ctx context.Context) (over bool, err error) {
 	s.endTurn()
 	s.Remote.round.Lock() // a round that runs
 	s.Remote.round.Unlock()
-	if err := s.turn(context.WithoutCancel(ctx)); err != nil {
+	if err := s.turn(ctx); err != nil {
+		s.turns = false
 		return false, err
 	}
 	st, err := readState(s.cfg.Local.Index, s.cfg.Name)
@@ -280,7 +284,7 @@ func (s *scrub) makeRoom(ctx context.Context) (over bool, err error) {
 
 // object looks at one object.
 func (s *scrub) object(ctx context.Context, name string) error {
-	trouble, _, err := s.check(ctx, name)
+	trouble, cause, err := s.check(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -291,7 +295,7 @@ func (s *scrub) object(ctx context.Context, name string) error {
 	if trouble == "" && (row || !rowed(name)) {
 		return nil
 	}
-	return s.settle(ctx, name)
+	return s.settle(ctx, name, trouble, cause)
 }
 
 // row is what the index says of an object.

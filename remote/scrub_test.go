@@ -183,6 +183,7 @@ func TestScrubShards(t *testing.T) {
 		for _, i := range damaged {
 			d.spoil(shards[i], false)
 		}
+		d.readable()
 		n++
 		if n%2 == 0 {
 			if found, res := d.scrub(ScrubOptions{Mend: true}); found[name] != "weak mended" || len(found) != 1 || res.Problems() != 0 {

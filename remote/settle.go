@@ -14,17 +14,19 @@ import (
 	"graphvol/snapshot"
 )
 
-// settle looks once more at an object with which something is wrong, while no round runs that could be the cause, and mends it, or notes it for the next round.
-func (s *scrub) settle(ctx context.Context, name string) error {
+// settle mends an object with which something is wrong, or notes it for the next round. No round runs meanwhile; one may have been the cause, so what seems to be gone
+// is looked at once more.
+func (s *scrub) settle(ctx context.Context, name string, trouble Trouble, cause error) error {
 	s.Remote.round.Lock()
 	defer s.Remote.round.Unlock()
 	row, known, err := s.row(name)
 	if err != nil {
 		return err
 	}
-	trouble, cause, err := s.check(ctx, name)
-	if err != nil {
-		return err
+	if trouble == Damaged || trouble == Missing {
+		if trouble, cause, err = s.check(ctx, name); err != nil {
+			return err
+		}
 	}
 	if rowed(name) && !known {
 		return s.stray(name, trouble)

@@ -140,9 +140,12 @@ func printRemote(w io.Writer, indent string, r remoteRow) {
 	if r.Degraded > 0 {
 		fmt.Fprintf(w, "%s  %s not on all targets: some are away, or full\n", indent, plural(r.Degraded, "object"))
 	}
-	if r.Problems > 0 && r.Scrubbed != nil {
-		fmt.Fprintf(w, "%s  the scrub of %s found %s: graphvol repair VOLUME mends what rounds have not\n", indent, r.Scrubbed.Local().Format(time.DateTime),
-			plural(r.Problems, "problem"))
+	if r.Scrubbed != nil {
+		found := "nothing wrong"
+		if r.Problems > 0 {
+			found = plural(r.Problems, "problem") + "; graphvol repair VOLUME mends what the next round doesn't"
+		}
+		fmt.Fprintf(w, "%s  read whole until %s: %s\n", indent, r.Scrubbed.Local().Format(time.DateTime), found)
 	}
 	if r.Error != "" {
 		fmt.Fprintf(w, "%s  not up to date: %s\n", indent, r.Error)
