@@ -73,11 +73,11 @@ func (s *service) move(ctx context.Context, req *api.RepairRequest, all []remote
 		return refuse(codes.InvalidArgument, "the volume has several copies: say with --copy which one is to be moved")
 	}
 	d := all[0]
-	o := MountOptions{Targets: urls, Erasure: layout}
+	o := CopyOptions{Targets: urls, Erasure: layout}
 	if len(urls) == 0 {
 		o.Targets = d.Spec.URLs
 	}
-	if err := o.checkTargets(); err != nil {
+	if err := checkCopies([]CopyOptions{o}); err != nil {
 		return err
 	}
 	if err := s.remotes.remote(d).Move(ctx, layout, urls); err != nil {
