@@ -48,13 +48,10 @@ func (s *Store) writers() []*Writer {
 	return out
 }
 
-// Repack copies those chunks of a pack that keep wants into w, which NewRepackWriter made. Each is verified first. The
+// Repack copies those chunks of a pack that keep wants into w, which NewRepackWriter made, and reads little else. Each is verified first. The
 // copy has the pack's records as they are, not compressed anew. A damaged chunk that keep wants is an error.
 func (s *Store) Repack(ctx context.Context, pack PackID, keep func(ID) bool, w *Writer) error {
-	err := s.eachRecord(ctx, pack, func(l *Located, rec []byte, err error) error {
-		if !keep(l.ID) {
-			return nil
-		}
+	err := s.eachRecord(ctx, pack, keep, func(l *Located, rec []byte, err error) error {
 		if err == nil {
 			err = s.verifyRecord(l, rec)
 		}

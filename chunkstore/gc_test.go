@@ -2,8 +2,12 @@ package chunkstore
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+
+	"graphvol/chunkstore/target"
 )
 
 func TestRepack(t *testing.T) {
@@ -30,6 +34,68 @@ func TestRepack(t *testing.T) {
 		t.Errorf("the kept chunk: %v", err)
 	}
 	f.check(t)
+}
+
+// TestRepackReadsWhatItCopies: of a pack that is mostly garbage little is read, and chunks that aren't neighbours are copied right.
+func TestRepackReadsWhatItCopies(t *testing.T) {
+	f := newFixture(t, Options{})
+	rnd := newRand(3)
+	chunks := make([][]byte, 256)
+	for i := range chunks {
+		chunks[i] = randomChunk(rnd, MaxChunk/6+i)
+	}
+	old := f.store(t, chunks...).Packs[0]
+	kept := map[ID][]byte{}
+	for _, i := range []int{0, 70, 71, 75, 140, 255} {
+		kept[Sum(chunks[i])] = chunks[i]
+	}
+	count := &countingTarget{Local: f.target}
+	s, err := Open(t.Context(), count, f.loc, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	w := s.NewRepackWriter(t.Context())
+	defer w.Close()
+	if err := s.Repack(t.Context(), old.ID, func(id ID) bool { return kept[id] != nil }, w); err != nil {
+		t.Fatal(err)
+	}
+	written, err := w.Finish()
+	if err != nil || len(written.Chunks) != len(kept) {
+		t.Fatalf("%+v, %v", written, err)
+	}
+	if n := count.read.Load(); n > old.Size/2 {
+		t.Errorf("%d bytes of %d were read", n, old.Size)
+	}
+	f.loc.add(written.Chunks)
+	for id, want := range kept {
+		if got, err := f.Get(t.Context(), id, nil); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("a kept chunk: %v", err)
+		}
+	}
+	f.check(t)
+}
+
+// countingTarget counts the bytes that are read.
+type countingTarget struct {
+	target.Local
+	read atomic.Int64
+}
+
+type countingObject struct {
+	target.Object
+	read *atomic.Int64
+}
+
+func (c *countingTarget) Open(ctx context.Context, name string) (target.Object, error) {
+	o, err := c.Local.Open(ctx, name)
+	return countingObject{o, &c.read}, err
+}
+
+func (c countingObject) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	n, err := c.Object.ReadAt(ctx, p, off)
+	c.read.Add(int64(n))
+	return n, err
 }
 
 // staleOnce answers the first question with an old location.

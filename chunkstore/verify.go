@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"slices"
 
 	"graphvol/chunkstore/target"
 )
@@ -104,7 +105,7 @@ func (s *Store) VerifyObject(ctx context.Context, id PackID, obj target.Object) 
 
 func (s *Store) verifyPack(ctx context.Context, h *packHandle, bad func(ID)) error {
 	var damage []error
-	err := s.eachRecordOf(ctx, h, func(l *Located, rec []byte, err error) error {
+	err := s.eachRecordOf(ctx, h, func(ID) bool { return true }, func(l *Located, rec []byte, err error) error {
 		if err == nil {
 			err = s.verifyRecord(l, rec)
 		}
@@ -128,28 +129,39 @@ func (s *Store) verifyRecord(l *Located, rec []byte) error {
 	return err
 }
 
-// eachRecord reads a pack from begin to end. fn gets each record, or the error of reading it; its own error ends the walk.
-func (s *Store) eachRecord(ctx context.Context, id PackID, fn func(l *Located, rec []byte, err error) error) error {
+// eachRecord reads the records of a pack that are wanted, from begin to end. fn gets each, or the error of reading it; its own error
+// ends the walk.
+func (s *Store) eachRecord(ctx context.Context, id PackID, want func(ID) bool, fn func(l *Located, rec []byte, err error) error) error {
 	h, err := s.packs.acquire(ctx, id)
 	if err != nil {
 		return packError(id, err)
 	}
 	defer s.packs.release(h)
-	return s.eachRecordOf(ctx, h, fn)
+	return s.eachRecordOf(ctx, h, want, fn)
 }
 
-func (s *Store) eachRecordOf(ctx context.Context, h *packHandle, fn func(l *Located, rec []byte, err error) error) error {
+func (s *Store) eachRecordOf(ctx context.Context, h *packHandle, want func(ID) bool, fn func(l *Located, rec []byte, err error) error) error {
 	chunks, end, err := readTrailer(ctx, h)
 	if err != nil {
 		return err
 	}
+	chunks = slices.DeleteFunc(chunks, func(l Located) bool { return !want(l.ID) })
 	return s.walkRecords(ctx, h.obj, chunks, end, fn)
 }
 
+// walkRecords reads records in ascending order. What is between them is skipped where that saves a read.
 func (s *Store) walkRecords(ctx context.Context, obj target.Object, chunks []Located, end int64,
 	fn func(l *Located, rec []byte, err error) error) error {
 	in := target.Reader(ctx, obj)
-	r := bufio.NewReaderSize(io.NewSectionReader(in, headerLen, end-headerLen), 1<<20)
+	r, at := bufio.NewReaderSize(io.NewSectionReader(in, headerLen, end-headerLen), 1<<20), int64(headerLen)
+	seek := func(to int64) {
+		if skip := to - at; skip >= 0 && skip <= int64(r.Buffered()) {
+			_, _ = r.Discard(int(skip)) // of what is buffered: it can't fail
+		} else {
+			r.Reset(io.NewSectionReader(in, to, end-to))
+		}
+		at = to
+	}
 	buf := s.bufs.get(recordHeader)
 	defer s.bufs.put(buf)
 	for i := range chunks {
@@ -161,12 +173,12 @@ func (s *Store) walkRecords(ctx context.Context, obj target.Object, chunks []Loc
 			buf.b = make([]byte, l.Length)
 		}
 		rec := buf.b[:l.Length]
-		_, err := io.ReadFull(r, rec)
-		if err != nil {
+		seek(int64(l.Offset))
+		n, err := io.ReadFull(r, rec)
+		if at += int64(n); err != nil {
 			// The medium can't read here; what follows may still be readable.
 			err = l.unreadable(err)
-			next := int64(l.Offset) + int64(l.Length)
-			r.Reset(io.NewSectionReader(in, next, end-next))
+			r.Reset(io.NewSectionReader(in, at, 0)) // so that nothing is buffered
 		}
 		if err := fn(l, rec, err); err != nil {
 			return err
