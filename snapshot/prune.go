@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"graphvol/chunkstore"
 )
@@ -21,7 +22,7 @@ const dropBatch = 4096
 type PruneOptions struct {
 	// DryRun finds out what would be removed, and removes nothing. Beside a running seal the answer is an estimate.
 	DryRun bool
-	// Progress may be nil. It is called from Prune's goroutine.
+	// Progress may be nil. It is called before Prune returns, and by one goroutine at a time.
 	Progress func(PruneProgress)
 }
 
@@ -56,7 +57,7 @@ func (r *Repo) Prune(ctx context.Context, opts PruneOptions) (PruneResult, error
 		return PruneResult{}, ErrPruning
 	}
 	defer r.upkeep.pruning.Unlock()
-	p := &pruner{repo: r, opts: opts, marker: r.newMarker(), batch: dropBatch}
+	p := &pruner{repo: r, opts: opts, marker: r.newMarker(), batch: dropBatch, group: minGroup}
 	err := p.run(ctx)
 	if err != nil {
 		err = fmt.Errorf("prune: %w", err)
@@ -65,11 +66,14 @@ func (r *Repo) Prune(ctx context.Context, opts PruneOptions) (PruneResult, error
 }
 
 type pruner struct {
-	repo     *Repo
-	opts     PruneOptions
-	marker   *marker
-	batch    int                        // see dropBatch
-	touched  map[chunkstore.PackID]bool // had chunks that were dropped
+	repo    *Repo
+	opts    PruneOptions
+	marker  *marker
+	batch   int                        // see dropBatch
+	group   int64                      // see minGroup
+	touched map[chunkstore.PackID]bool // had chunks that were dropped
+
+	mu       sync.Mutex // of what follows, while groups of packs are rewritten
 	progress PruneProgress
 	res      PruneResult
 }
@@ -103,13 +107,28 @@ func (p *pruner) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (p *pruner) freed(n int64) {
-	p.res.FreedBytes += n
-	p.res.StoreBytes -= n
+func (r *PruneResult) freed(n int64) {
+	r.FreedBytes += n
+	r.StoreBytes -= n
 }
 
-func (p *pruner) done(n int64) {
-	p.progress.Bytes += n
+// rewrote notes what was copied.
+func (p *pruner) rewrote(packs int, bytes int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.RewrittenPacks += int64(packs)
+	p.res.freed(-bytes)
+}
+
+// removed notes that a pack's file is gone.
+func (p *pruner) removed(u *packUse) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u.chunks == 0 {
+		p.res.RemovedPacks++
+	}
+	p.res.freed(u.size)
+	p.progress.Bytes += u.size
 	if p.opts.Progress != nil {
 		p.opts.Progress(p.progress)
 	}

@@ -8,7 +8,7 @@ import (
 
 const (
 	// smallPack is the size from which on a pack is left as it is.
-	smallPack = 8 << 20
+	smallPack = 1 << 20
 	// mergeFrom packs of one tier become one. Packs of a tier differ by a factor of 8 at most, so a chunk is copied about once on its
 	// way to the next tier, and seven times until it is in a large pack; and no more than mergeFrom packs of each tier stay. What they
 	// become is in a higher tier.

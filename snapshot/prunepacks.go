@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"graphvol/chunkstore"
 )
@@ -12,9 +15,12 @@ import (
 const (
 	// repackGain is the least number of bytes for which a pack is rewritten.
 	repackGain = 64 << 10
-	// repackGroup is about how many bytes are copied before the packs that they come from are removed: so much more
-	// space is needed while pruning.
-	repackGroup = 128 << 20
+	// Up to repackGroups groups of packs are copied at the same time, each to a pack of its own, so that what was sealed together stays
+	// together. A group has up to maxGroup bytes, a pack's usual size, before the packs that they come from are removed: so much more
+	// space is needed while pruning. Little is copied in groups of minGroup bytes, so that no small packs come of it.
+	repackGroups = 4
+	minGroup     = 8 << 20
+	maxGroup     = 32 << 20
 	// packOverhead and entryOverhead are what a pack and each of its chunks take beside the records.
 	packOverhead  = 96
 	entryOverhead = 40
@@ -49,7 +55,7 @@ func (p *pruner) clean(ctx context.Context, packs map[chunkstore.PackID]*packUse
 func (p *pruner) wouldClean(packs map[chunkstore.PackID]*packUse, empty, rewrite []chunkstore.PackID) {
 	p.res.RemovedPacks, p.res.RewrittenPacks = int64(len(empty)), int64(len(rewrite))
 	for _, id := range slices.Concat(empty, rewrite) {
-		p.freed(packs[id].gain())
+		p.res.freed(packs[id].gain())
 	}
 }
 
@@ -121,32 +127,40 @@ func (p *pruner) removeFiles(ctx context.Context, packs map[chunkstore.PackID]*p
 			errs = append(errs, err)
 			continue
 		}
-		if u.chunks == 0 {
-			p.res.RemovedPacks++
-		}
-		p.freed(u.size)
-		p.done(u.size)
+		p.removed(u)
 	}
 	return errors.Join(errs...)
 }
 
 // repackAll rewrites packs, in groups. A damaged pack is left as it is, and told in the end.
 func (p *pruner) repackAll(ctx context.Context, packs map[chunkstore.PackID]*packUse, ids []chunkstore.PackID) error {
+	var total int64
+	for _, id := range ids {
+		total += packs[id].live
+	}
+	limit := min(max(total/repackGroups, p.group), maxGroup)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(repackGroups)
+	var mu sync.Mutex
 	var damage []error
-	for len(ids) > 0 {
-		n, live := 0, int64(0)
-		for n < len(ids) && live < repackGroup {
+	for len(ids) > 0 && gctx.Err() == nil {
+		n, live := 1, packs[ids[0]].live
+		for n < len(ids) && live+packs[ids[n]].live <= limit {
 			live += packs[ids[n]].live
 			n++
 		}
-		damaged, err := p.repack(ctx, packs, ids[:n])
-		damage = append(damage, damaged...)
-		if err != nil {
-			return errors.Join(append(damage, err)...)
-		}
+		group := ids[:n]
 		ids = ids[n:]
+		g.Go(func() error {
+			damaged, err := p.repack(gctx, packs, group)
+			mu.Lock()
+			defer mu.Unlock()
+			damage = append(damage, damaged...)
+			return err
+		})
 	}
-	return errors.Join(damage...)
+	err := g.Wait()
+	return errors.Join(append(damage, err)...)
 }
 
 // repack copies what is left in packs, and removes those of which everything was copied.
@@ -177,8 +191,7 @@ func (p *pruner) repack(ctx context.Context, packs map[chunkstore.PackID]*packUs
 	if err := p.repo.db.Relocate(written.Chunks, copied); err != nil {
 		return damage, err
 	}
-	p.freed(-written.StoredBytes)
-	p.res.RewrittenPacks += int64(len(copied))
+	p.rewrote(len(copied), written.StoredBytes)
 	return damage, p.removeFiles(ctx, packs, copied)
 }
 
