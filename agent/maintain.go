@@ -68,18 +68,24 @@ func (s *service) Hold(_ context.Context, req *api.HoldRequest) (*api.HoldRespon
 // Prune implements the API.
 func (s *service) Prune(req *api.PruneRequest, stream api.Volume_PruneServer) error {
 	meter := newMeter(func(p *api.Progress) error { return stream.Send(&api.PruneEvent{Progress: p}) })
-	r, err := s.repo.Prune(stream.Context(), snapshot.PruneOptions{
+	opts := snapshot.PruneOptions{
 		DryRun: req.GetDryRun(),
 		Progress: func(p snapshot.PruneProgress) {
 			meter.tell(&api.Progress{DoneBytes: p.Bytes, TotalBytes: p.TotalBytes})
 		},
-	})
+	}
+	if req.MaxUnusedPercent != nil {
+		percent := int(req.GetMaxUnusedPercent())
+		opts.MaxUnused = &percent
+	}
+	r, err := s.repo.Prune(stream.Context(), opts)
 	if err != nil {
 		return statusOf(s.log, "pruning", err)
 	}
 	s.remotes.kick()
 	return stream.Send(&api.PruneEvent{Result: &api.PruneResult{
 		ChunksRemoved: r.RemovedChunks, PacksRemoved: r.RemovedPacks, PacksRewritten: r.RewrittenPacks, FreedBytes: r.FreedBytes, StoreBytes: r.StoreBytes,
+		UnusedBytes: r.UnusedBytes,
 	}})
 }
 

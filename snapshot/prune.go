@@ -22,6 +22,8 @@ const dropBatch = 4096
 type PruneOptions struct {
 	// DryRun finds out what would be removed, and removes nothing. Beside a running seal the answer is an estimate.
 	DryRun bool
+	// MaxUnused is how many percent of the packs' bytes may be unused afterwards; nil: 5, of packs that no remote has. See pruner.choose.
+	MaxUnused *int
 	// Progress may be nil. It is called before Prune returns, and by one goroutine at a time.
 	Progress func(PruneProgress)
 }
@@ -36,10 +38,11 @@ type PruneResult struct {
 	RewrittenPacks int64
 	FreedBytes     int64 // of packs and manifests
 	StoreBytes     int64 // of packs, afterwards
+	UnusedBytes    int64 // of these: what nothing needs, in packs that weren't worth rewriting
 }
 
 // Prune removes what no snapshot and no reader needs: chunks from the index, packs without any chunk that is needed, and manifests of
-// deleted or failed snapshots. Packs of which less than half is needed are rewritten, and so are small ones when there are many. Seals, restores and reads may run
+// deleted or failed snapshots. Packs are rewritten where that frees enough (see pruner.choose), and small ones when there are many. Seals, restores and reads may run
 // beside it; one Prune runs at a time (ErrPruning). After an error or a crash nothing that is needed is missing, and the
 // next Prune goes on; the result then tells what was done. If a snapshot is damaged in such a way that it can't be known what it needs,
 // nothing is removed.
@@ -50,7 +53,7 @@ type PruneResult struct {
 //  2. Batch by batch, the index forgets chunks that aren't marked. Within chunkstore.Store.Exclusive: snapshots that became complete
 //     since are marked first, and what a running seal has put or found is kept.
 //  3. Packs in which the index knows no chunk now, and that no running seal writes, are forgotten, then removed.
-//  4. Packs of which less than half is left, and those that are to be merged, are copied; the copies are durable before the index names them, and
+//  4. Packs that are to be rewritten or merged are copied; the copies are durable before the index names them, and
 //     the index has forgotten the old packs before they are removed.
 func (r *Repo) Prune(ctx context.Context, opts PruneOptions) (PruneResult, error) {
 	if !r.upkeep.pruning.TryLock() {
@@ -118,6 +121,13 @@ func (p *pruner) rewrote(packs int, bytes int64) {
 	defer p.mu.Unlock()
 	p.res.RewrittenPacks += int64(packs)
 	p.res.freed(-bytes)
+}
+
+// kept notes that a pack stays, though it was to be rewritten.
+func (p *pruner) kept(u *packUse) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.UnusedBytes += u.gain()
 }
 
 // removed notes that a pack's file is gone.

@@ -13,8 +13,6 @@ import (
 )
 
 const (
-	// repackGain is the least number of bytes for which a pack is rewritten.
-	repackGain = 64 << 10
 	// Up to repackGroups groups of packs are copied at the same time, each to a pack of its own, so that what was sealed together stays
 	// together. A group has up to maxGroup bytes, a pack's usual size, before the packs that they come from are removed: so much more
 	// space is needed while pruning. Little is copied in groups of minGroup bytes, so that no small packs come of it.
@@ -28,19 +26,10 @@ const (
 
 // clean removes and rewrites packs.
 func (p *pruner) clean(ctx context.Context, packs map[chunkstore.PackID]*packUse) error {
-	var empty, rewrite []chunkstore.PackID
-	rest := make(map[chunkstore.PackID]*packUse)
-	for id, u := range packs {
-		switch {
-		case u.chunks == 0:
-			empty = append(empty, id)
-		case u.gain() > u.size/2 && u.gain() >= repackGain:
-			rewrite = append(rewrite, id)
-		default:
-			rest[id] = u
-		}
+	empty, rewrite, err := p.choose(packs)
+	if err != nil {
+		return err
 	}
-	rewrite = append(rewrite, crowded(rest)...)
 	for _, id := range slices.Concat(empty, rewrite) {
 		p.progress.TotalBytes += packs[id].size
 	}
@@ -64,11 +53,12 @@ type packUse struct {
 	size   int64 // of the file
 	chunks int64
 	live   int64 // bytes of their records
+	copied bool  // a remote has it
 }
 
-// gain is the number of bytes that rewriting saves.
+// gain is the number of bytes that rewriting saves; none, of a pack that isn't here but on a remote.
 func (u *packUse) gain() int64 {
-	if u.chunks == 0 {
+	if u.chunks == 0 || u.size == 0 {
 		return u.size
 	}
 	return u.size - (packOverhead + u.live + entryOverhead*u.chunks)
@@ -172,6 +162,7 @@ func (p *pruner) repack(ctx context.Context, packs map[chunkstore.PackID]*packUs
 		err := p.copyPack(ctx, id, w)
 		switch {
 		case errors.Is(err, chunkstore.ErrCorrupt):
+			p.kept(packs[id])
 			damage = append(damage, fmt.Errorf("%w; the pack stays as it is: run verify --read-data", err))
 		case err != nil:
 			return damage, err

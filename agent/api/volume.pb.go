@@ -1294,10 +1294,11 @@ func (x *HoldResponse) GetSnapshots() []*SnapshotInfo {
 }
 
 type PruneRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DryRun        bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	DryRun           bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	MaxUnusedPercent *int32                 `protobuf:"varint,2,opt,name=max_unused_percent,json=maxUnusedPercent,proto3,oneof" json:"max_unused_percent,omitempty"` // of the store; without it 5, where that costs no traffic to copies
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *PruneRequest) Reset() {
@@ -1335,6 +1336,13 @@ func (x *PruneRequest) GetDryRun() bool {
 		return x.DryRun
 	}
 	return false
+}
+
+func (x *PruneRequest) GetMaxUnusedPercent() int32 {
+	if x != nil && x.MaxUnusedPercent != nil {
+		return *x.MaxUnusedPercent
+	}
+	return 0
 }
 
 type PruneEvent struct {
@@ -1395,7 +1403,8 @@ type PruneResult struct {
 	PacksRemoved   int64                  `protobuf:"varint,2,opt,name=packs_removed,json=packsRemoved,proto3" json:"packs_removed,omitempty"`
 	PacksRewritten int64                  `protobuf:"varint,3,opt,name=packs_rewritten,json=packsRewritten,proto3" json:"packs_rewritten,omitempty"`
 	FreedBytes     int64                  `protobuf:"varint,4,opt,name=freed_bytes,json=freedBytes,proto3" json:"freed_bytes,omitempty"`
-	StoreBytes     int64                  `protobuf:"varint,5,opt,name=store_bytes,json=storeBytes,proto3" json:"store_bytes,omitempty"` // afterwards
+	StoreBytes     int64                  `protobuf:"varint,5,opt,name=store_bytes,json=storeBytes,proto3" json:"store_bytes,omitempty"`    // afterwards
+	UnusedBytes    int64                  `protobuf:"varint,6,opt,name=unused_bytes,json=unusedBytes,proto3" json:"unused_bytes,omitempty"` // of these, in packs that were not worth rewriting
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1461,6 +1470,13 @@ func (x *PruneResult) GetFreedBytes() int64 {
 func (x *PruneResult) GetStoreBytes() int64 {
 	if x != nil {
 		return x.StoreBytes
+	}
+	return 0
+}
+
+func (x *PruneResult) GetUnusedBytes() int64 {
+	if x != nil {
+		return x.UnusedBytes
 	}
 	return 0
 }
@@ -3156,13 +3172,15 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"G\n" +
 	"\fHoldResponse\x127\n" +
-	"\tsnapshots\x18\x01 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\tsnapshots\"'\n" +
+	"\tsnapshots\x18\x01 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\tsnapshots\"q\n" +
 	"\fPruneRequest\x12\x17\n" +
-	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"q\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\x121\n" +
+	"\x12max_unused_percent\x18\x02 \x01(\x05H\x00R\x10maxUnusedPercent\x88\x01\x01B\x15\n" +
+	"\x13_max_unused_percent\"q\n" +
 	"\n" +
 	"PruneEvent\x121\n" +
 	"\bprogress\x18\x01 \x01(\v2\x15.graphvol.v1.ProgressR\bprogress\x120\n" +
-	"\x06result\x18\x02 \x01(\v2\x18.graphvol.v1.PruneResultR\x06result\"\xc4\x01\n" +
+	"\x06result\x18\x02 \x01(\v2\x18.graphvol.v1.PruneResultR\x06result\"\xe7\x01\n" +
 	"\vPruneResult\x12%\n" +
 	"\x0echunks_removed\x18\x01 \x01(\x03R\rchunksRemoved\x12#\n" +
 	"\rpacks_removed\x18\x02 \x01(\x03R\fpacksRemoved\x12'\n" +
@@ -3170,7 +3188,8 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\vfreed_bytes\x18\x04 \x01(\x03R\n" +
 	"freedBytes\x12\x1f\n" +
 	"\vstore_bytes\x18\x05 \x01(\x03R\n" +
-	"storeBytes\"J\n" +
+	"storeBytes\x12!\n" +
+	"\funused_bytes\x18\x06 \x01(\x03R\vunusedBytes\"J\n" +
 	"\rVerifyRequest\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\x12\x1b\n" +
 	"\tread_data\x18\x02 \x01(\bR\breadData\"\xa9\x01\n" +
@@ -3473,6 +3492,7 @@ func file_agent_api_volume_proto_init() {
 	if File_agent_api_volume_proto != nil {
 		return
 	}
+	file_agent_api_volume_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -62,7 +62,7 @@ Look at it with --dry-run first. The space is given back by graphvol prune, or w
 				err = a.printForgotten(rows, dryRun)
 			}
 			if err == nil && prune && !dryRun {
-				_, err = a.prune(cmd, args[0], false)
+				_, err = a.prune(cmd, args[0], &api.PruneRequest{})
 			}
 			return err
 		},

@@ -233,7 +233,7 @@ func TestJSONShapes(t *testing.T) {
 		{"diff v a b --json", "changes", []string{"attributes", "changed_bytes", "content", "kind", "path", "ranges"}},
 		{"restore v a /d --json", "", []string{"bytes", "destination", "dry_run", "duration_ms", "files", "name", "removed", "snapshot", "written_bytes"}},
 		{"delete v a --json", "deleted", row},
-		{"prune v --json", "", []string{"chunks_removed", "dry_run", "freed_bytes", "packs_removed", "packs_rewritten", "store_bytes"}},
+		{"prune v --json", "", []string{"chunks_removed", "dry_run", "freed_bytes", "packs_removed", "packs_rewritten", "store_bytes", "unused_bytes"}},
 		{"verify v --json", "", []string{"bytes", "chunks", "problems", "read_data", "snapshots"}},
 		{"status v --json", "volumes", []string{
 			"backing", "cache", "dirty_bytes", "epoch", "holder_pid", "mount", "pending", "scanning", "server", "server_pid", "snapshots", "state", "store_bytes", "version",
@@ -294,6 +294,7 @@ func TestExitCodes(t *testing.T) {
 		{"diff v a", nil, exitUsage, "diff takes VOLUME and two SNAPSHOTs"},
 		{"restore v a", nil, exitUsage, "restore takes VOLUME"},
 		{"delete v", nil, exitUsage, "delete takes VOLUME and at least one SNAPSHOT, not only \"v\""},
+		{"prune v --max-unused 101", nil, exitUsage, "--max-unused 101: want a percentage, 0 to 100"},
 		{"mount a", nil, exitUsage, "mount takes BACKING and MOUNT"},
 		{"mount-store dir:/a", nil, exitUsage, "mount-store takes URL and DIR, not only \"dir:/a\""},
 		{"mount-store /a b", nil, exitUsage, "a target is given by a URL"},
