@@ -48,15 +48,17 @@ type scale struct {
 	RocksSyncs  int    `json:"rocksdb_synced_writes"`
 	RandomReads int    `json:"random_reads"`
 	// SnapshotS is how often, in seconds, snapshots are taken under RocksDB.
-	SnapshotS int `json:"snapshot_every_s"`
+	SnapshotS   int `json:"snapshot_every_s"`
+	PruneMiB    int `json:"prune_file_mib"`
+	PruneRounds int `json:"prune_rounds"`
 }
 
 func full() scale {
-	return scale{"full", 3, 2048, 8192, 1, 100_000, 20, 2_000_000, 500_000, 20_000, 100_000, 5}
+	return scale{"full", 3, 2048, 8192, 1, 100_000, 20, 2_000_000, 500_000, 20_000, 100_000, 5, 512, 2}
 }
 
 func quick() scale {
-	return scale{"quick", 1, 256, 1024, 1, 10_000, 8, 300_000, 100_000, 4_000, 20_000, 1}
+	return scale{"quick", 1, 256, 1024, 1, 10_000, 8, 300_000, 100_000, 4_000, 20_000, 1, 64, 1}
 }
 
 func main() {
@@ -64,7 +66,7 @@ func main() {
 	dir := flag.String("dir", "", "where to work: the disk to measure; default: a directory beside -out")
 	out := flag.String("out", "out/bench", "where results.json and results.md go")
 	small := flag.Bool("quick", false, "scale down to a minute or two")
-	only := flag.String("only", "", "comma separated cases: snapshot, pause, rocksdb, readback")
+	only := flag.String("only", "", "comma separated cases: snapshot, readback, prune, pause, rocksdb")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *bin, *dir, *out, *small, *only)
@@ -111,7 +113,7 @@ func (b *bench) cases(ctx context.Context, only string) error {
 	all := []struct {
 		name string
 		run  func(context.Context) error
-	}{{"snapshot", b.snapshots}, {"readback", b.readback}, {"pause", b.pauses}, {"rocksdb", b.rocksdb}}
+	}{{"snapshot", b.snapshots}, {"readback", b.readback}, {"prune", b.prune}, {"pause", b.pauses}, {"rocksdb", b.rocksdb}}
 	var errs []error
 	for _, c := range all {
 		if only != "" && !slices.Contains(strings.Split(only, ","), c.name) {

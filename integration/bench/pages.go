@@ -43,6 +43,12 @@ func makePages(path string, mib int, seed uint64) error {
 
 // changePages rewrites count different pages, chosen at random, and makes them durable.
 func changePages(path string, count int, seed uint64) error {
+	return changeHot(path, 0, count, seed)
+}
+
+// changeHot rewrites the hot pages, which are the same every time and spread over the file, and count others or the same, chosen at
+// random, and makes them durable.
+func changeHot(path string, hot, count int, seed uint64) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
@@ -52,9 +58,11 @@ func changePages(path string, count int, seed uint64) error {
 	if err != nil {
 		return err
 	}
+	total := int(info.Size() / pageSize)
 	rng := rand.New(rand.NewPCG(seed, 1))
+	pages := append(rng.Perm(total)[:count:count], rand.New(rand.NewPCG(0, 0)).Perm(total)[:hot]...)
 	page := make([]byte, pageSize)
-	for _, n := range rng.Perm(int(info.Size() / pageSize))[:count] {
+	for _, n := range pages {
 		fillPage(rng, page)
 		if _, err := f.WriteAt(page, int64(n)*pageSize); err != nil {
 			return err

@@ -18,6 +18,8 @@ type peer struct {
 	env  []string
 	init []string
 	save func(source string, n int) []string
+	// prune gives back the space of what was forgotten.
+	prune []string
 }
 
 func (b *bench) peers() []*peer {
@@ -30,12 +32,14 @@ func (b *bench) peers() []*peer {
 	borg.save = func(source string, n int) []string {
 		return []string{"borg", "create", fmt.Sprintf("%s::a%d", borg.repo, n), source}
 	}
+	borg.prune = []string{"borg", "compact", borg.repo}
 	restic := &peer{name: "restic", repo: filepath.Join(b.dir, "restic")}
 	restic.env = []string{"RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR=" + filepath.Join(b.dir, "restic-cache")}
 	restic.init = []string{"restic", "-q", "init", "-r", restic.repo}
 	restic.save = func(source string, _ int) []string {
 		return []string{"restic", "-q", "backup", "-r", restic.repo, source}
 	}
+	restic.prune = []string{"restic", "-q", "prune", "-r", restic.repo}
 	return []*peer{borg, restic}
 }
 
@@ -64,21 +68,28 @@ func (p *peer) backup(ctx context.Context, source string, n int) (seconds float6
 }
 
 func (p *peer) run(ctx context.Context, args []string) error {
+	_, err := p.output(ctx, args)
+	return err
+}
+
+// output runs a command and returns what it prints.
+func (p *peer) output(ctx context.Context, args []string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), p.env...)
 	// A file, not a pipe: a mount's daemon keeps the descriptor, and a pipe's end would be waited for.
 	out, err := os.CreateTemp("", "bench-peer")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer os.Remove(out.Name())
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Run(); err != nil {
-		text, _ := os.ReadFile(out.Name())
-		return fmt.Errorf("%v: %w: %s", args, err, text)
+	err = cmd.Run()
+	text, rerr := os.ReadFile(out.Name())
+	if err != nil {
+		return nil, fmt.Errorf("%v: %w: %s", args, err, text)
 	}
-	return nil
+	return text, rerr
 }
 
 // diskUse is the sum of the sizes of all files below dir.
