@@ -48,17 +48,17 @@ type scale struct {
 	RocksSyncs  int    `json:"rocksdb_synced_writes"`
 	RandomReads int    `json:"random_reads"`
 	// SnapshotS is how often, in seconds, snapshots are taken under RocksDB.
-	SnapshotS   int `json:"snapshot_every_s"`
-	PruneMiB    int `json:"prune_file_mib"`
-	PruneRounds int `json:"prune_rounds"`
+	SnapshotS      int `json:"snapshot_every_s"`
+	PruneMiB       int `json:"prune_file_mib"`
+	PruneSnapshots int `json:"prune_snapshots"`
 }
 
 func full() scale {
-	return scale{"full", 3, 2048, 8192, 1, 100_000, 20, 2_000_000, 500_000, 20_000, 100_000, 5, 512, 2}
+	return scale{"full", 3, 2048, 8192, 1, 100_000, 20, 2_000_000, 500_000, 20_000, 100_000, 5, 512, 100}
 }
 
 func quick() scale {
-	return scale{"quick", 1, 256, 1024, 1, 10_000, 8, 300_000, 100_000, 4_000, 20_000, 1, 64, 1}
+	return scale{"quick", 1, 256, 1024, 1, 10_000, 8, 300_000, 100_000, 4_000, 20_000, 1, 64, 20}
 }
 
 func main() {

@@ -43,24 +43,22 @@ func makePages(path string, mib int, seed uint64) error {
 
 // changePages rewrites count different pages, chosen at random, and makes them durable.
 func changePages(path string, count int, seed uint64) error {
-	return changeHot(path, 0, count, seed)
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	rng := rand.New(rand.NewPCG(seed, 1))
+	return rewritePages(path, rng.Perm(int(info.Size() / pageSize))[:count], seed)
 }
 
-// changeHot rewrites the hot pages, which are the same every time and spread over the file, and count others or the same, chosen at
-// random, and makes them durable.
-func changeHot(path string, hot, count int, seed uint64) error {
+// rewritePages gives pages other contents and makes them durable.
+func rewritePages(path string, pages []int, seed uint64) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	total := int(info.Size() / pageSize)
-	rng := rand.New(rand.NewPCG(seed, 1))
-	pages := append(rng.Perm(total)[:count:count], rand.New(rand.NewPCG(0, 0)).Perm(total)[:hot]...)
+	rng := rand.New(rand.NewPCG(seed, 2))
 	page := make([]byte, pageSize)
 	for _, n := range pages {
 		fillPage(rng, page)
@@ -69,6 +67,26 @@ func changeHot(path string, hot, count int, seed uint64) error {
 		}
 	}
 	return f.Sync()
+}
+
+// scattered gives count of total pages: half are the same every time, the others differ; all are single pages anywhere in the file.
+func scattered(total, count int, seed uint64) []int {
+	same := rand.New(rand.NewPCG(0, 0)).Perm(total)[:count/2]
+	return append(same, rand.New(rand.NewPCG(seed, 3)).Perm(total)[:count-len(same)]...)
+}
+
+// inRuns gives count of total pages in two runs: four fifths are the same run every time, the rest is a run anywhere in the file.
+func inRuns(total, count int, seed uint64) []int {
+	fixed := count * 4 / 5
+	pages := make([]int, 0, count)
+	for n := range fixed {
+		pages = append(pages, total/50+n)
+	}
+	from := rand.New(rand.NewPCG(seed, 3)).IntN(total - count)
+	for n := range count - fixed {
+		pages = append(pages, from+n)
+	}
+	return pages
 }
 
 // settle waits for the disk to have written what earlier runs left, so that the next starts on a quiet disk.

@@ -22,10 +22,13 @@ type peer struct {
 	prune []string
 }
 
-func (b *bench) peers() []*peer {
-	borg := &peer{name: "borg", repo: filepath.Join(b.dir, "borg")}
+func (b *bench) peers() []*peer { return peersIn(b.dir) }
+
+// peersIn gives the peers with everything they keep in one directory.
+func peersIn(dir string) []*peer {
+	borg := &peer{name: "borg", repo: filepath.Join(dir, "borg")}
 	borg.env = []string{
-		"BORG_BASE_DIR=" + filepath.Join(b.dir, "borg-base"),
+		"BORG_BASE_DIR=" + filepath.Join(dir, "borg-base"),
 		"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes", "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes",
 	}
 	borg.init = []string{"borg", "init", "--encryption=none", borg.repo}
@@ -33,8 +36,8 @@ func (b *bench) peers() []*peer {
 		return []string{"borg", "create", fmt.Sprintf("%s::a%d", borg.repo, n), source}
 	}
 	borg.prune = []string{"borg", "compact", borg.repo}
-	restic := &peer{name: "restic", repo: filepath.Join(b.dir, "restic")}
-	restic.env = []string{"RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR=" + filepath.Join(b.dir, "restic-cache")}
+	restic := &peer{name: "restic", repo: filepath.Join(dir, "restic")}
+	restic.env = []string{"RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR=" + filepath.Join(dir, "restic-cache")}
 	restic.init = []string{"restic", "-q", "init", "-r", restic.repo}
 	restic.save = func(source string, _ int) []string {
 		return []string{"restic", "-q", "backup", "-r", restic.repo, source}

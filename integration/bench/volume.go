@@ -11,7 +11,11 @@ import (
 
 // volume makes a volume, not mounted yet, below the work directory.
 func (b *bench) volume(name string) (*volume.Volume, error) {
-	dir := filepath.Join(b.dir, name)
+	return b.volumeIn(filepath.Join(b.dir, name))
+}
+
+// volumeIn is volume, in a directory that may have it already.
+func (b *bench) volumeIn(dir string) (*volume.Volume, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
