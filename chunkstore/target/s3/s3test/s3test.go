@@ -41,32 +41,54 @@ func Start(t testing.TB) *Server {
 	if err != nil {
 		t.Skipf("no S3 server to test with: %v", err)
 	}
-	s := &Server{Root: t.TempDir(), program: program}
-	if err := os.Mkdir(filepath.Join(s.Root, Bucket), 0o700); err != nil {
+	Credentials(t)
+	s, err := launch(t.Context(), program, t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	Credentials(t)
 	t.Cleanup(s.Stop)
+	return s
+}
+
+// Launch is Start for programs that aren't tests: with the server's directory, and an environment that the caller sets, see Environ. Stop ends it.
+func Launch(ctx context.Context, root string) (*Server, error) {
+	program, err := find(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("no S3 server: %w", err)
+	}
+	return launch(ctx, program, root)
+}
+
+func launch(ctx context.Context, program, root string) (s *Server, err error) {
+	s = &Server{Root: root, program: program}
+	if err := os.Mkdir(filepath.Join(s.Root, Bucket), 0o700); err != nil {
+		return nil, err
+	}
 	// Between finding a free port and using it somebody else may take it.
 	for range 5 {
-		s.Addr = freePort(t)
-		if err = s.Restart(t.Context()); err == nil {
-			return s
+		if s.Addr, err = freePort(); err == nil {
+			err = s.Restart(ctx)
+		}
+		if err == nil {
+			return s, nil
 		}
 	}
-	t.Fatal(err)
-	return nil
+	return nil, err
 }
 
 // Credentials sets the environment's keys to those of the servers of this package, and hides all others from the test.
 func Credentials(t testing.TB) {
-	none := filepath.Join(t.TempDir(), "none")
-	for name, value := range map[string]string{
+	for name, value := range Environ(filepath.Join(t.TempDir(), "none")) {
+		t.Setenv(name, value)
+	}
+}
+
+// Environ is the environment of programs that use the servers of this package; none is the name of a file that isn't there.
+func Environ(none string) map[string]string {
+	return map[string]string{
 		"AWS_ACCESS_KEY_ID": accessKey, "AWS_SECRET_ACCESS_KEY": secretKey, "AWS_SESSION_TOKEN": "", "AWS_PROFILE": "", "AWS_REGION": "", "AWS_DEFAULT_REGION": "",
 		"AWS_ACCESS_KEY": "", "AWS_SECRET_KEY": "", "MINIO_ROOT_USER": "", "MINIO_ROOT_PASSWORD": "", "MINIO_ACCESS_KEY": "", "MINIO_SECRET_KEY": "",
 		"AWS_SHARED_CREDENTIALS_FILE": none, "AWS_CONFIG_FILE": none, "AWS_EC2_METADATA_DISABLED": "true",
-	} {
-		t.Setenv(name, value)
 	}
 }
 
@@ -157,13 +179,13 @@ func (s *Server) wait(ctx context.Context, ended <-chan struct{}) error {
 	}
 }
 
-func freePort(t testing.TB) string {
+func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer l.Close()
-	return l.Addr().String()
+	return l.Addr().String(), nil
 }
 
 // find returns the program: GRAPHVOL_VERSITYGW, or the one that the Makefile installs, and does so if it must.
