@@ -5,7 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	"graphvol/chunkstore/target"
+	"graphvol/chunkstore/target/dial"
+	"graphvol/chunkstore/target/s3/s3test"
 )
 
 func TestMedianAndRatios(t *testing.T) {
@@ -94,5 +99,51 @@ func TestPeers(t *testing.T) {
 				t.Errorf("%+v", times)
 			}
 		})
+	}
+}
+
+// TestAging: both patterns give as many pages as asked for, inside the file, and half of them or more again the next time.
+func TestAging(t *testing.T) {
+	for name, pages := range map[string]func(int, int, uint64) []int{"runs": inRuns, "scattered": scattered} {
+		a, b := pages(10_000, 100, 1), pages(10_000, 100, 2)
+		again := 0
+		for _, n := range a {
+			if n < 0 || n >= 10_000 {
+				t.Errorf("%s: page %d", name, n)
+			}
+			if slices.Contains(b, n) {
+				again++
+			}
+		}
+		if len(a) != 100 || again < 50 || again > 95 {
+			t.Errorf("%s: %d pages, %d of them again", name, len(a), again)
+		}
+	}
+}
+
+// TestMeter: what passes the proxy is what the server has got and given.
+func TestMeter(t *testing.T) {
+	m, err := newMeter(s3test.Start(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.close()
+	tg, err := dial.Open(t.Context(), "s3://"+s3test.Bucket+"/x?endpoint=http://"+m.addr+"&insecure=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.take()
+	data := make([]byte, 100_000)
+	if err := target.Put(t.Context(), tg, "name", data); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.take(); got.requests["PUT"] != 1 || got.up != int64(len(data)) {
+		t.Errorf("a put: %+v", got)
+	}
+	if _, err := target.Get(t.Context(), tg, "name", 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.take(); got.requests["GET"] == 0 || got.down < int64(len(data)) {
+		t.Errorf("a get: %+v", got)
 	}
 }

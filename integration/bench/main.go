@@ -1,5 +1,5 @@
-// Command bench measures the figures of docs/benchmarks.md in one run: snapshots beside borg and restic, writers' pauses,
-// RocksDB beside the plain disk, and reading back. Runs that are compared alternate (A B A B), so that a change of the
+// Command bench measures the figures of docs/benchmarks.md in one run: snapshots and pruning beside borg and restic, writers' pauses,
+// RocksDB beside the plain disk, reading back, copies in a bucket and on several disks, and what grows with a volume. Runs that are compared alternate (A B A B), so that a change of the
 // disk's mood meets both; medians are shown, and ratios are what counts.
 //
 // It needs root for dropping caches between runs; without root it goes on with warm caches and says so.
@@ -48,17 +48,30 @@ type scale struct {
 	RocksSyncs  int    `json:"rocksdb_synced_writes"`
 	RandomReads int    `json:"random_reads"`
 	// SnapshotS is how often, in seconds, snapshots are taken under RocksDB.
-	SnapshotS      int `json:"snapshot_every_s"`
-	PruneMiB       int `json:"prune_file_mib"`
-	PruneSnapshots int `json:"prune_snapshots"`
+	SnapshotS      int   `json:"snapshot_every_s"`
+	PruneMiB       int   `json:"prune_file_mib"`
+	PruneSnapshots int   `json:"prune_snapshots"`
+	RemoteMiB      int   `json:"remote_file_mib"`
+	RestoreMiB     int   `json:"restore_mib"`
+	RestoreRounds  int   `json:"restore_rounds"`
+	SpreadMiB      int   `json:"spread_file_mib"`
+	ScaleGiB       []int `json:"scale_gib"`
 }
 
 func full() scale {
-	return scale{"full", 3, 2048, 8192, 1, 100_000, 20, 2_000_000, 500_000, 20_000, 100_000, 5, 512, 100}
+	return scale{
+		Name: "full", Rounds: 3, FileMiB: 2048, LargeMiB: 8192, ChangedPct: 1, ManyFiles: 100_000, Pauses: 20, RocksKeys: 2_000_000, RocksReads: 500_000,
+		RocksSyncs: 20_000, RandomReads: 100_000, SnapshotS: 5, PruneMiB: 512, PruneSnapshots: 100, RemoteMiB: 512, RestoreMiB: 1024, RestoreRounds: 5,
+		SpreadMiB: 512, ScaleGiB: []int{16, 64, 256},
+	}
 }
 
 func quick() scale {
-	return scale{"quick", 1, 256, 1024, 1, 10_000, 8, 300_000, 100_000, 4_000, 20_000, 1, 64, 20}
+	return scale{
+		Name: "quick", Rounds: 1, FileMiB: 256, LargeMiB: 1024, ChangedPct: 1, ManyFiles: 10_000, Pauses: 8, RocksKeys: 300_000, RocksReads: 100_000,
+		RocksSyncs: 4_000, RandomReads: 20_000, SnapshotS: 1, PruneMiB: 64, PruneSnapshots: 20, RemoteMiB: 64, RestoreMiB: 128, RestoreRounds: 1,
+		SpreadMiB: 64, ScaleGiB: []int{1, 4},
+	}
 }
 
 func main() {
@@ -66,7 +79,7 @@ func main() {
 	dir := flag.String("dir", "", "where to work: the disk to measure; default: a directory beside -out")
 	out := flag.String("out", "out/bench", "where results.json and results.md go")
 	small := flag.Bool("quick", false, "scale down to a minute or two")
-	only := flag.String("only", "", "comma separated cases: snapshot, readback, prune, pause, rocksdb")
+	only := flag.String("only", "", "comma separated cases: snapshot, readback, prune, remote, restore, spread, scale, pause, rocksdb")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *bin, *dir, *out, *small, *only)
@@ -113,7 +126,10 @@ func (b *bench) cases(ctx context.Context, only string) error {
 	all := []struct {
 		name string
 		run  func(context.Context) error
-	}{{"snapshot", b.snapshots}, {"readback", b.readback}, {"prune", b.prune}, {"pause", b.pauses}, {"rocksdb", b.rocksdb}}
+	}{
+		{"snapshot", b.snapshots}, {"readback", b.readback}, {"prune", b.prune}, {"remote", b.remote}, {"restore", b.restore}, {"spread", b.spread}, {"scale", b.scaling},
+		{"pause", b.pauses}, {"rocksdb", b.rocksdb},
+	}
 	var errs []error
 	for _, c := range all {
 		if only != "" && !slices.Contains(strings.Split(only, ","), c.name) {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 
@@ -87,6 +89,18 @@ func inRuns(total, count int, seed uint64) []int {
 		pages = append(pages, from+n)
 	}
 	return pages
+}
+
+func hashFile(path string) (sum [sha256.Size]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	h.Sum(sum[:0])
+	return sum, err
 }
 
 // settle waits for the disk to have written what earlier runs left, so that the next starts on a quiet disk.
