@@ -36,9 +36,9 @@ type PruneResult struct {
 	RemovedChunks  int64 // forgotten by the index
 	RemovedPacks   int64
 	RewrittenPacks int64
-	FreedBytes     int64 // of packs and manifests
-	StoreBytes     int64 // of packs, afterwards
-	UnusedBytes    int64 // of these: what nothing needs, in packs that weren't worth rewriting
+	FreedBytes     int64 // of packs, also those that only a remote has, and manifests
+	StoreBytes     int64 // of packs that are here, afterwards
+	UnusedBytes    int64 // of packs that weren't worth rewriting: what nothing needs
 }
 
 // Prune removes what no snapshot and no reader needs: chunks from the index, packs without any chunk that is needed, and manifests of
@@ -110,9 +110,18 @@ func (p *pruner) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (r *PruneResult) freed(n int64) {
-	r.FreedBytes += n
-	r.StoreBytes -= n
+// gone counts a pack that was removed, here or on its remotes.
+func (r *PruneResult) gone(u *packUse) {
+	r.FreedBytes += u.size
+	if !u.away {
+		r.StoreBytes -= u.size
+	}
+}
+
+// written counts copies.
+func (r *PruneResult) written(n int64) {
+	r.FreedBytes -= n
+	r.StoreBytes += n
 }
 
 // rewrote notes what was copied.
@@ -120,7 +129,7 @@ func (p *pruner) rewrote(packs int, bytes int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.res.RewrittenPacks += int64(packs)
-	p.res.freed(-bytes)
+	p.res.written(bytes)
 }
 
 // kept notes that a pack stays, though it was to be rewritten.
@@ -137,7 +146,7 @@ func (p *pruner) removed(u *packUse) {
 	if u.chunks == 0 {
 		p.res.RemovedPacks++
 	}
-	p.res.freed(u.size)
+	p.res.gone(u)
 	p.progress.Bytes += u.size
 	if p.opts.Progress != nil {
 		p.opts.Progress(p.progress)

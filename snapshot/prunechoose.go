@@ -23,9 +23,6 @@ const (
 // worth its traffic.
 func (p *pruner) choose(packs map[chunkstore.PackID]*packUse) (empty, rewrite []chunkstore.PackID, err error) {
 	order, err := p.repo.db.PackIDs()
-	if err == nil {
-		err = p.noteCopied(packs)
-	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -35,6 +32,7 @@ func (p *pruner) choose(packs map[chunkstore.PackID]*packUse) (empty, rewrite []
 		switch {
 		case u.chunks == 0:
 			empty = append(empty, id)
+		case u.size == 0: // lost, or on a remote that another machine writes to
 		case u.gain() > u.size/2 && u.gain() >= repackGain:
 			chosen[id] = true
 		default:
@@ -85,24 +83,36 @@ func (p *pruner) wasteful(packs map[chunkstore.PackID]*packUse) (out []chunkstor
 // share is the unused part of a pack.
 func (u *packUse) share() float64 { return float64(u.gain()) / float64(u.size) }
 
-// noteCopied marks the packs that a remote has.
-func (p *pruner) noteCopied(packs map[chunkstore.PackID]*packUse) error {
+// addCopied adds the packs that only a remote has to those that are here, and marks what a remote has.
+func (p *pruner) addCopied(packs map[chunkstore.PackID]*packUse) error {
 	remotes, err := p.repo.db.Remotes()
 	if err != nil {
 		return err
 	}
-	have := make(map[string]bool)
+	have := make(map[string]int64)
 	for _, name := range remotes {
 		objects, err := p.repo.db.RemoteObjects(name, chunkstore.PackPrefix)
 		if err != nil {
 			return err
 		}
 		for i := range objects {
-			have[objects[i].Name] = true
+			have[objects[i].Name] = objects[i].Size
+		}
+	}
+	known, err := p.repo.db.PackIDs()
+	if err != nil {
+		return err
+	}
+	for _, id := range known {
+		if _, ok := have[id.Object()]; ok && packs[id] == nil {
+			packs[id] = &packUse{}
 		}
 	}
 	for id, u := range packs {
-		u.copied = have[id.Object()]
+		var size int64
+		if size, u.copied = have[id.Object()]; u.copied && u.size == 0 {
+			u.size, u.away = size, true
+		}
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func tier(live int64) int { return bits.Len64(uint64(live)) / tierBits }
 func crowded(packs map[chunkstore.PackID]*packUse) (out []chunkstore.PackID) {
 	var tiers [64/tierBits + 1][]chunkstore.PackID
 	for id, u := range packs {
-		if u.chunks > 0 && u.live < smallPack {
+		if u.chunks > 0 && u.live < smallPack && !u.away {
 			tiers[tier(u.live)] = append(tiers[tier(u.live)], id)
 		}
 	}

@@ -44,7 +44,9 @@ func (p *pruner) clean(ctx context.Context, packs map[chunkstore.PackID]*packUse
 func (p *pruner) wouldClean(packs map[chunkstore.PackID]*packUse, empty, rewrite []chunkstore.PackID) {
 	p.res.RemovedPacks, p.res.RewrittenPacks = int64(len(empty)), int64(len(rewrite))
 	for _, id := range slices.Concat(empty, rewrite) {
-		p.res.freed(packs[id].gain())
+		u := packs[id]
+		p.res.gone(u)
+		p.res.written(u.size - u.gain())
 	}
 }
 
@@ -54,11 +56,12 @@ type packUse struct {
 	chunks int64
 	live   int64 // bytes of their records
 	copied bool  // a remote has it
+	away   bool  // only a remote has it: this state was attached to it
 }
 
-// gain is the number of bytes that rewriting saves; none, of a pack that isn't here but on a remote.
+// gain is the number of bytes that rewriting saves.
 func (u *packUse) gain() int64 {
-	if u.chunks == 0 || u.size == 0 {
+	if u.chunks == 0 {
 		return u.size
 	}
 	return u.size - (packOverhead + u.live + entryOverhead*u.chunks)
@@ -78,6 +81,9 @@ func (p *pruner) usage(ctx context.Context) (map[chunkstore.PackID]*packUse, err
 	for _, info := range list {
 		packs[info.ID] = &packUse{size: info.Size}
 		p.res.StoreBytes += info.Size
+	}
+	if err := p.addCopied(packs); err != nil {
+		return nil, err
 	}
 	for id := range packs {
 		if p.repo.store.InUse(id) {
@@ -164,6 +170,9 @@ func (p *pruner) repack(ctx context.Context, packs map[chunkstore.PackID]*packUs
 		case errors.Is(err, chunkstore.ErrCorrupt):
 			p.kept(packs[id])
 			damage = append(damage, fmt.Errorf("%w; the pack stays as it is: run verify --read-data", err))
+		case packs[id].away && chunkstore.Passing(err) && ctx.Err() == nil:
+			p.kept(packs[id])
+			p.repo.log.Warn("a pack that only a copy has isn't rewritten, since the copy can't be read now; the next prune tries again", "error", err)
 		case err != nil:
 			return damage, err
 		default:

@@ -1,11 +1,13 @@
 package copies
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -97,6 +99,56 @@ func TestTwoMachines(t *testing.T) {
 	u.refused([]string{"another state directory", "--take-over"}, "sync", u.Mount, "--wait")
 	u.run("sync", u.Mount, "--wait", "--take-over")
 	u.run("verify", u.Mount, "--read-data")
+	third := filepath.Join(t.TempDir(), "state")
+	u.run("attach", url, third)
+	u.restored(third)
+}
+
+// TestPruneWhatOnlyTheCopyHas: after a machine has taken a copy over, prune rewrites packs that it has never had, where most of one is unused.
+func TestPruneWhatOnlyTheCopyHas(t *testing.T) {
+	k := kinds()[0]
+	url := k.url(t)
+	u := newUser(t, volume.Options{Args: k.args(url)})
+	const size = 4 << 20
+	file := filepath.Join(u.Mount, "big")
+	rig.WriteFile(t, file, size)
+	keep := func(name string) {
+		_, err := u.Snapshot(t.Context(), name)
+		u.must(err)
+		u.want[name] = content(t, u.Backing)
+	}
+	keep("a")
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	u.must(err)
+	_, err = f.WriteAt(rig.RandomBytes(size*3/4), 0)
+	u.must(err)
+	u.must(f.Close())
+	keep("b")
+	u.run("sync", u.Mount, "--wait")
+	u.must(u.Umount(t.Context()))
+
+	state := filepath.Join(t.TempDir(), "state")
+	u.run("attach", url, state)
+	u.must(os.RemoveAll(u.Backing))
+	u.run("restore", state, "latest", u.Backing)
+	u.State = state
+	u.must(u.Start(t.Context()))
+	u.run("sync", u.Mount, "--wait", "--take-over")
+	u.run("delete", u.Mount, "a")
+	delete(u.want, "a")
+	var dry, res struct {
+		PacksRewritten int   `json:"packs_rewritten"`
+		FreedBytes     int64 `json:"freed_bytes"`
+		StoreBytes     int64 `json:"store_bytes"`
+	}
+	u.must(json.Unmarshal([]byte(u.run("prune", u.Mount, "--dry-run", "--json")), &dry))
+	u.must(json.Unmarshal([]byte(u.run("prune", u.Mount, "--json")), &res))
+	if res != dry || res.PacksRewritten != 1 || res.FreedBytes < size/2 || res.StoreBytes < size/8 {
+		t.Errorf("%+v, the dry run said %+v", res, dry)
+	}
+	u.run("sync", u.Mount, "--wait")
+	u.run("verify", u.Mount, "--read-data")
+	u.restored(u.Mount)
 	third := filepath.Join(t.TempDir(), "state")
 	u.run("attach", url, third)
 	u.restored(third)
