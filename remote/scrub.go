@@ -262,14 +262,19 @@ func (s *scrub) objects(ctx context.Context, names []string) error {
 	return nil
 }
 
+// awaitRound waits for the end of a round that runs.
+func (r *Remote) awaitRound() {
+	r.round.Lock()
+	defer r.round.Unlock()
+}
+
 // makeRoom lets rounds and other scrubs go first. over: one of these has read everything, or the remote isn't where it was.
 func (s *scrub) makeRoom(ctx context.Context) (over bool, err error) {
 	if !s.opts.Resume {
 		return false, ctx.Err()
 	}
 	s.endTurn()
-	s.Remote.round.Lock() // a round that runs
-	s.Remote.round.Unlock()
+	s.Remote.awaitRound()
 	if err := s.turn(ctx); err != nil {
 		s.turns = false
 		return false, err
