@@ -17,11 +17,13 @@ import (
 	"graphvol/index"
 )
 
+// HeadVersion is the format_version of heads that this software writes, and the greatest that it reads.
+const HeadVersion = 1
+
 const (
-	headPrefix  = "heads/"
-	headVersion = 1
-	maxHead     = 16 << 20 // 32,767 snapshots have some 4 MiB
-	keptHeads   = 2
+	headPrefix = "heads/"
+	maxHead    = 16 << 20 // 32,767 snapshots have some 4 MiB
+	keptHeads  = 2
 )
 
 // head is the object heads/SEQUENCE: what a remote has.
@@ -89,7 +91,7 @@ func (r *Remote) readHead(ctx context.Context, seq uint64) (at headAt, h head, e
 	if err := json.Unmarshal(p, &h); err != nil {
 		return at, h, fmt.Errorf("head %d can't be understood: %w", seq, err)
 	}
-	if h.FormatVersion > headVersion {
+	if h.FormatVersion > HeadVersion {
 		return at, h, fmt.Errorf("head %d has format %d: %w", seq, h.FormatVersion, ErrNewerFormat)
 	}
 	if h.Sequence != seq {
@@ -154,7 +156,7 @@ func (r *Remote) putHead(ctx context.Context, snaps []index.Snapshot) error {
 // putHeadAfter puts the head after the one that the state tells of, and gives the new state, which the index has.
 func (r *Remote) putHeadAfter(ctx context.Context, t target.Target, st state, snaps []index.Snapshot) (state, error) {
 	h := head{
-		FormatVersion: headVersion, Store: st.Store, Writer: r.writer, Sequence: st.Head.Sequence + 1, Parent: st.Head.SHA256, Created: time.Now().UTC(),
+		FormatVersion: HeadVersion, Store: st.Store, Writer: r.writer, Sequence: st.Head.Sequence + 1, Parent: st.Head.SHA256, Created: time.Now().UTC(),
 		Snapshots: []headSnapshot{},
 	}
 	for _, s := range snaps {

@@ -173,7 +173,7 @@ func FuzzHead(f *testing.F) {
 			t.Fatal(err)
 		}
 		r := &Remote{target: d}
-		if at, h, err := r.newestHead(context.Background()); err == nil && (at.Sequence != 1 || h.Sequence != 1 || h.FormatVersion > headVersion) {
+		if at, h, err := r.newestHead(context.Background()); err == nil && (at.Sequence != 1 || h.Sequence != 1 || h.FormatVersion > HeadVersion) {
 			t.Errorf("%+v, %+v", at, h)
 		}
 	})

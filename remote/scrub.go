@@ -183,7 +183,7 @@ func (r *Remote) openAs(ctx context.Context, o *Opener) (st state, base, content
 
 // storeFileOf is what store.json should be.
 func (r *Remote) storeFileOf(st *state) storeFile {
-	return storeFile{FormatVersion: storeVersion, Store: st.Store, Volume: r.cfg.Local.Volume, Encrypted: st.Spec.Encrypt}
+	return storeFile{FormatVersion: StoreVersion, Store: st.Store, Volume: r.cfg.Local.Volume, Encrypted: st.Spec.Encrypt}
 }
 
 // readHead reads the head that the index knows. That it can't be had is found again when it has its turn.

@@ -36,9 +36,11 @@ type storeFile struct {
 	Encrypted     bool   `json:"encrypted"`
 }
 
+// StoreVersion is the format_version of store.json that this software writes, and the greatest that it reads.
+const StoreVersion = 1
+
 const (
 	storeName    = "store.json"
-	storeVersion = 1
 	maxStoreFile = 1 << 16
 )
 
@@ -181,7 +183,7 @@ func readStoreFile(ctx context.Context, t target.Target) (f storeFile, err error
 	if err := json.Unmarshal(p, &f); err != nil || f.FormatVersion < 1 || strings.Contains(f.Store, "/") || target.CheckName(f.Store) != nil {
 		return f, fmt.Errorf("%w: its %s can't be understood", ErrForeign, storeName)
 	}
-	if f.FormatVersion > storeVersion {
+	if f.FormatVersion > StoreVersion {
 		return f, fmt.Errorf("%s has format %d: %w", storeName, f.FormatVersion, ErrNewerFormat)
 	}
 	return f, nil
@@ -200,7 +202,7 @@ func (r *Remote) makeStore(ctx context.Context, base target.Target) (f storeFile
 	if len(list) > 0 {
 		return f, fmt.Errorf("%w: it has no %s, and %d other objects; give it an empty directory or prefix", ErrForeign, storeName, len(list))
 	}
-	f = storeFile{FormatVersion: storeVersion, Store: newID(), Volume: r.cfg.Local.Volume, Encrypted: r.spec().Encrypt}
+	f = storeFile{FormatVersion: StoreVersion, Store: newID(), Volume: r.cfg.Local.Volume, Encrypted: r.spec().Encrypt}
 	p, err := f.encode()
 	if err != nil {
 		return f, err

@@ -18,7 +18,8 @@ import (
 // restName is a file in a state directory that says that its store has only what was written there since it was attached; the rest is on a remote.
 const restName = "attached.json"
 
-const restVersion = 1
+// RestVersion is the format_version of attached.json that this software writes, and the greatest that it reads.
+const RestVersion = 1
 
 type restFile struct {
 	FormatVersion int    `json:"format_version"`
@@ -28,7 +29,7 @@ type restFile struct {
 
 // WriteRest says, durably, that a state's store lacks what is on a remote.
 func WriteRest(state, name string, spec Spec) error {
-	p, err := json.MarshalIndent(restFile{restVersion, name, spec}, "", "  ")
+	p, err := json.MarshalIndent(restFile{RestVersion, name, spec}, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func OpenStore(state, cacheDir string, o *Opener) (target.Local, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s can't be read, which says where the rest of the store is: %w; attach the copy again, to a new state directory", filepath.Join(state, restName), err)
-	case f.FormatVersion > restVersion:
+	case f.FormatVersion > RestVersion:
 		return nil, fmt.Errorf("%s has format %d: %w", filepath.Join(state, restName), f.FormatVersion, ErrNewerFormat)
 	}
 	return &Store{Local: local, state: state, at: f, opener: o, cache: blockcache.Options{Dir: cacheDir}}, nil

@@ -10,10 +10,11 @@ import (
 	"fmt"
 )
 
-const (
-	magic         = "GVCRYPT\x00"
-	formatVersion = 1
+// FormatVersion is that of encrypted objects which this software writes, and the greatest that it reads.
+const FormatVersion = 1
 
+const (
+	magic      = "GVCRYPT\x00"
 	headerLen  = 64
 	segmentLen = 1 << 16
 	tagLen     = 16
@@ -30,7 +31,7 @@ type header [headerLen]byte
 
 func makeHeader(key uint32, s salt) (h header) {
 	copy(h[:], magic)
-	binary.LittleEndian.PutUint32(h[8:], formatVersion)
+	binary.LittleEndian.PutUint32(h[8:], FormatVersion)
 	binary.LittleEndian.PutUint32(h[12:], key)
 	copy(h[16:], s[:])
 	return h
@@ -45,9 +46,9 @@ func (h *header) check(name string) error {
 		return altered(name, "it doesn't begin as an encrypted object")
 	}
 	switch v := binary.LittleEndian.Uint32(h[8:]); {
-	case v > formatVersion:
+	case v > FormatVersion:
 		return fmt.Errorf("object %s: version %d: %w", name, v, ErrNewerFormat)
-	case v < formatVersion:
+	case v < FormatVersion:
 		return altered(name, "version %d in its header", v)
 	case h.key() == 0:
 		return altered(name, "no key in its header")

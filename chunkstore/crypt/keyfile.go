@@ -19,11 +19,13 @@ import (
 	"graphvol/internal/durable"
 )
 
+// KeyFileVersion is that of key files which this software writes, and the greatest that it reads.
+const KeyFileVersion = 1
+
 const (
-	keyFileTitle   = "# graphvol key file "
-	keyFileVersion = 1
-	maxKeyFile     = 64 << 10
-	maxPassphrase  = 4 << 10
+	keyFileTitle  = "# graphvol key file "
+	maxKeyFile    = 64 << 10
+	maxPassphrase = 4 << 10
 
 	passphraseTitle = "# passphrase"
 	passphraseHead  = "PASSPHRASE "
@@ -83,7 +85,7 @@ func (k *KeyFile) encode() []byte {
 	if k.Identity != nil {
 		title, secret = "# public key "+k.Identity.Recipient().String(), k.Identity.String()
 	}
-	return fmt.Appendf(nil, "%s%d\n# store %s\n# commitment %d %x\n%s\n%s\n", keyFileTitle, keyFileVersion,
+	return fmt.Appendf(nil, "%s%d\n# store %s\n# commitment %d %x\n%s\n%s\n", keyFileTitle, KeyFileVersion,
 		k.Pin.Store, k.Pin.Number, k.Pin.Commitment, title, secret)
 }
 
@@ -94,9 +96,9 @@ func decodeKeyFile(data []byte) (*KeyFile, error) {
 	if !ok {
 		return nil, errors.New("line 1: it isn't a key file of graphvol")
 	}
-	if v, err := strconv.Atoi(title); err != nil || v < keyFileVersion {
+	if v, err := strconv.Atoi(title); err != nil || v < KeyFileVersion {
 		return nil, errors.New("line 1: bad version")
-	} else if v > keyFileVersion {
+	} else if v > KeyFileVersion {
 		return nil, fmt.Errorf("version %d: %w", v, ErrNewerFormat)
 	}
 	if len(lines) != 6 {

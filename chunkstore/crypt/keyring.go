@@ -17,11 +17,13 @@ import (
 	"time"
 )
 
+// KeyringVersion is that of keyrings which this software writes, and the greatest that it reads.
+const KeyringVersion = 1
+
 const (
-	keyringVersion = 1
-	maxKeyring     = 64 << 10 // bytes of a keyring, also wrapped
-	commitInfo     = "graphvol commit"
-	localInfo      = "graphvol local "
+	maxKeyring = 64 << 10 // bytes of a keyring, also wrapped
+	commitInfo = "graphvol commit"
+	localInfo  = "graphvol local "
 )
 
 type repositoryKey [32]byte
@@ -179,7 +181,7 @@ type keyJSON struct {
 }
 
 func (r *Keyring) encode() ([]byte, error) {
-	j := keyringJSON{FormatVersion: keyringVersion, Store: r.store}
+	j := keyringJSON{FormatVersion: KeyringVersion, Store: r.store}
 	for i := range r.keys {
 		k := &r.keys[i]
 		j.Keys = append(j.Keys, keyJSON{k.number, k.key[:], k.created})
@@ -198,7 +200,7 @@ func decodeKeyring(data []byte) (*Keyring, error) {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return nil, fmt.Errorf("keyring: %w", err)
 	}
-	if v.FormatVersion > keyringVersion {
+	if v.FormatVersion > KeyringVersion {
 		return nil, fmt.Errorf("keyring of version %d: %w", v.FormatVersion, ErrNewerFormat)
 	}
 	var j keyringJSON
@@ -210,7 +212,7 @@ func decodeKeyring(data []byte) (*Keyring, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("keyring: something follows it")
 	}
-	if j.FormatVersion != keyringVersion || !validStoreID(j.Store) || len(j.Keys) == 0 {
+	if j.FormatVersion != KeyringVersion || !validStoreID(j.Store) || len(j.Keys) == 0 {
 		return nil, errors.New("keyring: bad version or store id, or no keys")
 	}
 	r := &Keyring{store: j.Store}

@@ -8,10 +8,12 @@ import (
 	"hash/crc32"
 )
 
+// FormatVersion is that of shards which this software writes, and the greatest that it reads.
+const FormatVersion = 1
+
 const (
-	magic         = "GVSHARD\x00"
-	formatVersion = 1
-	headerLen     = 96
+	magic     = "GVSHARD\x00"
+	headerLen = 96
 )
 
 type kind byte
@@ -57,7 +59,7 @@ func checksum(p []byte) uint32 { return crc32.Checksum(p, crc32.MakeTable(crc32.
 func (h *header) encode() []byte {
 	p := make([]byte, 0, headerLen)
 	p = append(p, magic...)
-	p = binary.LittleEndian.AppendUint32(p, formatVersion)
+	p = binary.LittleEndian.AppendUint32(p, FormatVersion)
 	p = append(p, byte(h.Data), byte(h.Parity), byte(h.number), byte(h.kind))
 	p = binary.LittleEndian.AppendUint64(p, uint64(h.length))
 	p = binary.LittleEndian.AppendUint64(p, uint64(h.body))
@@ -76,7 +78,7 @@ func decodeHeader(p []byte) (header, error) {
 	if string(p[:8]) != magic {
 		return header{}, damaged("this is no shard")
 	}
-	if v := binary.LittleEndian.Uint32(p[8:]); v != formatVersion {
+	if v := binary.LittleEndian.Uint32(p[8:]); v != FormatVersion {
 		return header{}, fmt.Errorf("version %d: %w", v, ErrNewerFormat)
 	}
 	if binary.LittleEndian.Uint32(p[headerLen-4:]) != checksum(p[:headerLen-4]) {
