@@ -2,7 +2,9 @@ package remote
 
 import (
 	"context"
+	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +15,9 @@ import (
 	"graphvol/chunkstore/target"
 	"graphvol/chunkstore/target/dial"
 )
+
+// moveStep is how many calls lie between two at which TestMoveCut fails one; 1 takes half a minute.
+var moveStep = flag.Int64("move.step", 4, "fail every n-th call of a move")
 
 // reopen takes where the remote is from the index, as a new process does.
 func (d *disks) reopen() {
@@ -50,7 +55,7 @@ func (d *disks) arrived(layout string, urls []string) {
 			}
 		}
 	}
-	d.whole()
+	d.readable()
 }
 
 // urls names the n targets from the i-th on.
@@ -93,6 +98,7 @@ func TestMove(t *testing.T) {
 			d.scrub(ScrubOptions{})
 		}
 		d.arrived(c.layout, c.urls)
+		d.whole()
 	}
 	if err := New(d.cfg).Move(t.Context(), "4+2", nil); err == nil || !strings.Contains(err.Error(), "needs 6 targets, and 2 are named") {
 		t.Errorf("too few targets: %v", err)
@@ -133,8 +139,8 @@ func TestMoveCut(t *testing.T) {
 		layout string
 		urls   []string
 	}{{"1+1", d.urls(0, 2)}, {"2+1", d.urls(1, 3)}}
-	for n := int64(0); ; n++ {
-		to := places[(n+1)%2]
+	for n, i := rand.Int64N(*moveStep), 1; ; n, i = n+*moveStep, i+1 {
+		to := places[i%2]
 		d.move(to.layout, to.urls)
 		left.Store(n)
 		_, err := New(d.cfg).Scrub(t.Context(), ScrubOptions{Mend: true})
