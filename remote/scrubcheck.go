@@ -58,7 +58,7 @@ func (s *scrub) weakness(rep erasure.Report) error {
 	if rep.Full {
 		return nil
 	}
-	var missing []erasure.Missing
+	var missing []string
 	asked := true
 	for _, p := range rep.Parts {
 		switch {
@@ -67,14 +67,16 @@ func (s *scrub) weakness(rep erasure.Report) error {
 			s.away[p.Member] = true
 			asked = false
 		default:
-			missing = append(missing, erasure.Missing{Shard: p.Shard, Member: p.Member, Err: p.Err})
+			missing = append(missing, erasure.Missing{Shard: p.Shard, Member: p.Member, Err: p.Err}.String())
 		}
 	}
-	switch {
+	switch layout := rep.Layout.String(); {
+	case rep.Layout != (erasure.Layout{}) && layout != s.state.Spec.Erasure:
+		return fmt.Errorf("it is stored as %s, not as %s", layout, s.state.Spec.Erasure)
 	case len(missing) > 0:
-		return &erasure.DegradedError{Name: rep.Name, Missing: missing}
+		return errors.New(strings.Join(missing, "; "))
 	case rep.Stray > 0 || asked:
-		return errors.New("it is stored in another layout or on other targets than it should be, or parts of a former one are left")
+		return errors.New("parts of it are where none should be")
 	}
 	return nil
 }
