@@ -105,6 +105,9 @@ func checkSpec(spec remote.Spec) error {
 	if spec.Erasure == "" && len(spec.URLs) > 1 {
 		return refuse(codes.InvalidArgument, "several targets are named, but not how the copy is spread over them: add --erasure K+M, or name one")
 	}
+	if n, err := remote.ErasureTargets(spec.Erasure); err == nil && len(spec.URLs) < n {
+		return refuse(codes.InvalidArgument, fmt.Sprintf("a copy that is spread %s has at least %d targets, and %d are named: name all of them, also those that are lost or away", spec.Erasure, n, len(spec.URLs)))
+	}
 	return checkCopies([]CopyOptions{{Targets: spec.URLs, Erasure: spec.Erasure}})
 }
 

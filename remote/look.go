@@ -13,6 +13,7 @@ import (
 type Found struct {
 	Volume    string // the volume that it is a copy of; empty: there is no whole copy
 	Encrypted bool
+	Part      bool   // it has a part of a copy that is spread over several targets
 	Problem   string // why no copy can be made or used there; empty: the target is empty, or has a whole copy
 }
 
@@ -21,6 +22,8 @@ func (f Found) String() string {
 	switch {
 	case f.Problem != "":
 		return f.Problem
+	case f.Part:
+		return "a part of a copy that is spread over several targets"
 	case f.Volume == "":
 		return "nothing"
 	case f.Encrypted:
@@ -33,6 +36,8 @@ func (f Found) String() string {
 func Look(ctx context.Context, t target.Target) (Found, error) {
 	f, err := readStoreFile(ctx, t)
 	switch {
+	case errors.Is(err, errPart):
+		return Found{Part: true}, nil
 	case errors.Is(err, ErrForeign), errors.Is(err, ErrNewerFormat):
 		return Found{Problem: err.Error()}, nil
 	case err == nil:

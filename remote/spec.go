@@ -28,16 +28,19 @@ func (s Spec) String() string {
 	return fmt.Sprintf("%d targets (%s)", len(s.URLs), s.Erasure)
 }
 
+// ErasureTargets is how many targets a layout, "K+M", needs at least.
+func ErasureTargets(layout string) (int, error) {
+	l, err := erasure.ParseLayout(layout)
+	return l.Data + l.Parity, err
+}
+
 // CheckErasure says whether a layout, "K+M", can be spread over so many targets.
 func CheckErasure(layout string, targets int) error {
-	l, err := erasure.ParseLayout(layout)
-	if err != nil {
-		return err
+	n, err := ErasureTargets(layout)
+	if err == nil && targets < n {
+		err = fmt.Errorf("--erasure %s needs %d targets, and %d are named: name more, or choose a smaller layout", layout, n, targets)
 	}
-	if targets < l.Data+l.Parity {
-		return fmt.Errorf("--erasure %s needs %d targets, and %d are named: name more, or choose a smaller layout", layout, l.Data+l.Parity, targets)
-	}
-	return nil
+	return err
 }
 
 // equal tells whether two specs name the same remote. What is left of a move doesn't count.

@@ -172,13 +172,16 @@ func (r *Remote) storeFile(ctx context.Context, base target.Target) (storeFile, 
 	return f, err
 }
 
+// errPart says that a target alone isn't a remote.
+var errPart = errors.New("it is a part of a copy that is spread over several targets: name all of them, and the layout (--erasure)")
+
 func readStoreFile(ctx context.Context, t target.Target) (f storeFile, err error) {
 	p, err := target.Get(ctx, t, storeName, maxStoreFile)
 	if err != nil {
 		return f, fmt.Errorf("reading %s: %w", storeName, err)
 	}
 	if erasure.IsPart(p) {
-		return f, fmt.Errorf("%w: it is a part of a copy that is spread over several targets: name all of them, and the layout (--erasure)", ErrForeign)
+		return f, fmt.Errorf("%w: %w", ErrForeign, errPart)
 	}
 	if err := json.Unmarshal(p, &f); err != nil || f.FormatVersion < 1 || strings.Contains(f.Store, "/") || target.CheckName(f.Store) != nil {
 		return f, fmt.Errorf("%w: its %s can't be understood", ErrForeign, storeName)

@@ -299,7 +299,7 @@ func TestExitCodes(t *testing.T) {
 		{"mount-store dir:/a", nil, exitUsage, "mount-store takes URL and DIR, not only \"dir:/a\""},
 		{"mount-store /a b", nil, exitUsage, "a target is given by a URL"},
 		{"mount-store dir:/a dir:/b c", nil, exitUsage, "add --erasure K+M"},
-		{"mount-store dir:/a dir:/b c --erasure 2+1", nil, exitUsage, "needs 3 targets"},
+		{"mount-store dir:/a dir:/b c --erasure 2+1", nil, exitUsage, "at least 3 targets"},
 		{"mount-store dir:/a b --cache-size 1X", nil, exitUsage, "\"1X\" is no size"},
 		{"mount-store dir:/a b --cache-size 0", nil, exitUsage, "give --cache-size a size"},
 		{"mount-store dir:/a b --refresh -1s", nil, exitUsage, "--refresh"},
