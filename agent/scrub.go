@@ -13,12 +13,21 @@ import (
 
 var errNoCopies = refuse(codes.FailedPrecondition, "the volume has no copies elsewhere: name a target when it is mounted (graphvol mount --target)")
 
-// Scrub implements the API.
-func (s *service) Scrub(req *api.ScrubRequest, stream api.Volume_ScrubServer) error {
-	all, err := s.remotes.declared(req.GetRemote())
+// scrubbed lists the remotes that a scrub or repair is about.
+func (s *service) scrubbed(name string, limit int64) ([]remote.Declared, error) {
+	if limit < 0 || limit > 0 && limit < leastRate {
+		return nil, refuse(codes.InvalidArgument, "what reads less than 256KiB/s would never end: give --limit more, or 0 for no limit")
+	}
+	all, err := s.remotes.declared(name)
 	if err == nil && len(all) == 0 {
 		err = errNoCopies
 	}
+	return all, err
+}
+
+// Scrub implements the API.
+func (s *service) Scrub(req *api.ScrubRequest, stream api.Volume_ScrubServer) error {
+	all, err := s.scrubbed(req.GetRemote(), req.GetLimit())
 	if err != nil {
 		return statusOf(s.log, "the scrub", err)
 	}
@@ -37,12 +46,9 @@ func (s *service) Repair(req *api.RepairRequest, stream api.Volume_RepairServer)
 }
 
 func (s *service) repair(req *api.RepairRequest, stream api.Volume_RepairServer) error {
-	all, err := s.remotes.declared(req.GetRemote())
+	all, err := s.scrubbed(req.GetRemote(), req.GetLimit())
 	if err != nil {
 		return err
-	}
-	if len(all) == 0 {
-		return errNoCopies
 	}
 	if err := s.move(stream.Context(), req, all); err != nil {
 		return err

@@ -219,7 +219,7 @@ func FuzzPack(f *testing.F) {
 		if err != nil {
 			return
 		}
-		_ = fx.walkRecords(t.Context(), obj, chunks, end, func(l *Located, rec []byte, err error) error {
+		_ = fx.walkRecords(t.Context(), obj, walkBuffer, chunks, end, func(l *Located, rec []byte, err error) error {
 			if err == nil {
 				_ = fx.verifyRecord(l, rec)
 			}

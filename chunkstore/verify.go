@@ -91,7 +91,7 @@ func (s *Store) VerifyPack(ctx context.Context, id PackID) error {
 		return packError(id, err)
 	}
 	defer s.packs.release(h)
-	return s.verifyPack(ctx, h, s.bad.add)
+	return s.verifyPack(ctx, h, walkBuffer, s.bad.add)
 }
 
 // VerifyObject is VerifyPack for a pack that is elsewhere, as on a copy of the store.
@@ -100,12 +100,18 @@ func (s *Store) VerifyObject(ctx context.Context, id PackID, obj target.Object) 
 	if err := h.readHeader(ctx); err != nil {
 		return packError(id, err)
 	}
-	return s.verifyPack(ctx, h, func(ID) {})
+	return s.verifyPack(ctx, h, farBuffer, func(ID) {})
 }
 
-func (s *Store) verifyPack(ctx context.Context, h *packHandle, bad func(ID)) error {
+// How much is read at once of a pack that is read from begin to end. Elsewhere each read may be a request, and takes as long as the way there and back.
+const (
+	walkBuffer = 1 << 20
+	farBuffer  = 4 << 20
+)
+
+func (s *Store) verifyPack(ctx context.Context, h *packHandle, buffer int, bad func(ID)) error {
 	var damage []error
-	err := s.eachRecordOf(ctx, h, func(ID) bool { return true }, func(l *Located, rec []byte, err error) error {
+	err := s.eachRecordOf(ctx, h, buffer, func(ID) bool { return true }, func(l *Located, rec []byte, err error) error {
 		if err == nil {
 			err = s.verifyRecord(l, rec)
 		}
@@ -137,23 +143,23 @@ func (s *Store) eachRecord(ctx context.Context, id PackID, want func(ID) bool, f
 		return packError(id, err)
 	}
 	defer s.packs.release(h)
-	return s.eachRecordOf(ctx, h, want, fn)
+	return s.eachRecordOf(ctx, h, walkBuffer, want, fn)
 }
 
-func (s *Store) eachRecordOf(ctx context.Context, h *packHandle, want func(ID) bool, fn func(l *Located, rec []byte, err error) error) error {
+func (s *Store) eachRecordOf(ctx context.Context, h *packHandle, buffer int, want func(ID) bool, fn func(l *Located, rec []byte, err error) error) error {
 	chunks, end, err := readTrailer(ctx, h)
 	if err != nil {
 		return err
 	}
 	chunks = slices.DeleteFunc(chunks, func(l Located) bool { return !want(l.ID) })
-	return s.walkRecords(ctx, h.obj, chunks, end, fn)
+	return s.walkRecords(ctx, h.obj, buffer, chunks, end, fn)
 }
 
 // walkRecords reads records in ascending order. What is between them is skipped where that saves a read.
-func (s *Store) walkRecords(ctx context.Context, obj target.Object, chunks []Located, end int64,
+func (s *Store) walkRecords(ctx context.Context, obj target.Object, buffer int, chunks []Located, end int64,
 	fn func(l *Located, rec []byte, err error) error) error {
 	in := target.Reader(ctx, obj)
-	r, at := bufio.NewReaderSize(io.NewSectionReader(in, headerLen, end-headerLen), 1<<20), int64(headerLen)
+	r, at := bufio.NewReaderSize(io.NewSectionReader(in, headerLen, end-headerLen), buffer), int64(headerLen)
 	seek := func(to int64) {
 		if skip := to - at; skip >= 0 && skip <= int64(r.Buffered()) {
 			_, _ = r.Discard(int(skip)) // of what is buffered: it can't fail

@@ -262,19 +262,13 @@ func (s *scrub) objects(ctx context.Context, names []string) error {
 	return nil
 }
 
-// awaitRound waits for the end of a round that runs.
-func (r *Remote) awaitRound() {
-	r.round.Lock()
-	defer r.round.Unlock()
-}
-
 // makeRoom lets rounds and other scrubs go first. over: one of these has read everything, or the remote isn't where it was.
 func (s *scrub) makeRoom(ctx context.Context) (over bool, err error) {
 	if !s.opts.Resume {
 		return false, ctx.Err()
 	}
 	s.endTurn()
-	s.Remote.awaitRound()
+	s.awaitRound()
 	if err := s.turn(ctx); err != nil {
 		s.turns = false
 		return false, err
@@ -285,6 +279,12 @@ func (s *scrub) makeRoom(ctx context.Context) (over bool, err error) {
 	}
 	moved := !st.Spec.equal(s.state.Spec) || !slices.Equal(st.Spec.Former, s.state.Spec.Former)
 	return moved || st.Scrub != nil && st.Scrub.Done.After(s.record.Began), err
+}
+
+// awaitRound waits for the end of a round that runs.
+func (r *Remote) awaitRound() {
+	r.round.Lock()
+	defer r.round.Unlock()
 }
 
 // object looks at one object.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"graphvol/chunkstore/target"
 	"graphvol/chunkstore/target/dial"
@@ -31,7 +32,7 @@ func newDisks(t *testing.T, layout string, n int, encrypt bool) *disks {
 	d.snapshot()
 	d.cfg = d.config(copyDir(t))
 	d.cfg.Spec = Spec{Erasure: layout, Encrypt: encrypt}
-	d.cfg.Opener.Dial = dial.Open
+	d.cfg.Opener.Dial, d.cfg.Opener.hedge = dial.Open, time.Minute // however slow the machine is, all targets count
 	for i := range n {
 		d.dirs = append(d.dirs, filepath.Join(t.TempDir(), fmt.Sprint("disk", i)))
 		d.cfg.Spec.URLs = append(d.cfg.Spec.URLs, "dir:"+d.dirs[i])

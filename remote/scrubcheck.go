@@ -147,14 +147,6 @@ func (s *scrub) manifestHash(id string) string {
 			return h.Manifest
 		}
 	}
-	all, err := s.cfg.Local.Index.Snapshots()
-	if err != nil {
-		return ""
-	}
-	for _, snap := range all {
-		if snap.ID == id {
-			return snap.ManifestSHA256
-		}
-	}
-	return ""
+	snap, _, _ := s.catalogued(snapshot.ManifestObject(id)) // what can't be read of the index, rounds tell
+	return snap.ManifestSHA256
 }

@@ -77,18 +77,18 @@ func (s *scrub) tell(f Finding) {
 }
 
 // stray enters in the index what it doesn't know, such as a pack that was put by a process that died: the next round removes what nothing needs. What is needed and isn't whole
-// is put again by rounds anyway.
+// is put again by rounds anyway, and so is a manifest: its row says that a head lists it.
 func (s *scrub) stray(name string, trouble Trouble) error {
-	id, ok := chunkstore.ParsePackObject(name)
 	needed := false
-	if ok {
-		var err error
-		if needed, err = s.needed(id); err != nil {
-			return err
-		}
+	var err error
+	if id, ok := chunkstore.ParsePackObject(name); ok {
+		needed, err = s.needed(id)
+		needed = needed && trouble == Damaged
+	} else {
+		_, needed, err = s.catalogued(name)
 	}
-	if trouble == Missing || needed && trouble == Damaged {
-		return nil
+	if needed || err != nil || trouble == Missing {
+		return err
 	}
 	return s.note(index.RemoteObject{Name: name, Size: s.known[name], Degraded: trouble == Weak})
 }
@@ -172,24 +172,29 @@ func (s *scrub) whole(ctx context.Context, f *Finding) (needed bool, err error) 
 		}
 		return true, nil
 	}
+	snap, needed, err := s.catalogued(f.Object)
+	if !needed || err != nil {
+		return needed, err
+	}
+	p, err := target.Get(ctx, s.cfg.Local.Target, f.Object, snapshot.MaxManifest)
+	if err != nil && passing(err) {
+		return true, err
+	}
+	if f.Lost = err != nil || hashHex(p) != snap.ManifestSHA256; f.Lost && s.opts.Lost != nil {
+		s.opts.Lost(snapshot.Problem{Snapshot: snap.Name, Err: errors.New("its manifest is lost; the data isn't affected")})
+	}
+	return true, nil
+}
+
+// catalogued gives the snapshot whose manifest an object is, if the catalogue has it.
+func (s *scrub) catalogued(name string) (snap index.Snapshot, ok bool, err error) {
 	all, err := s.cfg.Local.Index.Snapshots()
-	if err != nil {
-		return false, err
-	}
 	for _, snap := range all {
-		if snapshot.ManifestObject(snap.ID) != f.Object {
-			continue
+		if snapshot.ManifestObject(snap.ID) == name {
+			return snap, true, err
 		}
-		p, err := target.Get(ctx, s.cfg.Local.Target, f.Object, snapshot.MaxManifest)
-		if err != nil && passing(err) {
-			return true, err
-		}
-		if f.Lost = err != nil || hashHex(p) != snap.ManifestSHA256; f.Lost && s.opts.Lost != nil {
-			s.opts.Lost(snapshot.Problem{Snapshot: snap.Name, Err: errors.New("its manifest is lost; the data isn't affected")})
-		}
-		return true, nil
 	}
-	return false, nil
+	return snap, false, err
 }
 
 // renew writes anew what only this state directory can know.
