@@ -2,14 +2,16 @@ package erasure
 
 import (
 	"context"
+	"errors"
 	"io"
+	"slices"
 
 	"graphvol/chunkstore/target"
 )
 
 // Repair brings an object to full strength in the target's layout: shards and copies that are missing or damaged are put anew, byte for byte as they were. An
-// object in another layout is stored as a new version. What should not be there is removed once all else is durable. A *DegradedError says what
-// could not be put.
+// object in another layout is stored as a new version; so is one that can be read though not all of its shards can be computed, because what is damaged is beyond its
+// end. What should not be there is removed once all else is durable. A *DegradedError says what could not be put.
 func (t *Target) Repair(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -29,21 +31,23 @@ func (t *Target) Repair(ctx context.Context, name string) error {
 	}
 	defer o.Close()
 	h, want := o.h, o.wanted()
-	todo := want
-	if h.kind == kindShard && h.Layout != t.layout {
-		v := version{t.layout, h.length, t.newGeneration(f.newest())}
-		h = newHeader(name, v, 0, kindShard)
-		want = (&object{name: name, h: h, places: o.places}).wanted()
-		todo = want
-	} else {
+	anew := h.kind == kindShard && h.Layout != t.layout
+	if !anew {
 		r, err := t.check(ctx, f, o)
 		if err != nil {
 			return err
 		}
-		todo = r.places
+		if err = t.putParts(ctx, o, h, r.places); err != nil && !(h.kind == kindShard && incomputable(err)) {
+			return err
+		}
+		anew = err != nil
 	}
-	if err := t.putParts(ctx, o, h, todo); err != nil {
-		return err
+	if anew {
+		h = newHeader(name, version{t.layout, h.length, t.newGeneration(f.newest())}, 0, kindShard)
+		want = (&object{name: name, h: h, places: o.places}).wanted()
+		if err := t.putParts(ctx, o, h, want); err != nil {
+			return err
+		}
 	}
 	return t.join(t.removeFiles(ctx, f, func(member int, file string) bool {
 		if isWanted(want, member, file) {
@@ -52,6 +56,15 @@ func (t *Target) Repair(ctx context.Context, name string) error {
 		_, v, _, ok := parseShard(file)
 		return f.silent() == 0 || ok && v.gen < h.gen // a newer version may be complete with what silent members have
 	}))
+}
+
+// incomputable tells whether parts could not be put because too little is left of the others.
+func incomputable(err error) bool {
+	var d *DegradedError
+	return errors.As(err, &d) && slices.ContainsFunc(d.Missing, func(m Missing) bool {
+		var lost *LostError
+		return errors.As(m.Err, &lost) && lost.class == nil
+	})
 }
 
 // putParts puts parts of an object that is read from others.

@@ -306,3 +306,34 @@ func TestMembersLeave(t *testing.T) {
 		}
 	}
 }
+
+// TestRepairBeyondTheEnd: an object whose bytes can all be read is repaired, though too many shards are damaged where the last one has only zeros, which nobody reads.
+func TestRepairBeyondTheEnd(t *testing.T) {
+	f := newField(t, "4+2", 6)
+	data := random(1, 9*unitLen+100) // three units a shard, and shard 3 has but a few bytes of it
+	mustPut(t, f.tg, "p", data)
+	for _, fk := range f.fakes {
+		for name, p := range fk.content() {
+			object, _, number, ok := parseShard(name)
+			if !ok || object != "p" || number < 3 {
+				continue
+			}
+			bad := bytes.Clone(p)
+			bad[headerLen+unitLen+1] ^= 1
+			if err := target.Put(t.Context(), fk, name, bad); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantContent(t, f.tg, "p", data)
+	if r, err := f.tg.Check(t.Context(), "p"); err != nil || r.Full || len(r.places) != 3 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if err := f.tg.Repair(t.Context(), "p"); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, f.tg, "p", data)
+	if r, err := f.tg.Check(t.Context(), "p"); err != nil || !r.Full {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
