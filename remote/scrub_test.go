@@ -354,6 +354,35 @@ func TestScrubAway(t *testing.T) {
 	}
 }
 
+// TestScrubBesideRounds: what a round removes or replaces while a scrub runs is nothing wrong.
+func TestScrubBesideRounds(t *testing.T) {
+	for _, layout := range []string{"", "2+1"} {
+		for _, mend := range []bool{false, true} {
+			d := newDisks(t, layout, map[string]int{"": 1, "2+1": 3}[layout], false)
+			d.snapshot()
+			r := New(d.cfg)
+			meddled := false
+			_, err := r.Scrub(t.Context(), ScrubOptions{Mend: mend, Found: func(f Finding) { t.Errorf("%+v", f) }, Progress: func(int64, int64) {
+				if meddled {
+					return
+				}
+				meddled = true
+				for range 3 { // heads come and go, too
+					d.snapshot()
+					d.prune()
+					if _, err := r.Sync(t.Context(), Options{}); err != nil {
+						t.Error(err)
+					}
+				}
+			}})
+			if err != nil || !meddled {
+				t.Errorf("%v, %v", meddled, err)
+			}
+			d.whole()
+		}
+	}
+}
+
 // TestScrubStray: what the index doesn't know is found, and removed by rounds if nothing needs it.
 func TestScrubStray(t *testing.T) {
 	for _, layout := range []string{"", "2+1"} {

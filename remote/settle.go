@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
 
@@ -108,6 +109,10 @@ func (s *scrub) strengthen(ctx context.Context, f *Finding, row index.RemoteObje
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		if !rowed(f.Object) && errors.Is(err, fs.ErrNotExist) {
+			f.Trouble = "" // a round has removed it
+			return nil
+		}
 		if f.Mended = err == nil; err != nil {
 			f.Err = err
 		}
@@ -199,18 +204,20 @@ func (s *scrub) catalogued(name string) (snap index.Snapshot, ok bool, err error
 
 // renew writes anew what only this state directory can know.
 func (s *scrub) renew(ctx context.Context, f *Finding) (err error) {
-	n, isHead := headSequence(f.Object)
-	switch {
-	case isHead && n != s.state.Head.Sequence:
-		if n > s.state.Head.Sequence { // somebody else's, or of a process that died: the next round finds out
-			f.Trouble = ""
-			return nil
-		}
-		if s.opts.Mend { // one that was replaced
-			err = s.content.Remove(ctx, f.Object)
-			f.Mended = err == nil
-		}
+	st, err := readState(s.cfg.Local.Index, s.cfg.Name)
+	if err != nil {
 		return err
+	}
+	s.state.Head, s.state.Ours = st.Head, st.Ours // a round may have put another one
+	n, isHead := headSequence(f.Object)
+	newest := s.state.Head.Sequence
+	switch {
+	case isHead && (n > newest || n < newest && f.Trouble == Missing):
+		f.Trouble = "" // the next round finds out whose it is; a round has removed it
+	case isHead && n < newest && s.opts.Mend:
+		err = s.content.Remove(ctx, f.Object)
+		f.Mended = err == nil
+	case isHead && n < newest:
 	case isHead && f.Trouble == Missing:
 		f.Err = fmt.Errorf("%w; somebody has removed it, or put an older state in its place: if that was meant, run graphvol sync VOLUME --take-over", f.Err)
 	case isHead && s.opts.Mend && s.state.Ours && !errors.Is(f.Err, ErrChanged):

@@ -43,9 +43,7 @@ func (t *Target) Repair(ctx context.Context, name string) error {
 		anew = err != nil
 	}
 	if anew {
-		h = newHeader(name, version{t.layout, h.length, t.newGeneration(f.newest())}, 0, kindShard)
-		want = (&object{name: name, h: h, places: o.places}).wanted()
-		if err := t.putParts(ctx, o, h, want); err != nil {
+		if h, want, err = t.putAnew(ctx, f, o); err != nil {
 			return err
 		}
 	}
@@ -56,6 +54,13 @@ func (t *Target) Repair(ctx context.Context, name string) error {
 		_, v, _, ok := parseShard(file)
 		return f.silent() == 0 || ok && v.gen < h.gen // a newer version may be complete with what silent members have
 	}))
+}
+
+// putAnew stores an object as a new version, and tells where that is.
+func (t *Target) putAnew(ctx context.Context, f *found, o *object) (header, []place, error) {
+	h := newHeader(o.name, version{t.layout, o.h.length, t.newGeneration(f.newest())}, 0, kindShard)
+	want := (&object{name: o.name, h: h, places: o.places}).wanted()
+	return h, want, t.putParts(ctx, o, h, want)
 }
 
 // incomputable tells whether parts could not be put because too little is left of the others.

@@ -132,48 +132,48 @@ func (a *app) scrub(cmd *cobra.Command, volume string, asJSON bool, what string,
 	}
 	bar := newProgress(a.err, what)
 	defer bar.done()
-	out := a.out
+	told := scrubTold{out: a.out, doc: scrubDoc{Copies: []scrubRow{}, Lost: []problemRow{}}, findings: make(map[string][]findingRow)}
 	if asJSON {
-		out = io.Discard
+		told.out = io.Discard
 	}
-	doc := &scrubDoc{Copies: []scrubRow{}, Lost: []problemRow{}}
-	findings := make(map[string][]findingRow)
 	err = each(stream, func(ev *api.ScrubEvent) error {
 		if bar.update(ev.GetProgress()); ev.GetProgress() != nil {
 			bar.stage(what + " " + placeOf(ev.GetStage()))
 		}
-		if f := ev.GetFinding(); f != nil {
-			row := findingRow{f.GetObject(), f.GetTrouble(), f.GetMessage(), f.GetMended(), f.GetLost()}
-			list := findings[f.GetRemote()]
-			if len(list) < maxFindings {
-				findings[f.GetRemote()] = append(list, row)
-				fmt.Fprintf(out, "%s: %s\n", placeOf(f.GetRemote()), row)
-			}
-		}
-		if p := ev.GetLost(); p != nil {
-			doc.Lost = append(doc.Lost, problemRow{p.GetSnapshot(), string(p.GetPath()), exact(p.GetPath()), p.GetMessage()})
-			fmt.Fprintln(out, "lost: "+problemText(p))
-		}
-		for _, r := range ev.GetResults() {
-			doc.add(r, findings[r.GetRemote()])
-		}
+		told.take(ev)
 		return nil
 	})
 	switch {
 	case err != nil:
 		return nil, err
-	case len(doc.Copies) == 0:
+	case len(told.doc.Copies) == 0:
 		return nil, errors.New("the agent ended before everything was read; try again")
 	case asJSON:
-		return doc, printJSON(a.out, doc)
+		return &told.doc, printJSON(a.out, &told.doc)
 	}
-	if doc.Store != nil {
-		fmt.Fprintln(out, doc.Store)
+	return &told.doc, nil
+}
+
+// scrubTold is what a scrub or repair has told so far.
+type scrubTold struct {
+	out      io.Writer // gets it in words
+	doc      scrubDoc
+	findings map[string][]findingRow // by copy
+}
+
+func (t *scrubTold) take(ev *api.ScrubEvent) {
+	if f := ev.GetFinding(); f != nil && len(t.findings[f.GetRemote()]) < maxFindings {
+		row := findingRow{f.GetObject(), f.GetTrouble(), f.GetMessage(), f.GetMended(), f.GetLost()}
+		t.findings[f.GetRemote()] = append(t.findings[f.GetRemote()], row)
+		fmt.Fprintf(t.out, "%s: %s\n", placeOf(f.GetRemote()), row)
 	}
-	for i := range doc.Copies {
-		fmt.Fprintln(out, &doc.Copies[i])
+	if p := ev.GetLost(); p != nil {
+		t.doc.Lost = append(t.doc.Lost, problemRow{p.GetSnapshot(), string(p.GetPath()), exact(p.GetPath()), p.GetMessage()})
+		fmt.Fprintln(t.out, "lost: "+problemText(p))
 	}
-	return doc, nil
+	for _, r := range ev.GetResults() {
+		fmt.Fprintln(t.out, t.doc.add(r, t.findings[r.GetRemote()]))
+	}
 }
 
 // placeOf names a copy, or the volume's own store, which has no name.
@@ -184,7 +184,7 @@ func placeOf(remote string) string {
 	return "copy " + remote
 }
 
-func (d *scrubDoc) add(r *api.ScrubResult, findings []findingRow) {
+func (d *scrubDoc) add(r *api.ScrubResult, findings []findingRow) *scrubRow {
 	row := scrubRow{
 		Name: r.GetRemote(), Objects: r.GetObjects(), ReadBytes: r.GetBytes(), Weak: r.GetWeak(), Damaged: r.GetDamaged(), Missing: r.GetMissing(),
 		Mended: r.GetMended(), Lost: r.GetLost(), Away: r.GetAway(), Error: r.GetError(), Findings: findings,
@@ -194,9 +194,10 @@ func (d *scrubDoc) add(r *api.ScrubResult, findings []findingRow) {
 	}
 	if row.Name == "" {
 		d.Store = &row
-		return
+	} else {
+		d.Copies = append(d.Copies, row)
 	}
-	d.Copies = append(d.Copies, row)
+	return &row
 }
 
 func (f findingRow) String() string {

@@ -77,7 +77,7 @@ func (u *user) scrub(wrong bool, args ...string) (doc scrubbed) {
 	out, err := u.Run(u.t.Context(), append(args, "--json")...)
 	var exit *volume.ExitError
 	if wrong && (!errors.As(err, &exit) || exit.Code != 1) || !wrong && err != nil {
-		u.t.Errorf("%q: %v; want something wrong: %v", args, err, wrong)
+		u.t.Errorf("%q: %v; want something wrong: %v; it told %s", args, err, wrong, out)
 	}
 	u.must(json.Unmarshal([]byte(out), &doc))
 	return doc
