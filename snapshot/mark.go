@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"graphvol/chunkstore"
 	"graphvol/index"
@@ -12,37 +15,71 @@ import (
 
 // marks is the set of the chunks that snapshots refer to. It takes about 100 bytes for a node of a tree and 16 for a
 // chunk of data. Of the latter it keeps 8 bytes of the id: who is taken for marked by mistake, once in 2^64, is kept.
-// Of nodes it keeps all, because what is below a node that was seen isn't looked at.
+// Of nodes it keeps all, because what is below a node that was seen isn't looked at. It is safe for concurrent use; that a node is
+// marked then says that somebody marks what is below, or has done so.
 type marks struct {
-	nodes map[chunkstore.ID]struct{} // nodes and root records
-	data  [256]shortSet
-	count int64 // distinct chunks of data
+	nodes nodeSet // nodes and root records
+	data  [256]struct {
+		sync.Mutex
+		shortSet
+	}
 }
 
-func newMarks() *marks { return &marks{nodes: make(map[chunkstore.ID]struct{})} }
+type nodeSet struct {
+	sync.Mutex
+	ids map[chunkstore.ID]struct{}
+}
+
+func newMarks() *marks {
+	m := &marks{}
+	m.nodes.ids = make(map[chunkstore.ID]struct{})
+	return m
+}
 
 // addNode tells whether the node is new.
 func (m *marks) addNode(id chunkstore.ID) bool {
-	before := len(m.nodes)
-	m.nodes[id] = struct{}{}
-	return len(m.nodes) > before
+	m.nodes.Lock()
+	defer m.nodes.Unlock()
+	before := len(m.nodes.ids)
+	m.nodes.ids[id] = struct{}{}
+	return len(m.nodes.ids) > before
 }
 
-// addData tells whether the chunk is new.
-func (m *marks) addData(id chunkstore.ID) bool {
-	isNew := m.data[id[0]].add(shortKey(id))
-	if isNew {
-		m.count++
-	}
-	return isNew
+func (m *marks) addData(id chunkstore.ID) {
+	s := &m.data[id[0]]
+	s.Lock()
+	defer s.Unlock()
+	s.add(shortKey(id))
 }
 
 func (m *marks) isNode(id chunkstore.ID) bool {
-	_, ok := m.nodes[id]
+	m.nodes.Lock()
+	defer m.nodes.Unlock()
+	_, ok := m.nodes.ids[id]
 	return ok
 }
 
-func (m *marks) has(id chunkstore.ID) bool { return m.data[id[0]].has(shortKey(id)) || m.isNode(id) }
+func (m *marks) has(id chunkstore.ID) bool {
+	s := &m.data[id[0]]
+	s.Lock()
+	ok := s.shortSet.has(shortKey(id))
+	s.Unlock()
+	return ok || m.isNode(id)
+}
+
+// len is the number of different chunks.
+func (m *marks) len() int64 {
+	m.nodes.Lock()
+	n := len(m.nodes.ids)
+	m.nodes.Unlock()
+	for i := range m.data {
+		s := &m.data[i]
+		s.Lock()
+		n += s.n
+		s.Unlock()
+	}
+	return int64(n)
+}
 
 // shortKey is never 0.
 func shortKey(id chunkstore.ID) uint64 { return max(1, binary.LittleEndian.Uint64(id[8:])) }
@@ -114,6 +151,9 @@ func (r *Repo) neededRoots() (map[chunkstore.ID]string, error) {
 	return roots, nil
 }
 
+// markers is how many snapshots are walked at the same time: most of the time of one goes by waiting for the disk.
+const markers = 4
+
 // marker marks what snapshots need.
 type marker struct {
 	*marks
@@ -132,16 +172,22 @@ func (m *marker) needed(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(markers)
 	for id, name := range roots {
 		if m.isNode(id) {
 			continue
 		}
 		more = true
-		if err := m.snapshot(ctx, id); err != nil {
-			return more, fmt.Errorf("find out what snapshot %s needs: %w", name, err)
-		}
+		g.Go(func() error {
+			if err := m.snapshot(gctx, id); err != nil {
+				return fmt.Errorf("find out what snapshot %s needs: %w", name, err)
+			}
+			return nil
+		})
 	}
-	return more, nil
+	// Before all are done none is: a tree may have been left to the walk of another that has a part of it too.
+	return more, g.Wait()
 }
 
 func (m *marker) snapshot(ctx context.Context, id chunkstore.ID) error {
@@ -156,12 +202,12 @@ func (m *marker) snapshot(ctx context.Context, id chunkstore.ID) error {
 	w := reach{
 		nodes:   m.nodes,
 		node:    m.addNode,
-		data:    func(id chunkstore.ID) { m.addData(id) },
+		data:    m.addData,
 		damaged: func(err error) error { return err },
 	}
 	if err := w.tree(ctx, root); err != nil {
 		return err
 	}
-	m.addNode(id) // last: only now all below it is marked
+	m.addNode(id) // last: all below it is marked, or another walk is about to
 	return nil
 }

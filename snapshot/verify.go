@@ -67,7 +67,7 @@ func (r *Repo) Verify(ctx context.Context, snaps []index.Snapshot, opts VerifyOp
 	}
 	return VerifyResult{
 		Snapshots: int64(len(snaps)),
-		Chunks:    int64(len(v.seen.nodes)) + v.seen.count,
+		Chunks:    v.seen.len(),
 		Bytes:     v.bytes.Load(),
 	}, err
 }
