@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -72,7 +73,7 @@ func (b *bench) grow(ctx context.Context, gib int) (g grown, err error) {
 	g.peak = make(map[string]int64)
 	for i, run := range []func() error{
 		func() error { _, err := v.Snapshot(ctx, "first"); return err },
-		func() error { return b.oneMore(ctx, v) },
+		func() error { return b.oneMore(ctx, v, gib) },
 		func() error {
 			_, err := readRandom(filepath.Join(v.SnapshotDir("first"), pagesName), b.scale.RandomReads/10)
 			return err
@@ -104,9 +105,14 @@ func (b *bench) grow(ctx context.Context, gib int) (g grown, err error) {
 	return g, err
 }
 
-// oneMore changes some pages and takes a snapshot.
-func (b *bench) oneMore(ctx context.Context, v *volume.Volume) error {
-	if err := changePages(filepath.Join(v.Mount, pagesName), b.changed(), b.nextSeed()); err != nil {
+// oneMore changes the pages of some segments and takes a snapshot.
+func (b *bench) oneMore(ctx context.Context, v *volume.Volume, gib int) error {
+	rng := rand.New(rand.NewPCG(b.nextSeed(), 4))
+	pages := make([]int, b.changed())
+	for i := range pages {
+		pages[i] = rng.IntN(gib<<30/segmentSize) * (segmentSize / pageSize)
+	}
+	if err := rewritePages(filepath.Join(v.Mount, pagesName), pages, b.nextSeed()); err != nil {
 		return err
 	}
 	_, err := v.Snapshot(ctx, "more")
