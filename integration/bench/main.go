@@ -62,7 +62,7 @@ func full() scale {
 	return scale{
 		Name: "full", Rounds: 3, FileMiB: 2048, LargeMiB: 8192, ChangedPct: 1, ManyFiles: 100_000, Pauses: 20, RocksKeys: 2_000_000, RocksReads: 500_000,
 		RocksSyncs: 20_000, RandomReads: 100_000, SnapshotS: 5, PruneMiB: 512, PruneSnapshots: 100, RemoteMiB: 512, RestoreMiB: 1024, RestoreRounds: 5,
-		SpreadMiB: 512, ScaleGiB: []int{16, 64, 128},
+		SpreadMiB: 512, ScaleGiB: []int{4, 16, 64},
 	}
 }
 
