@@ -38,7 +38,7 @@ type PruneResult struct {
 	RewrittenPacks int64
 	FreedBytes     int64 // of packs, also those that only a remote has, and manifests
 	StoreBytes     int64 // of packs that are here, afterwards
-	UnusedBytes    int64 // of packs that weren't worth rewriting: what nothing needs
+	UnusedBytes    int64 // of these: what nothing needs, in packs that weren't worth rewriting
 }
 
 // Prune removes what no snapshot and no reader needs: chunks from the index, packs without any chunk that is needed, and manifests of
@@ -132,11 +132,13 @@ func (p *pruner) rewrote(packs int, bytes int64) {
 	p.res.written(bytes)
 }
 
-// kept notes that a pack stays, though it was to be rewritten.
+// kept notes that a pack stays as it is.
 func (p *pruner) kept(u *packUse) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.res.UnusedBytes += u.gain()
+	if !u.away {
+		p.res.UnusedBytes += u.gain()
+	}
 }
 
 // removed notes that a pack's file is gone.

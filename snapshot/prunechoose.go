@@ -46,7 +46,7 @@ func (p *pruner) choose(packs map[chunkstore.PackID]*packUse) (empty, rewrite []
 		}
 	}
 	for _, u := range rest {
-		p.res.UnusedBytes += u.gain()
+		p.kept(u)
 	}
 	return empty, slices.DeleteFunc(order, func(id chunkstore.PackID) bool { return !chosen[id] }), nil
 }
