@@ -181,7 +181,7 @@ func (t *scrubTold) store(ctx context.Context, repo *snapshot.Repo, all []remote
 	if err != nil {
 		return err
 	}
-	row.Objects, row.Bytes = res.Packs, res.Bytes
+	row.Objects, row.Bytes = res.Objects, res.Bytes
 	t.results = append(t.results, row)
 	if len(res.Lost) == 0 {
 		return nil

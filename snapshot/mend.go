@@ -42,9 +42,9 @@ type Mended struct {
 
 // MendResult is what Mend looked at and did.
 type MendResult struct {
-	Packs, Bytes int64 // read
-	Mended       int
-	Lost         map[chunkstore.PackID]error // packs that no copy has whole, and what is wrong with them here
+	Objects, Bytes int64 // that were read; bytes of packs
+	Mended         int
+	Lost           map[chunkstore.PackID]error // packs that no copy has whole, and what is wrong with them here
 }
 
 // Mend reads all packs and manifests of the store, and puts those that are damaged or missing back from copies that have them whole. A pack that is put in
@@ -90,6 +90,7 @@ func (m *mender) manifests(ctx context.Context) error {
 		if s.State != index.StateComplete {
 			continue
 		}
+		m.res.Objects++
 		_, sum, err := m.repo.Manifest(ctx, s.ID)
 		if err == nil && sum != s.ManifestSHA256 {
 			err = fmt.Errorf("the manifest of snapshot %s: %w", s.Name, errManifestDiffers)
@@ -270,7 +271,7 @@ func (m *mender) step(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.done += bytes
-	m.res.Packs++
+	m.res.Objects++
 	m.res.Bytes += bytes
 	if m.opts.Progress != nil {
 		m.opts.Progress(m.done, m.total)

@@ -171,7 +171,7 @@ func TestMendPartly(t *testing.T) {
 	hurt(t, r.target.String(), packs[0].ID.Object(), 3)
 	hurt(t, r.target.String(), packs[1].ID.Object(), 0)
 	res, err := r.Mend(t.Context(), MendOptions{Copies: copies(one), Partly: true})
-	if err != nil || res.Mended != 1 || res.Packs != int64(len(packs)-1) {
+	if err != nil || res.Mended != 1 || res.Objects != int64(len(packs)-1+3) {
 		t.Errorf("%+v, %v; of %d packs one isn't here", res, err, len(packs))
 	}
 }

@@ -48,7 +48,8 @@ is one, the exit code is 1.`,
 				fmt.Fprintf(a.out, "no problems in %s: %s, %s checked\n", plural(row.Snapshots, "snapshot"), plural(row.Chunks, "chunk"), size(row.Bytes))
 			}
 			if err == nil && len(row.Problems) > 0 {
-				err = fmt.Errorf("%s in %s: restore what is still whole, and take a new snapshot of the volume", plural(int64(len(row.Problems)), "problem"), plural(row.Snapshots, "snapshot"))
+				err = fmt.Errorf("%s in %s: graphvol repair %s mends what a copy elsewhere has whole; else restore what is still whole, and take a new snapshot of the volume",
+					plural(int64(len(row.Problems)), "problem"), plural(row.Snapshots, "snapshot"), args[0])
 			}
 			return err
 		},
