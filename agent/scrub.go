@@ -167,13 +167,15 @@ func (t *scrubTold) store(ctx context.Context, repo *snapshot.Repo, all []remote
 	}
 	row := &api.ScrubResult{}
 	o.Report = func(m snapshot.Mended) {
-		f := &api.ScrubFinding{Object: m.Object, Trouble: string(remote.Damaged), Mended: m.Err == nil, Lost: m.Err != nil}
-		if row.Damaged++; m.Err == nil {
+		f := &api.ScrubFinding{Object: m.Object, Trouble: string(remote.Damaged), Mended: m.Err == nil, Lost: m.Lost()}
+		if row.Damaged++; f.Mended {
 			row.Mended++
 			f.Message = "put back from copy " + m.From
 		} else {
-			row.Lost++
 			f.Message = m.Err.Error()
+		}
+		if f.Lost {
+			row.Lost++
 		}
 		t.finding(f)
 	}

@@ -26,7 +26,7 @@ type MendOptions struct {
 	Copies []Copy // asked in this order
 	// Partly: packs that aren't in the store were never there, but are on a copy; those that are missing aren't missed.
 	Partly bool
-	// Report gets each object that was damaged or missing: From is the copy that it was put back from; empty: Err says why it is lost. It may be nil, and is
+	// Report gets each object that was damaged or missing: From is the copy that it was put back from; empty: Err says why it wasn't. It may be nil, and is
 	// called by one goroutine at a time.
 	Report func(Mended)
 	// Progress may be nil. It is called by one goroutine at a time.
@@ -39,6 +39,9 @@ type Mended struct {
 	From   string
 	Err    error
 }
+
+// Lost tells whether no copy has the object. Where one could not be asked, it may have it.
+func (m Mended) Lost() bool { return m.Err != nil && !chunkstore.Passing(m.Err) }
 
 // MendResult is what Mend looked at and did.
 type MendResult struct {
@@ -101,7 +104,11 @@ func (m *mender) manifests(ctx context.Context) error {
 		if chunkstore.Passing(err) || errors.Is(err, ErrNewerFormat) {
 			return err
 		}
-		m.report(m.manifest(ctx, s, err))
+		done := m.manifest(ctx, s, err)
+		if errors.Is(done.Err, errPutBack) {
+			return done.Err
+		}
+		m.report(done)
 	}
 	return ctx.Err()
 }
@@ -123,7 +130,7 @@ func (m *mender) manifest(ctx context.Context, s index.Snapshot, damage error) M
 		if err != nil || !slices.ContainsFunc(all, func(o index.Snapshot) bool { return o.ID == s.ID }) {
 			return err
 		}
-		return target.Put(ctx, m.repo.target, name, p)
+		return putBack(target.Put(ctx, m.repo.target, name, p))
 	})
 }
 
@@ -181,7 +188,10 @@ func (m *mender) pack(ctx context.Context, id chunkstore.PackID, listed bool) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if done.Err != nil {
+	if errors.Is(done.Err, errPutBack) {
+		return done.Err
+	}
+	if done.Lost() {
 		m.mu.Lock()
 		m.res.Lost[id] = damage
 		m.mu.Unlock()
@@ -207,6 +217,9 @@ func (m *mender) fromCopies(ctx context.Context, name string, damage error, put 
 		if err == nil {
 			m.repo.log.Warn("an object of the store was damaged or missing, and was put back", "object", name, "from", c.Name, "damage", damage)
 			return Mended{Object: name, From: c.Name}
+		}
+		if errors.Is(err, errPutBack) {
+			return Mended{Object: name, Err: err}
 		}
 		if !errors.Is(err, fs.ErrNotExist) || chunkstore.Passing(err) {
 			done.Err = fmt.Errorf("%w; copy %s: %w", done.Err, c.Name, err)
@@ -253,7 +266,17 @@ func (m *mender) packFrom(ctx context.Context, t target.Target, id chunkstore.Pa
 	if gone, err := m.repo.pruned(id); gone || err != nil {
 		return err
 	}
-	return m.repo.store.PutBack(ctx, id, f.source())
+	return putBack(m.repo.store.PutBack(ctx, id, f.source()))
+}
+
+// errPutBack says that what a copy has could not be put into the store, so that there is no use in going on: its disk is full, or broken.
+var errPutBack = errors.New("a copy has it whole, but it can't be stored here")
+
+func putBack(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", errPutBack, err)
 }
 
 func (m *mender) report(done Mended) {

@@ -129,11 +129,17 @@ func testMendLost(t *testing.T, how int) {
 	before, _ := os.ReadFile(filepath.Join(r.target.String(), bad.Object()))
 	away := Copy{Name: "away", Open: func(context.Context) (target.Target, error) { return nil, target.ErrUnavailable }}
 	var reported []Mended
-	res, err := r.Mend(t.Context(), MendOptions{Copies: append(copies(one), away), Report: func(m Mended) { reported = append(reported, m) }})
+	report := func(m Mended) { reported = append(reported, m) }
+	res, err := r.Mend(t.Context(), MendOptions{Copies: append(copies(one), away), Report: report})
+	if err != nil || res.Mended != 0 || len(res.Lost) > 0 || reported[0].Lost() || !errors.Is(reported[0].Err, target.ErrUnavailable) {
+		t.Errorf("a copy that is away may have it: %+v, %v, %+v", res, err, reported)
+	}
+	reported = nil
+	res, err = r.Mend(t.Context(), MendOptions{Copies: copies(one), Report: report})
 	if err != nil || res.Mended != 0 || !slices.Equal(slices.Collect(maps.Keys(res.Lost)), []chunkstore.PackID{bad}) {
 		t.Fatalf("%+v, %v", res, err)
 	}
-	if len(reported) != 1 || reported[0].Object != bad.Object() || !errors.Is(reported[0].Err, target.ErrUnavailable) ||
+	if len(reported) != 1 || reported[0].Object != bad.Object() || !reported[0].Lost() ||
 		how == 2 && !strings.Contains(reported[0].Err.Error(), one.String()) {
 		t.Errorf("reported %+v", reported)
 	}
@@ -173,5 +179,31 @@ func TestMendPartly(t *testing.T) {
 	res, err := r.Mend(t.Context(), MendOptions{Copies: copies(one), Partly: true})
 	if err != nil || res.Mended != 1 || res.Objects != int64(len(packs)-1+3) {
 		t.Errorf("%+v, %v; of %d packs one isn't here", res, err, len(packs))
+	}
+}
+
+// TestMendFullDisk: what can't be put back isn't lost, and the reason is told.
+func TestMendFullDisk(t *testing.T) {
+	r := newRepo(t)
+	newHistory(t, r, 4, 2)
+	packs, err := r.store.Packs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := copyOf(t, r)
+	hurt(t, r.target.String(), packs[0].ID.Object(), 2)
+	tmp := filepath.Join(r.target.String(), ".tmp")
+	if err := os.RemoveAll(tmp); err != nil { // nothing can be stored without it
+		t.Fatal(err)
+	}
+	res, err := r.Mend(t.Context(), MendOptions{Copies: copies(one), Report: func(m Mended) { t.Errorf("reported %+v", m) }})
+	if !errors.Is(err, errPutBack) || !errors.Is(err, os.ErrNotExist) || len(res.Lost) > 0 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if res, err := r.Mend(t.Context(), MendOptions{Copies: copies(one)}); err != nil || res.Mended != 1 {
+		t.Errorf("%+v, %v", res, err)
 	}
 }
