@@ -84,7 +84,7 @@ type restorer struct {
 	opts   RestoreOptions
 	euid   int
 	jobs   chan func()
-	large  sync.Mutex    // held for the length of a large file: they were sealed one after the other, and lie so in the store
+	large  sync.Mutex    // held while a large file's pieces are begun: they were sealed one after the other, and lie so in the store
 	spare  chan struct{} // tokens of goroutines that copy pieces of large files
 	bufs   sync.Pool     // of *copyBuffers
 	total  RestoreProgress
@@ -112,7 +112,7 @@ func newRestorer(ctx context.Context, from Tree, opts RestoreOptions) *restorer 
 		opts.Workers = 2 * runtime.NumCPU()
 	}
 	r := &restorer{
-		from: from, opts: opts, euid: os.Geteuid(), spare: make(chan struct{}, opts.Workers),
+		from: from, opts: opts, euid: os.Geteuid(), spare: make(chan struct{}, max(1, opts.Workers/2)),
 		met: make(map[uint64]bool), links: make(map[uint64]*linkSet), devices: make(map[uint64]int),
 	}
 	r.bufs.New = func() any { return new(copyBuffers) }

@@ -22,11 +22,18 @@ type copyBuffers struct{ want, have [copyUnit]byte }
 
 // content makes the file's bytes those of the snapshot. The error is of the destination; damage of the source is noted.
 func (f *destFile) content() error {
+	var wg sync.WaitGroup
+	f.pieces(&wg)
+	wg.Wait()
+	return f.failed()
+}
+
+// pieces restores the file piece by piece, in as many goroutines as there are to spare. Another large file begins when all of this one's have begun.
+func (f *destFile) pieces(wg *sync.WaitGroup) {
 	if f.size > pieceSize {
 		f.r.large.Lock()
 		defer f.r.large.Unlock()
 	}
-	var wg sync.WaitGroup
 	for off := int64(0); off < f.size && f.failed() == nil; {
 		start, _, err := f.src.NextData(f.r.ctx, off)
 		if errors.Is(err, io.EOF) {
@@ -51,8 +58,6 @@ func (f *destFile) content() error {
 		}
 		off = end
 	}
-	wg.Wait()
-	return f.failed()
 }
 
 func (f *destFile) piece(off, end int64) {

@@ -25,13 +25,13 @@ const (
 	// maxRun is how many blocks are read at once where an object is read from begin to end.
 	maxRun = 8
 	// defaultMemory are the bytes of blocks in memory.
-	defaultMemory = 64 << 20
+	defaultMemory = 96 << 20
 )
 
 // Options are a cache's settings; zero values mean the defaults.
 type Options struct {
 	Prefix string // of the names that are cached
-	Memory int64  // bytes; default 64 MiB
+	Memory int64  // bytes; default 96 MiB
 	Dir    string // where blocks are kept on disk; empty: nowhere. It is made if it is missing
 	Disk   int64  // bytes on disk; default 1 GiB
 	// Seal encrypts the blocks on disk; nil: they are there as they were read.
@@ -63,7 +63,7 @@ type blockKey struct {
 
 // flight is a block that is being read.
 type flight struct {
-	done chan struct{} // closed when data and err are final; none of both: the block must be asked for again
+	done chan struct{} // closed when data and err are final; none of both: the block is in memory, or must be asked for again
 	data []byte
 	err  error
 
@@ -112,11 +112,10 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (n int, err er
 		if off >= o.Size() {
 			return n, io.EOF
 		}
-		b, err := o.block(ctx, off/blockSize)
+		c, err := o.read(ctx, p[n:], off/blockSize, off%blockSize)
 		if err != nil {
 			return n, err
 		}
-		c := copy(p[n:], b[off%blockSize:])
 		n, off = n+c, off+int64(c)
 	}
 	return n, nil
@@ -125,17 +124,17 @@ func (o *object) ReadAt(ctx context.Context, p []byte, off int64) (n int, err er
 // length is that of a block.
 func (o *object) length(block int64) int64 { return min(blockSize, o.Size()-block*blockSize) }
 
-// block gives a block from memory, from disk, or from where it is.
-func (o *object) block(ctx context.Context, block int64) ([]byte, error) {
+// read copies what p has room for of a block, from byte at on: from memory, from disk, or from where it is.
+func (o *object) read(ctx context.Context, p []byte, block, at int64) (int, error) {
 	key := blockKey{o.name, block}
-	if p := o.cache.memory.get(key); p != nil {
-		return p, nil
-	}
-	if p := o.cache.disk.get(key, o.length(block)); p != nil {
-		o.cache.memory.put(key, p)
-		return p, nil
-	}
 	for alone := false; ; {
+		if n, ok := o.cache.memory.read(key, p, at); ok {
+			return n, nil
+		}
+		if data := o.cache.disk.get(key, o.length(block)); data != nil {
+			o.cache.memory.put(key, data)
+			return copy(p, data[at:]), nil
+		}
 		f, mine := o.cache.join(key)
 		if mine && !o.landed(key, f) && (alone || !o.streamed(ctx, block, f)) {
 			o.fetch(ctx, block, f)
@@ -143,23 +142,24 @@ func (o *object) block(ctx context.Context, block int64) ([]byte, error) {
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		if f.err == nil && f.data == nil {
-			alone = true // so that the error, if there is one, shows
-			continue
+			return 0, ctx.Err()
 		}
 		// Whoever reads the block may have been called off, which is no error of ours.
-		if f.err != nil && !mine && ctx.Err() == nil && (errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded)) {
-			continue
+		calledOff := !mine && ctx.Err() == nil && (errors.Is(f.err, context.Canceled) || errors.Is(f.err, context.DeadlineExceeded))
+		switch {
+		case f.data != nil:
+			return copy(p, f.data[at:]), nil
+		case f.err != nil && !calledOff:
+			return 0, f.err
+		case f.err == nil:
+			alone = true // if it isn't in memory, so that the error, if there is one, shows
 		}
-		return f.data, f.err
 	}
 }
 
 // landed looks whether a block has come between the look for it and the join.
 func (o *object) landed(key blockKey, f *flight) bool {
-	if f.data = o.cache.memory.get(key); f.data == nil {
+	if !o.cache.memory.has(key) {
 		return false
 	}
 	o.cache.land(key, f)
@@ -167,7 +167,7 @@ func (o *object) landed(key blockKey, f *flight) bool {
 }
 
 // has tells whether a block needn't be read.
-func (t *Target) has(key blockKey) bool { return t.memory.get(key) != nil || t.disk.has(key) }
+func (t *Target) has(key blockKey) bool { return t.memory.has(key) || t.disk.has(key) }
 
 // join finds the flight of a block; mine if the caller has to read it.
 func (t *Target) join(key blockKey) (f *flight, mine bool) {
@@ -208,7 +208,8 @@ func (o *object) fetch(ctx context.Context, block int64, first *flight) {
 		if f.err = err; err == nil {
 			at := int64(i) * blockSize
 			f.data = p[at : at+o.length(key.block) : at+o.length(key.block)]
-			o.cache.keep(key, f.data)
+			o.cache.disk.put(key, f.data)
+			o.cache.memory.put(key, f.data)
 		}
 		o.cache.land(key, f)
 	}
@@ -238,10 +239,4 @@ func (t *Target) land(key blockKey, f *flight) {
 	delete(t.mu.flights, key)
 	t.mu.Unlock()
 	close(f.done)
-}
-
-// keep puts a block in the cache.
-func (t *Target) keep(key blockKey, data []byte) {
-	t.memory.put(key, data)
-	t.disk.put(key, data)
 }

@@ -114,7 +114,7 @@ func (o *object) run(ctx context.Context, s *stream, inner target.Streamer) {
 	}
 	defer in.Close()
 	for o.more(ctx, s) {
-		p := make([]byte, o.length(s.next))
+		p := o.cache.memory.buffer(o.length(s.next))
 		if _, err := io.ReadFull(in, p); err != nil {
 			return
 		}
@@ -144,16 +144,16 @@ func (o *object) more(ctx context.Context, s *stream) bool {
 	}
 }
 
-// bring hands out a block.
+// bring puts a block in the cache, where those who wait for it find it.
 func (o *object) bring(s *stream, p []byte) {
 	t, key := o.cache, blockKey{o.name, s.next}
-	t.keep(key, p)
+	t.disk.put(key, p)
+	t.memory.putOwn(key, p)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s.next++
 	if f := t.mu.flights[key]; f != nil && f.streamed {
 		delete(t.mu.flights, key)
-		f.data = p
 		close(f.done)
 	}
 }
