@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"graphvol/chunkstore/target"
+	"graphvol/chunkstore/target/dial"
 	"graphvol/index"
 	"graphvol/remote"
 	"graphvol/snapshot"
@@ -35,7 +36,9 @@ const cacheName = "cache"
 
 // storeOf says where a state's packs and manifests are. cacheDir is for what is read from a copy; empty: it isn't kept.
 func storeOf(state, cacheDir string, log *slog.Logger) (snapshot.Config, error) {
-	t, err := remote.OpenStore(state, cacheDir, openerOf(state, log))
+	o := openerOf(state, log)
+	o.Dial = dial.OpenThere // it is only read
+	t, err := remote.OpenStore(state, cacheDir, o)
 	return snapshot.Config{State: state, Log: log, Target: t}, err
 }
 
@@ -92,7 +95,7 @@ func openWithKey(ctx context.Context, spec *remote.Spec, key KeySource, o *remot
 	}
 	spec.Encrypt = k != nil
 	with := *o
-	with.Key = k
+	with.Key, with.Dial = k, dial.OpenThere // a place that was mistyped must not be made
 	t, err := with.Open(ctx, attachedName, *spec)
 	if err == nil && k != nil {
 		err = k.Write(o.KeyFile(attachedName))

@@ -2,6 +2,7 @@ package copies
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -44,5 +45,10 @@ func TestTargetCheckRefuses(t *testing.T) {
 	u := newUser(t, volume.Options{})
 	u.refused([]string{"no copies elsewhere", "--target"}, "target", "check", u.Mount)
 	u.refused([]string{"2 of 3 targets can't be used"}, "target", "check", "dir:"+filepath.Join(t.TempDir(), "not", "there"), "dir:relative", "dir:"+filepath.Join(t.TempDir(), "good"))
+	typo := filepath.Join(t.TempDir(), "grpah")
+	u.refused([]string{"no such directory", "correct the path"}, "attach", "dir:"+typo, filepath.Join(t.TempDir(), "state"))
+	if _, err := os.Stat(typo); !os.IsNotExist(err) {
+		t.Errorf("attaching has made %s: %v", typo, err)
+	}
 	u.refused([]string{"does not exist"}, "target", "check", filepath.Join(t.TempDir(), "x"))
 }
