@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -80,6 +81,7 @@ func (o *MountOptions) setDefaults() {
 	if o.Cache == "" {
 		o.Cache = CacheWriteback
 	}
+	o.Copies = slices.DeleteFunc(o.Copies, func(c CopyOptions) bool { return len(c.Targets) == 0 }) // flags that name none
 	if o.SnapDir == "" {
 		o.SnapDir = DefaultSnapDir
 	}
