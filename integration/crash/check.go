@@ -142,6 +142,8 @@ func (c *checker) tryOn(path string, f *object) {
 				c.differ(path, f, "no such name")
 			}
 		}
+		g := *f
+		c.attributes(path, &g)
 		return
 	}
 	g := *f

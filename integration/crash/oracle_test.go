@@ -87,3 +87,29 @@ func writeAt(path string, p []byte, off int64) error {
 	_, err = f.WriteAt(p, off)
 	return errors.Join(err, f.Close())
 }
+
+// TestReusedInode: a directory whose making had not returned has an inode number that a removed one of the same name had. It is the one that it looks like.
+func TestReusedInode(t *testing.T) {
+	for mode, fits := range map[os.FileMode]bool{0o755: true, 0o746: true, 0o700: false} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "x")
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		o := New()
+		old, again := newObject(true, 0o746), newObject(true, 0o755)
+		if err := o.identify(old, path); err != nil {
+			t.Fatal(err)
+		}
+		h := o.mu.root.name("x")
+		h.first = old
+		h.ask(nil)
+		h.ask(again)
+		if err := o.Check(dir); (err == nil) != fits {
+			t.Errorf("with mode %o: %v", mode, err)
+		}
+	}
+}
