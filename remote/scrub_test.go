@@ -339,16 +339,17 @@ func TestScrubSingle(t *testing.T) {
 // TestScrubAway: of targets that don't answer it is told, and what they should have isn't taken for lost.
 func TestScrubAway(t *testing.T) {
 	d := newDisks(t, "4+2", 6, false)
-	away := map[string]bool{}
+	away := &awaySet{}
 	d.cfg.Opener.Dial = func(ctx context.Context, url string) (target.Target, error) {
 		t, err := dial.Open(ctx, url)
-		return &maybeAway{Target: t, away: func() bool { return away[url] }}, err
+		return &maybeAway{Target: t, away: func() bool { return away.has(url) }}, err
 	}
-	away[d.cfg.Spec.URLs[2]] = true
+	away.set(d.cfg.Spec.URLs[2], true)
 	if found, res := d.scrub(ScrubOptions{}); len(found) > 0 || !slices.Equal(res.Away, []string{d.cfg.Spec.URLs[2]}) {
 		t.Errorf("found %v, away %q", found, res.Away)
 	}
-	away[d.cfg.Spec.URLs[3]], away[d.cfg.Spec.URLs[4]] = true, true
+	away.set(d.cfg.Spec.URLs[3], true)
+	away.set(d.cfg.Spec.URLs[4], true)
 	if _, err := New(d.cfg).Scrub(t.Context(), ScrubOptions{}); !errors.Is(err, target.ErrUnavailable) {
 		t.Errorf("three of six are away: %v", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"graphvol/chunkstore/crypt"
@@ -40,7 +41,7 @@ func TestStack(t *testing.T) {
 // TestSpreadRounds: what could not be put on all targets is put later, and counts as degraded until then.
 func TestSpreadRounds(t *testing.T) {
 	f := newFixture(t)
-	away := map[string]bool{}
+	away := &awaySet{}
 	c := f.config(copyDir(t))
 	c.Spec = Spec{Erasure: "2+1", Encrypt: true}
 	for i := range 3 {
@@ -48,7 +49,7 @@ func TestSpreadRounds(t *testing.T) {
 	}
 	c.Opener.Dial = func(ctx context.Context, url string) (target.Target, error) {
 		t, err := dial.Open(ctx, url)
-		return &maybeAway{Target: t, away: func() bool { return away[url] }}, err
+		return &maybeAway{Target: t, away: func() bool { return away.has(url) }}, err
 	}
 	r := New(c)
 	sync := func(degraded, repaired bool) {
@@ -60,16 +61,27 @@ func TestSpreadRounds(t *testing.T) {
 		}
 	}
 	sync(false, false)
-	away[c.Spec.URLs[1]] = true
+	away.set(c.Spec.URLs[1], true)
 	sync(true, false)
-	away[c.Spec.URLs[1]] = false
+	away.set(c.Spec.URLs[1], false)
 	r = New(c) // another process, which doesn't leave the target alone for a while
 	sync(false, true)
-	away[c.Spec.URLs[0]], away[c.Spec.URLs[2]] = true, true
+	away.set(c.Spec.URLs[0], true)
+	away.set(c.Spec.URLs[2], true)
 	f.snapshot()
 	if _, err := New(c).Sync(t.Context(), Options{}); err == nil {
 		t.Error("two of three targets are away, and it was copied")
 	}
+}
+
+// awaySet are the URLs of targets that are away.
+type awaySet struct{ m sync.Map }
+
+func (a *awaySet) set(url string, away bool) { a.m.Store(url, away) }
+
+func (a *awaySet) has(url string) bool {
+	v, _ := a.m.Load(url)
+	return v == true
 }
 
 // maybeAway is a target that is away now and then.
