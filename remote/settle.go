@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"graphvol/chunkstore"
@@ -154,12 +155,7 @@ func (s *scrub) replace(ctx context.Context, f *Finding, row index.RemoteObject)
 // needed tells whether the index has a pack.
 func (s *scrub) needed(id chunkstore.PackID) (bool, error) {
 	ids, err := s.cfg.Local.Index.PackIDs()
-	for _, o := range ids {
-		if o == id {
-			return true, err
-		}
-	}
-	return false, err
+	return slices.Contains(ids, id), err
 }
 
 // whole tells whether an object is needed, and makes it lost if the store doesn't have it whole.

@@ -83,20 +83,25 @@ type sealer struct {
 
 func newSealer(key *repositoryKey, h header, name string, size int64) (*sealer, error) {
 	s := h.salt()
-	k, err := hkdf.Key(sha256.New, key[:], s[:], objectInfo+name, 32)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(k)
-	block, err := aes.NewCipher(k)
-	if err != nil {
-		return nil, err
-	}
-	aead, err := cipher.NewGCM(block)
+	aead, err := key.derive(s[:], objectInfo+name)
 	if err != nil {
 		return nil, err
 	}
 	return &sealer{aead, h, segments(size) - 1}, nil
+}
+
+// derive gives AES-256-GCM with the key that HKDF-SHA-256 makes of a repository key.
+func (k *repositoryKey) derive(salt []byte, info string) (cipher.AEAD, error) {
+	d, err := hkdf.Key(sha256.New, k[:], salt, info, 32)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(d)
+	block, err := aes.NewCipher(d)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
 }
 
 func (s *sealer) nonce(n int64) (p [12]byte) {

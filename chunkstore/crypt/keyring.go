@@ -2,9 +2,7 @@ package crypt
 
 import (
 	"bytes"
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -102,16 +100,7 @@ func (r *Keyring) key(number uint32) *repositoryKey {
 // Local gives what encrypts, on a reader's own disk, what was read of the store and decrypted. Its key is made of the oldest repository key, which a keyring
 // never loses, and of the purpose: what was kept can be read as long as the store can.
 func (r *Keyring) Local(purpose string) (cipher.AEAD, error) {
-	k, err := hkdf.Key(sha256.New, r.keys[0].key[:], nil, localInfo+purpose, 32)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(k)
-	block, err := aes.NewCipher(k)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCM(block)
+	return r.keys[0].key.derive(nil, localInfo+purpose)
 }
 
 // includes reports whether r has all keys that o has.
