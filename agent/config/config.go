@@ -1,4 +1,5 @@
-// Package config reads graphvol.yaml: which volumes a machine has, how they are mounted, and where their copies are. docs/config.md describes it for people.
+// Package config reads graphvol.yaml: which volumes a machine has, how they are mounted, where their copies are, and how its agent works with
+// others. docs/config.md describes it for people.
 //
 // Only absolute paths are taken, and nothing in them is replaced: what the file says is what is meant. A key that isn't known, or a value that can't be right, is an error that
 // names the line; nothing is guessed. What a volume leaves out has the default of the flag of graphvol mount with the same name.
@@ -25,11 +26,17 @@ const maxFile = 1 << 20
 
 // File is the whole file.
 type File struct {
-	Volumes []Volume `yaml:"volumes"`
+	Node      Node      `yaml:"node"`
+	Etcd      Etcd      `yaml:"etcd"`
+	Cluster   Cluster   `yaml:"cluster"`
+	Metadata  Metadata  `yaml:"metadata"`
+	Preflight Preflight `yaml:"preflight"`
+	Volumes   []Volume  `yaml:"volumes"`
 }
 
 // Volume is one volume. Pointers and empty strings: the default.
 type Volume struct {
+	Name        string         `yaml:"name"` // unique on its node; empty: see Label
 	Backing     string         `yaml:"backing"`
 	Mount       string         `yaml:"mount"`
 	State       string         `yaml:"state"`
@@ -45,6 +52,9 @@ type Volume struct {
 	Copies      []Copy         `yaml:"copies"`
 	UploadLimit string         `yaml:"upload-limit"` // bytes a second, as 20MiB/s
 	Scrub       Scrub          `yaml:"scrub"`
+	Hooks       Hooks          `yaml:"hooks"`
+	Schedule    string         `yaml:"schedule"` // of snapshots of this volume alone, cron's five fields; empty: none
+	Keep        Keep           `yaml:"keep"`
 }
 
 // Snapshot is how snapshots are taken.
@@ -120,9 +130,19 @@ func oneLine(err error) error {
 
 // check refuses what can't be right whatever the machine is like.
 func (c *File) check() error {
+	if err := c.checkNode(); err != nil {
+		return err
+	}
+	names := make(map[string]string)
 	used := make(map[string]string)
 	for i := range c.Volumes {
 		v := &c.Volumes[i]
+		if err := v.checkName(names, i); err != nil {
+			return err
+		}
+		if err := v.Hooks.check(); err != nil {
+			return fmt.Errorf("volume %d: %w", i+1, err)
+		}
 		for _, p := range []struct {
 			key, path string
 			needed    bool
@@ -141,6 +161,28 @@ func (c *File) check() error {
 			}
 		}
 	}
+	return nil
+}
+
+// Label is how the volume is called on its node: by its name, or else its mount point.
+func (v *Volume) Label() string {
+	if v.Name != "" {
+		return v.Name
+	}
+	return filepath.Clean(v.Mount)
+}
+
+// checkName refuses names that can't be, and those of another volume.
+func (v *Volume) checkName(names map[string]string, i int) error {
+	switch by, ok := names[v.Name]; {
+	case v.Name == "":
+		return nil
+	case !nodeName.MatchString(v.Name):
+		return fmt.Errorf("volume %d: name %q: letters, digits, dots, hyphens and underscores, up to 63, are taken", i+1, v.Name)
+	case ok:
+		return fmt.Errorf("volume %d: its name %q is that of %s too: give it another", i+1, v.Name, by)
+	}
+	names[v.Name] = v.name(i)
 	return nil
 }
 

@@ -77,29 +77,78 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	const head = "volumes:\n  - backing: /b\n    mount: /m\n"
 	for text, want := range map[string]string{
-		"volumes:\n  - mount: /m\n":                                     "volume 1: backing is missing",
-		"volumes:\n  - backing: /b\n":                                   "volume 1: mount is missing",
-		"volumes:\n  - backing: b\n    mount: /m\n":                     "only absolute paths",
-		head + "    state: $HOME/x\n":                                   "only absolute paths",
-		head + "    colour: red\n":                                      `line 4: unknown field "colour"`,
-		head + "    mount: /n\n":                                        "line 4: ",
-		head + "    hang-timeout: soon\n":                               `invalid duration "soon": write it as`,
-		head + "    snapshot: 3\n":                                      "line 4: ",
-		head + "    snapshot:\n      max-concurrent: many\n":            "line 5: ",
-		head + "    copies:\n      - erasure: 4+2\n":                    "copy 1 has no targets",
-		head + "  - backing: /b/\n    mount: /n\n":                      "is used by volume 1 (/b) too",
-		head + "  - backing: /c\n    mount: /m\n":                       "is used by volume 1 (/b) too",
-		head + "---\nvolumes: []\n":                                     "one YAML document",
-		"volumes: [":                                                    "line 1: ",
-		"volumes:\n\t- backing: /b\n":                                   "line 2: ",
-		"- backing: /b\n":                                               "line 1: ",
-		"just words":                                                    "line 1: ",
-		"volumes: &a\n  - backing: /b\n    mount: /m\n    copies: *a\n": "",
+		"volumes:\n  - mount: /m\n":                                                    "volume 1: backing is missing",
+		"volumes:\n  - backing: /b\n":                                                  "volume 1: mount is missing",
+		"volumes:\n  - backing: b\n    mount: /m\n":                                    "only absolute paths",
+		head + "    state: $HOME/x\n":                                                  "only absolute paths",
+		head + "    colour: red\n":                                                     `line 4: unknown field "colour"`,
+		head + "    mount: /n\n":                                                       "line 4: ",
+		head + "    hang-timeout: soon\n":                                              `invalid duration "soon": write it as`,
+		head + "    snapshot: 3\n":                                                     "line 4: ",
+		head + "    snapshot:\n      max-concurrent: many\n":                           "line 5: ",
+		head + "    copies:\n      - erasure: 4+2\n":                                   "copy 1 has no targets",
+		head + "  - backing: /b/\n    mount: /n\n":                                     "is used by volume 1 (/b) too",
+		head + "  - backing: /c\n    mount: /m\n":                                      "is used by volume 1 (/b) too",
+		head + "    name: a/b\n":                                                       `name "a/b"`,
+		head + "    name: a\n  - {backing: /c, mount: /n, name: a}\n":                  "is that of volume 1 (/b) too",
+		head + "    hooks: {pre: [{command: [sync]}]}\n":                               "volume 1: hooks: sync: only absolute paths",
+		head + "    hooks: {post: [{timeout: 3s}]}\n":                                  "a hook has no command",
+		head + "    hooks: {pre: [{command: [/bin/true], timeout: -1s}]}\n":            "can't be negative",
+		"node: {name: -a}\n":                                                           `node: name "-a"`,
+		"node: {listen: here}\n":                                                       "write it as HOST:PORT",
+		"node: {listen: \"10.0.0.1:7440\"}\n":                                          "needs tls",
+		"node: {state: x}\n":                                                           "only absolute paths",
+		"node: {tls: {ca: /ca}}\n":                                                     "needs all of ca, cert and key",
+		"etcd: {endpoints: [\"http://e:2379\"], listen: \"http://127.0.0.1:1\"}\n":     "choose one",
+		"etcd: {listen: \"http://10.0.0.1:7441\"}\n":                                   "needs https",
+		"etcd: {client: \"127.0.0.1:7441\"}\n":                                         "write it as https://HOST:PORT",
+		"node: {name: c}\netcd: {members: {a: \"https://a:1\", b: \"https://b:1\"}}\n": "no URL of this node",
+		"cluster: {name: a b}\n":                                                       `cluster: name "a b"`,
+		"cluster: {hold-timeout: -1s}\n":                                               "can't be negative",
+		"metadata: {command: [/bin/x], file: /f}\n":                                    "one of command, file and postgres",
+		"metadata: {postgres: {dsn: x}}\n":                                             "needs dsn and query",
+		head + "---\nvolumes: []\n":                                                    "one YAML document",
+		"volumes: [":                                                                   "line 1: ",
+		"volumes:\n\t- backing: /b\n":                                                  "line 2: ",
+		"- backing: /b\n":                                                              "line 1: ",
+		"just words":                                                                   "line 1: ",
+		"volumes: &a\n  - backing: /b\n    mount: /m\n    copies: *a\n":                "",
 	} {
 		c, err := Parse([]byte(text))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %+v, %v, want %q", text, c, err, want)
 		}
+	}
+}
+
+func TestParseNode(t *testing.T) {
+	c, err := Parse([]byte(`
+node:
+  name: a
+  listen: 10.1.0.1:7440
+  tls: {ca: /etc/graphvol/ca.crt, cert: /etc/graphvol/a.crt, key: /etc/graphvol/a.key}
+  metrics: 127.0.0.1:7443
+etcd:
+  listen: https://10.1.0.1:7441
+  members: {a: "https://10.1.0.1:7441", b: "https://10.1.0.2:7441"}
+cluster: {name: graph, nodes: [a, b], timeout: 300s, hold-timeout: 1s, max-concurrent: 2, schedule: "0 * * * *", keep: {last: 3, tags: [release]}}
+metadata: {file: /srv/graph/schema.json, timeout: 5s}
+preflight: {ntp: [time.example.com], free-space: 10GiB}
+volumes:
+  - {backing: /srv/graph, mount: /mnt/graph, hooks: {pre: [{command: [/bin/sync, -f], timeout: 3s}]}}
+  - {backing: /srv/other, mount: /mnt/other, name: other}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Node.Name != "a" || c.Etcd.Members["b"] != "https://10.1.0.2:7441" || c.Cluster.HoldTimeout != time.Second || c.Cluster.Keep.Last != 3 {
+		t.Errorf("%+v %+v %+v", c.Node, c.Etcd, c.Cluster)
+	}
+	if !c.Metadata.Set() || c.Volumes[0].Hooks.Pre[0].Timeout != 3*time.Second {
+		t.Errorf("%+v %+v", c.Metadata, c.Volumes[0].Hooks)
+	}
+	if a, b := c.Volumes[0].Label(), c.Volumes[1].Label(); a != "/mnt/graph" || b != "other" {
+		t.Errorf("labels %q, %q", a, b)
 	}
 }
 
