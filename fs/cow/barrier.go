@@ -21,42 +21,11 @@ type part struct {
 // not. pause is how long the gate was closed: the time that requests in flight took to finish, at most the time-out
 // (ErrBarrierTimeout). It waits for the scan after the mount, and for another barrier.
 func (v *Volume) Barrier(ctx context.Context) (*Ended, time.Duration, error) {
-	if err := v.WaitScan(ctx); err != nil {
+	h, err := v.Hold(ctx, 0)
+	if err != nil {
 		return nil, 0, err
 	}
-	select {
-	case v.barrier <- struct{}{}:
-		defer func() { <-v.barrier }()
-	case <-ctx.Done():
-		return nil, 0, ctx.Err()
-	}
-	if v.closed.Load() {
-		return nil, 0, ErrClosed
-	}
-	if err := v.checkParent(); err != nil {
-		return nil, 0, err
-	}
-	v.mergeCarried()
-	v.removeLeft()
-	old := v.run.Load()
-	next, err := v.prepare(old.number + 1)
-	if err != nil {
-		return nil, 0, fmt.Errorf("epoch %d cannot begin: %w", old.number+1, err)
-	}
-	v.images.add(old.number) // what can be made before the gate closes, is
-	cctx, cancel := context.WithTimeout(ctx, v.timeout)
-	defer cancel()
-	began := time.Now()
-	left, err := v.gate.close(cctx)
-	if err != nil {
-		v.discard(next)
-		return nil, time.Since(began), v.gateError(ctx, err, left)
-	}
-	e := v.swap(old, next)
-	v.gate.open()
-	pause := time.Since(began)
-	v.settleEnded(old, e)
-	return e, pause, nil
+	return h.Cut()
 }
 
 func (v *Volume) gateError(ctx context.Context, err error, left int64) error {

@@ -42,6 +42,10 @@ var (
 	// ErrBarrierTimeout: requests in flight did not finish in time; the gate is open again and
 	// the running epoch goes on, nothing is lost.
 	ErrBarrierTimeout = errors.New("requests in flight did not finish in time")
+	// ErrHoldOver: the bound of a hold has passed, and the gate was opened before the cut.
+	ErrHoldOver = errors.New("the gate was opened again, since nothing was cut within the bound")
+	// ErrHoldReleased: the hold was ended by its own caller.
+	ErrHoldReleased = errors.New("the hold has been released")
 	// ErrPreimage: a preimage could not be saved, so the snapshot that needed it is lost; the
 	// volume and its dirty map are whole, and the next snapshot covers what this one would have.
 	ErrPreimage = errors.New("a preimage could not be saved")
