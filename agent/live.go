@@ -17,11 +17,21 @@ type ended interface {
 	SetID(snapshotID string)
 }
 
+// held is a volume whose gate is closed.
+type held interface {
+	// Cut is what Barrier is, if the gate has been closed all the time.
+	Cut() (ended, time.Duration, error)
+	// Release opens the gate, if it is closed. Nothing has ended.
+	Release()
+}
+
 // live is what the service needs of a mounted volume.
 type live interface {
 	// Flush makes the kernel hand over every page that was written before the call.
 	Flush(ctx context.Context) error
 	Barrier(ctx context.Context) (ended, time.Duration, error)
+	// Hold closes the gate for the bound at most.
+	Hold(ctx context.Context, bound time.Duration) (held, error)
 	// WaitScan returns when changes made while the volume was unmounted are known.
 	WaitScan(ctx context.Context) error
 	changes
@@ -46,6 +56,30 @@ func (l liveVolume) Barrier(ctx context.Context) (ended, time.Duration, error) {
 	}
 	return e, pause, nil
 }
+
+// Hold is the volume's, with a nil interface on failure.
+func (l liveVolume) Hold(ctx context.Context, bound time.Duration) (held, error) {
+	h, err := l.Volume.Hold(ctx, bound)
+	if err != nil {
+		return nil, err
+	}
+	return heldVolume{h}, nil
+}
+
+// heldVolume is the real one.
+type heldVolume struct{ *cow.Held }
+
+// Cut is the volume's, with a nil interface on failure.
+func (h heldVolume) Cut() (ended, time.Duration, error) {
+	e, pause, err := h.Held.Cut()
+	if err != nil {
+		return nil, pause, err
+	}
+	return e, pause, nil
+}
+
+// Release is the volume's.
+func (h heldVolume) Release() { h.Held.Release() }
 
 // catalogue shows a repository's snapshots to the browser.
 type catalogue struct{ *snapshot.Repo }

@@ -16,8 +16,9 @@ import (
 
 // Why a seal was ended from outside.
 var (
-	errStalled   = errors.New("storing it made no progress for too long; the disk of the backing or of the store hangs, or is too slow")
-	errUnmounted = errors.New("the volume was unmounted before it was stored")
+	errStalled      = errors.New("storing it made no progress for too long; the disk of the backing or of the store hangs, or is too slow")
+	errNotCommitted = errors.New("the snapshot over several volumes that it was part of was not decided on")
+	errUnmounted    = errors.New("the volume was unmounted before it was stored")
 )
 
 // sealer is what the queue needs of a repository.
@@ -49,6 +50,8 @@ type job struct {
 	ctx    context.Context // of the seal
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when snap and err are final
+
+	approved <-chan struct{} // closed when it may be sealed; nil: at once
 
 	mu struct {
 		sync.Mutex
@@ -84,9 +87,10 @@ func (q *sealQueue) acquire(ctx context.Context) error {
 
 func (q *sealQueue) release() { <-q.slots }
 
-// put hands over a snapshot that was begun. Only callers with a slot may.
-func (q *sealQueue) put(snap index.Snapshot, src ended) (*job, error) {
-	j := &job{src: src, done: make(chan struct{})}
+// put hands over a snapshot that was begun. Only callers with a slot may. It is sealed when approved is closed, unless that is nil; those that
+// come after it wait.
+func (q *sealQueue) put(snap index.Snapshot, src ended, approved <-chan struct{}) (*job, error) {
+	j := &job{src: src, done: make(chan struct{}), approved: approved}
 	j.ctx, j.cancel = context.WithCancelCause(context.Background())
 	j.mu.snap = snap
 	j.mu.news = make(chan struct{})
@@ -166,6 +170,12 @@ func (q *sealQueue) work() {
 }
 
 func (q *sealQueue) seal(j *job) {
+	if j.approved != nil {
+		select {
+		case <-j.approved:
+		case <-j.ctx.Done(): // Seal takes it from the catalogue
+		}
+	}
 	watch := time.AfterFunc(q.stall, func() { j.cancel(errStalled) })
 	var last snapshot.Progress
 	snap, err := q.sealer.Seal(j.ctx, j.snapshot(), j.src, func(p snapshot.Progress) {

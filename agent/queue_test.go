@@ -65,7 +65,7 @@ func begin(t *testing.T, q *sealQueue, name string, src *fakeEnded) *job {
 	if err := q.acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	j, err := q.put(index.Snapshot{Name: name, State: index.StatePending}, src)
+	j, err := q.put(index.Snapshot{Name: name, State: index.StatePending}, src, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestQueueKeepsTheOrder(t *testing.T) {
 		t.Errorf("order %v", f.order)
 	}
 	q.close(t.Context())
-	if _, err := q.put(index.Snapshot{}, &fakeEnded{}); !errors.Is(err, errUnmounted) {
+	if _, err := q.put(index.Snapshot{}, &fakeEnded{}, nil); !errors.Is(err, errUnmounted) {
 		t.Errorf("put after close: %v", err)
 	}
 }

@@ -60,6 +60,7 @@ func (s *emptySource) NextData(context.Context, uint64, int64) (int64, int64, er
 // fakeLive is a mounted volume that holds nothing.
 type fakeLive struct {
 	epoch    atomic.Uint64
+	held     atomic.Int64 // gates that are closed
 	flush    error
 	barrier  error
 	hold     chan struct{}
@@ -79,6 +80,35 @@ func (l *fakeLive) Barrier(context.Context) (ended, time.Duration, error) {
 		return l.source(epoch), 3 * time.Millisecond, nil
 	}
 	return &emptySource{epoch: epoch, hold: l.hold}, 3 * time.Millisecond, nil
+}
+
+func (l *fakeLive) Hold(_ context.Context, bound time.Duration) (held, error) {
+	if l.barrier != nil {
+		return nil, l.barrier
+	}
+	l.held.Add(1)
+	return &fakeHeld{live: l, until: time.Now().Add(bound)}, nil
+}
+
+// fakeHeld is a fakeLive whose gate is closed.
+type fakeHeld struct {
+	live  *fakeLive
+	until time.Time
+	over  atomic.Bool
+}
+
+func (h *fakeHeld) Cut() (ended, time.Duration, error) {
+	if time.Now().After(h.until) {
+		return nil, 0, cow.ErrHoldOver
+	}
+	h.Release()
+	return h.live.Barrier(context.Background())
+}
+
+func (h *fakeHeld) Release() {
+	if h.over.CompareAndSwap(false, true) {
+		h.live.held.Add(-1)
+	}
 }
 
 func (l *fakeLive) WaitScan(ctx context.Context) error {

@@ -48,13 +48,10 @@ func (s *service) Snapshot(req *api.SnapshotRequest, stream api.Volume_SnapshotS
 func (s *service) take(ctx context.Context, req *api.SnapshotRequest) (*job, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	if err := s.mayTake(req); err != nil {
+	if err := s.prepare(ctx, req); err != nil {
 		return nil, err
 	}
-	if err := s.queue.acquire(ctx); err != nil {
-		return nil, err
-	}
-	j, err := s.takeWithSlot(ctx, req)
+	j, err := s.takePrepared(ctx, req)
 	if err != nil {
 		s.queue.release()
 		return nil, err
@@ -89,30 +86,53 @@ func (s *service) mayTake(req *api.SnapshotRequest) error {
 	return nil
 }
 
-func (s *service) takeWithSlot(ctx context.Context, req *api.SnapshotRequest) (*job, error) {
+// prepare does what comes before the barrier. After success the caller has a slot.
+func (s *service) prepare(ctx context.Context, req *api.SnapshotRequest) error {
+	if err := s.mayTake(req); err != nil {
+		return err
+	}
+	if err := s.queue.acquire(ctx); err != nil {
+		return err
+	}
+	if err := s.flush(ctx); err != nil {
+		s.queue.release()
+		return err
+	}
+	return nil
+}
+
+func (s *service) flush(ctx context.Context) error {
 	if err := s.live.WaitScan(ctx); err != nil {
-		return nil, slow(err, "looking for changes made while the volume was not mounted")
+		return slow(err, "looking for changes made while the volume was not mounted")
 	}
 	begin := time.Now()
 	if err := s.live.Flush(ctx); err != nil {
-		return nil, slow(err, "flushing what the kernel holds back")
+		return slow(err, "flushing what the kernel holds back")
 	}
-	flushed := time.Since(begin)
+	s.log.Debug("flushed for a snapshot", "took", time.Since(begin))
+	return nil
+}
 
+func (s *service) takePrepared(ctx context.Context, req *api.SnapshotRequest) (*job, error) {
 	s.order.Lock()
 	defer s.order.Unlock()
 	src, pause, err := s.live.Barrier(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return s.enqueue(req, src, pause, nil)
+}
+
+// enqueue puts an ended epoch into the catalogue and the queue. s.order is held since before the barrier. The seal begins when approved is closed, unless that is nil.
+func (s *service) enqueue(req *api.SnapshotRequest, src ended, pause time.Duration, approved <-chan struct{}) (*job, error) {
 	snap, err := s.repo.Begin(req.GetName(), snapshot.BeginOptions{PauseNS: pause.Nanoseconds(), Epoch: src.Epoch(), Tags: req.GetTags()})
 	if err != nil {
 		src.Release(false)
 		return nil, err
 	}
 	src.SetID(snap.ID)
-	s.log.Info("the snapshot is taken", "id", snap.ID, "name", snap.Name, "epoch", src.Epoch(), "flush", flushed, "pause", pause)
-	j, err := s.queue.put(snap, src)
+	s.log.Info("the snapshot is taken", "id", snap.ID, "name", snap.Name, "epoch", src.Epoch(), "pause", pause)
+	j, err := s.queue.put(snap, src, approved)
 	if err != nil {
 		src.Release(false)
 		return nil, errors.Join(err, s.repo.Abandon(snap, err))
@@ -130,6 +150,17 @@ func slow(err error, step string) error {
 
 // follow tells how the seal goes, until it has ended.
 func (s *service) follow(stream api.Volume_SnapshotServer, j *job) error {
+	snap, err := s.watch(stream.Context(), j, func(p *api.Progress) error {
+		return stream.Send(&api.SnapshotEvent{Stage: api.SnapshotEvent_STAGE_SEALING, Snapshot: infoOf(j.snapshot()), Progress: p})
+	})
+	if err != nil {
+		return err
+	}
+	return stream.Send(&api.SnapshotEvent{Stage: api.SnapshotEvent_STAGE_COMPLETE, Snapshot: snap})
+}
+
+// watch waits for the end of a seal, and tells how far it is.
+func (s *service) watch(ctx context.Context, j *job, tell func(*api.Progress) error) (*api.SnapshotInfo, error) {
 	tick := time.NewTicker(progressPause)
 	defer tick.Stop()
 	for {
@@ -138,19 +169,15 @@ func (s *service) follow(stream api.Volume_SnapshotServer, j *job) error {
 		case <-j.done:
 			snap, err := j.result()
 			if err != nil {
-				return statusOf(s.log, "the snapshot", sealError(err, j.name()))
+				return nil, statusOf(s.log, "the snapshot", sealError(err, j.name()))
 			}
-			return stream.Send(&api.SnapshotEvent{Stage: api.SnapshotEvent_STAGE_COMPLETE, Snapshot: infoOf(snap)})
-		case <-stream.Context().Done():
-			return statusOf(s.log, "waiting for the snapshot", stream.Context().Err())
+			return infoOf(snap), nil
+		case <-ctx.Done():
+			return nil, statusOf(s.log, "waiting for the snapshot", ctx.Err())
 		case <-news:
 		}
-		err := stream.Send(&api.SnapshotEvent{
-			Stage: api.SnapshotEvent_STAGE_SEALING, Snapshot: infoOf(j.snapshot()),
-			Progress: &api.Progress{DoneBytes: p.Bytes, DoneFiles: p.Files},
-		})
-		if err != nil {
-			return err
+		if err := tell(&api.Progress{DoneBytes: p.Bytes, DoneFiles: p.Files}); err != nil {
+			return nil, err
 		}
 		select {
 		case <-tick.C:
@@ -162,7 +189,7 @@ func (s *service) follow(stream api.Volume_SnapshotServer, j *job) error {
 // sealError says that nothing but this one snapshot is lost.
 func sealError(err error, name string) error {
 	switch {
-	case errors.Is(err, errStalled), errors.Is(err, errUnmounted):
+	case errors.Is(err, errStalled), errors.Is(err, errUnmounted), errors.Is(err, errNotCommitted):
 		return &Error{codes.Aborted, fmt.Sprintf("the snapshot %s failed: %s; the next one covers what it would have held", name, err), err}
 	}
 	return err

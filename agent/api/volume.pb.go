@@ -78,6 +78,61 @@ func (SnapshotEvent_Stage) EnumDescriptor() ([]byte, []int) {
 	return file_agent_api_volume_proto_rawDescGZIP(), []int{2, 0}
 }
 
+type CutRequest_Step int32
+
+const (
+	CutRequest_STEP_UNSPECIFIED CutRequest_Step = 0
+	CutRequest_STEP_PREPARE     CutRequest_Step = 1
+	CutRequest_STEP_HOLD        CutRequest_Step = 2
+	CutRequest_STEP_CUT         CutRequest_Step = 3
+	CutRequest_STEP_COMMIT      CutRequest_Step = 4
+)
+
+// Enum value maps for CutRequest_Step.
+var (
+	CutRequest_Step_name = map[int32]string{
+		0: "STEP_UNSPECIFIED",
+		1: "STEP_PREPARE",
+		2: "STEP_HOLD",
+		3: "STEP_CUT",
+		4: "STEP_COMMIT",
+	}
+	CutRequest_Step_value = map[string]int32{
+		"STEP_UNSPECIFIED": 0,
+		"STEP_PREPARE":     1,
+		"STEP_HOLD":        2,
+		"STEP_CUT":         3,
+		"STEP_COMMIT":      4,
+	}
+)
+
+func (x CutRequest_Step) Enum() *CutRequest_Step {
+	p := new(CutRequest_Step)
+	*p = x
+	return p
+}
+
+func (x CutRequest_Step) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CutRequest_Step) Descriptor() protoreflect.EnumDescriptor {
+	return file_agent_api_volume_proto_enumTypes[1].Descriptor()
+}
+
+func (CutRequest_Step) Type() protoreflect.EnumType {
+	return &file_agent_api_volume_proto_enumTypes[1]
+}
+
+func (x CutRequest_Step) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CutRequest_Step.Descriptor instead.
+func (CutRequest_Step) EnumDescriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{3, 0}
+}
+
 // SnapshotInfo is one row of the catalogue.
 type SnapshotInfo struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -379,6 +434,126 @@ func (x *SnapshotEvent) GetProgress() *Progress {
 	return nil
 }
 
+type CutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Step          CutRequest_Step        `protobuf:"varint,1,opt,name=step,proto3,enum=graphvol.v1.CutRequest_Step" json:"step,omitempty"`
+	Snapshot      *SnapshotRequest       `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // with STEP_PREPARE; no_wait means nothing
+	Bound         *durationpb.Duration   `protobuf:"bytes,3,opt,name=bound,proto3" json:"bound,omitempty"`       // with STEP_HOLD, for closing the gate and for how long it stays closed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CutRequest) Reset() {
+	*x = CutRequest{}
+	mi := &file_agent_api_volume_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CutRequest) ProtoMessage() {}
+
+func (x *CutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CutRequest.ProtoReflect.Descriptor instead.
+func (*CutRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CutRequest) GetStep() CutRequest_Step {
+	if x != nil {
+		return x.Step
+	}
+	return CutRequest_STEP_UNSPECIFIED
+}
+
+func (x *CutRequest) GetSnapshot() *SnapshotRequest {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *CutRequest) GetBound() *durationpb.Duration {
+	if x != nil {
+		return x.Bound
+	}
+	return nil
+}
+
+type CutEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Done          CutRequest_Step        `protobuf:"varint,1,opt,name=done,proto3,enum=graphvol.v1.CutRequest_Step" json:"done,omitempty"` // unspecified: the seal goes on, or has ended
+	Snapshot      *SnapshotInfo          `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`                           // from STEP_CUT on; its pause is the length of the hold
+	Progress      *Progress              `protobuf:"bytes,3,opt,name=progress,proto3" json:"progress,omitempty"`                           // of the seal
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CutEvent) Reset() {
+	*x = CutEvent{}
+	mi := &file_agent_api_volume_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CutEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CutEvent) ProtoMessage() {}
+
+func (x *CutEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CutEvent.ProtoReflect.Descriptor instead.
+func (*CutEvent) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *CutEvent) GetDone() CutRequest_Step {
+	if x != nil {
+		return x.Done
+	}
+	return CutRequest_STEP_UNSPECIFIED
+}
+
+func (x *CutEvent) GetSnapshot() *SnapshotInfo {
+	if x != nil {
+		return x.Snapshot
+	}
+	return nil
+}
+
+func (x *CutEvent) GetProgress() *Progress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
 // Progress of long work. Totals of 0 are unknown.
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -392,7 +567,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_api_volume_proto_msgTypes[3]
+	mi := &file_agent_api_volume_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +579,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[3]
+	mi := &file_agent_api_volume_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +592,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{3}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Progress) GetDoneBytes() int64 {
@@ -456,7 +631,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[4]
+	mi := &file_agent_api_volume_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +643,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[4]
+	mi := &file_agent_api_volume_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +656,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{4}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{6}
 }
 
 type ListSnapshotsResponse struct {
@@ -493,7 +668,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[5]
+	mi := &file_agent_api_volume_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -505,7 +680,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[5]
+	mi := &file_agent_api_volume_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -518,7 +693,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{5}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*SnapshotInfo {
@@ -537,7 +712,7 @@ type GetSnapshotRequest struct {
 
 func (x *GetSnapshotRequest) Reset() {
 	*x = GetSnapshotRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[6]
+	mi := &file_agent_api_volume_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +724,7 @@ func (x *GetSnapshotRequest) String() string {
 func (*GetSnapshotRequest) ProtoMessage() {}
 
 func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[6]
+	mi := &file_agent_api_volume_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +737,7 @@ func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{6}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetSnapshotRequest) GetSnapshot() string {
@@ -583,7 +758,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_agent_api_volume_proto_msgTypes[7]
+	mi := &file_agent_api_volume_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +770,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[7]
+	mi := &file_agent_api_volume_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +783,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{7}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Range) GetOffset() int64 {
@@ -634,7 +809,7 @@ type DirtyRequest struct {
 
 func (x *DirtyRequest) Reset() {
 	*x = DirtyRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[8]
+	mi := &file_agent_api_volume_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +821,7 @@ func (x *DirtyRequest) String() string {
 func (*DirtyRequest) ProtoMessage() {}
 
 func (x *DirtyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[8]
+	mi := &file_agent_api_volume_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +834,7 @@ func (x *DirtyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirtyRequest.ProtoReflect.Descriptor instead.
 func (*DirtyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{8}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DirtyRequest) GetRanges() bool {
@@ -682,7 +857,7 @@ type DirtyFile struct {
 
 func (x *DirtyFile) Reset() {
 	*x = DirtyFile{}
-	mi := &file_agent_api_volume_proto_msgTypes[9]
+	mi := &file_agent_api_volume_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +869,7 @@ func (x *DirtyFile) String() string {
 func (*DirtyFile) ProtoMessage() {}
 
 func (x *DirtyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[9]
+	mi := &file_agent_api_volume_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +882,7 @@ func (x *DirtyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirtyFile.ProtoReflect.Descriptor instead.
 func (*DirtyFile) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{9}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DirtyFile) GetPath() []byte {
@@ -756,7 +931,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[10]
+	mi := &file_agent_api_volume_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +943,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[10]
+	mi := &file_agent_api_volume_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +956,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{10}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DiffRequest) GetA() string {
@@ -821,7 +996,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_agent_api_volume_proto_msgTypes[11]
+	mi := &file_agent_api_volume_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -833,7 +1008,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[11]
+	mi := &file_agent_api_volume_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -846,7 +1021,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{11}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Change) GetPath() []byte {
@@ -918,7 +1093,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[12]
+	mi := &file_agent_api_volume_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -930,7 +1105,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[12]
+	mi := &file_agent_api_volume_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -943,7 +1118,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{12}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RestoreRequest) GetSnapshot() string {
@@ -991,7 +1166,7 @@ type RestoreEvent struct {
 
 func (x *RestoreEvent) Reset() {
 	*x = RestoreEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[13]
+	mi := &file_agent_api_volume_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1003,7 +1178,7 @@ func (x *RestoreEvent) String() string {
 func (*RestoreEvent) ProtoMessage() {}
 
 func (x *RestoreEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[13]
+	mi := &file_agent_api_volume_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1016,7 +1191,7 @@ func (x *RestoreEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreEvent.ProtoReflect.Descriptor instead.
 func (*RestoreEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{13}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RestoreEvent) GetProgress() *Progress {
@@ -1046,7 +1221,7 @@ type RestoreResult struct {
 
 func (x *RestoreResult) Reset() {
 	*x = RestoreResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[14]
+	mi := &file_agent_api_volume_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1233,7 @@ func (x *RestoreResult) String() string {
 func (*RestoreResult) ProtoMessage() {}
 
 func (x *RestoreResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[14]
+	mi := &file_agent_api_volume_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1246,7 @@ func (x *RestoreResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResult.ProtoReflect.Descriptor instead.
 func (*RestoreResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{14}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RestoreResult) GetFiles() int64 {
@@ -1118,7 +1293,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[15]
+	mi := &file_agent_api_volume_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1305,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[15]
+	mi := &file_agent_api_volume_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1318,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{15}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteRequest) GetSnapshots() []string {
@@ -1162,7 +1337,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[16]
+	mi := &file_agent_api_volume_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1349,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[16]
+	mi := &file_agent_api_volume_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1362,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{16}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteResponse) GetDeleted() []*SnapshotInfo {
@@ -1207,7 +1382,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[17]
+	mi := &file_agent_api_volume_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1394,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[17]
+	mi := &file_agent_api_volume_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1407,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HoldRequest) GetSnapshots() []string {
@@ -1258,7 +1433,7 @@ type HoldResponse struct {
 
 func (x *HoldResponse) Reset() {
 	*x = HoldResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[18]
+	mi := &file_agent_api_volume_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1445,7 @@ func (x *HoldResponse) String() string {
 func (*HoldResponse) ProtoMessage() {}
 
 func (x *HoldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[18]
+	mi := &file_agent_api_volume_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1458,7 @@ func (x *HoldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
 func (*HoldResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *HoldResponse) GetSnapshots() []*SnapshotInfo {
@@ -1303,7 +1478,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[19]
+	mi := &file_agent_api_volume_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1490,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[19]
+	mi := &file_agent_api_volume_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1503,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{19}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PruneRequest) GetDryRun() bool {
@@ -1355,7 +1530,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[20]
+	mi := &file_agent_api_volume_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1542,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[20]
+	mi := &file_agent_api_volume_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1555,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{20}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PruneEvent) GetProgress() *Progress {
@@ -1411,7 +1586,7 @@ type PruneResult struct {
 
 func (x *PruneResult) Reset() {
 	*x = PruneResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[21]
+	mi := &file_agent_api_volume_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1598,7 @@ func (x *PruneResult) String() string {
 func (*PruneResult) ProtoMessage() {}
 
 func (x *PruneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[21]
+	mi := &file_agent_api_volume_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1611,7 @@ func (x *PruneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResult.ProtoReflect.Descriptor instead.
 func (*PruneResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{21}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PruneResult) GetChunksRemoved() int64 {
@@ -1491,7 +1666,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[22]
+	mi := &file_agent_api_volume_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1678,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[22]
+	mi := &file_agent_api_volume_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1691,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{22}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VerifyRequest) GetSnapshots() []string {
@@ -1544,7 +1719,7 @@ type VerifyEvent struct {
 
 func (x *VerifyEvent) Reset() {
 	*x = VerifyEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[23]
+	mi := &file_agent_api_volume_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1731,7 @@ func (x *VerifyEvent) String() string {
 func (*VerifyEvent) ProtoMessage() {}
 
 func (x *VerifyEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[23]
+	mi := &file_agent_api_volume_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1744,7 @@ func (x *VerifyEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEvent.ProtoReflect.Descriptor instead.
 func (*VerifyEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{23}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VerifyEvent) GetProgress() *Progress {
@@ -1604,7 +1779,7 @@ type VerifyProblem struct {
 
 func (x *VerifyProblem) Reset() {
 	*x = VerifyProblem{}
-	mi := &file_agent_api_volume_proto_msgTypes[24]
+	mi := &file_agent_api_volume_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1791,7 @@ func (x *VerifyProblem) String() string {
 func (*VerifyProblem) ProtoMessage() {}
 
 func (x *VerifyProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[24]
+	mi := &file_agent_api_volume_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1804,7 @@ func (x *VerifyProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyProblem.ProtoReflect.Descriptor instead.
 func (*VerifyProblem) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{24}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VerifyProblem) GetSnapshot() string {
@@ -1665,7 +1840,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[25]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1852,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[25]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1865,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{25}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VerifyResult) GetSnapshots() int64 {
@@ -1729,7 +1904,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1916,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1929,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
 }
 
 type VolumeStatus struct {
@@ -1785,7 +1960,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1797,7 +1972,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1810,7 +1985,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VolumeStatus) GetMount() string {
@@ -1978,7 +2153,7 @@ type RemoteInfo struct {
 
 func (x *RemoteInfo) Reset() {
 	*x = RemoteInfo{}
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1990,7 +2165,7 @@ func (x *RemoteInfo) String() string {
 func (*RemoteInfo) ProtoMessage() {}
 
 func (x *RemoteInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2003,7 +2178,7 @@ func (x *RemoteInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoteInfo.ProtoReflect.Descriptor instead.
 func (*RemoteInfo) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RemoteInfo) GetName() string {
@@ -2132,7 +2307,7 @@ type ServerProcess struct {
 
 func (x *ServerProcess) Reset() {
 	*x = ServerProcess{}
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2144,7 +2319,7 @@ func (x *ServerProcess) String() string {
 func (*ServerProcess) ProtoMessage() {}
 
 func (x *ServerProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2157,7 +2332,7 @@ func (x *ServerProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerProcess.ProtoReflect.Descriptor instead.
 func (*ServerProcess) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ServerProcess) GetGoroutines() int64 {
@@ -2206,7 +2381,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2218,7 +2393,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2231,7 +2406,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Restart) GetProgram() []byte {
@@ -2264,7 +2439,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[31]
+	mi := &file_agent_api_volume_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2276,7 +2451,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[31]
+	mi := &file_agent_api_volume_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2289,7 +2464,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UnmountRequest) GetTimeout() *durationpb.Duration {
@@ -2310,7 +2485,7 @@ type UnmountEvent struct {
 
 func (x *UnmountEvent) Reset() {
 	*x = UnmountEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[32]
+	mi := &file_agent_api_volume_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2497,7 @@ func (x *UnmountEvent) String() string {
 func (*UnmountEvent) ProtoMessage() {}
 
 func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[32]
+	mi := &file_agent_api_volume_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2510,7 @@ func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountEvent.ProtoReflect.Descriptor instead.
 func (*UnmountEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UnmountEvent) GetPending() int64 {
@@ -2370,7 +2545,7 @@ type SyncRequest struct {
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[33]
+	mi := &file_agent_api_volume_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2382,7 +2557,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[33]
+	mi := &file_agent_api_volume_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2395,7 +2570,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *SyncRequest) GetWait() bool {
@@ -2429,7 +2604,7 @@ type SyncEvent struct {
 
 func (x *SyncEvent) Reset() {
 	*x = SyncEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[34]
+	mi := &file_agent_api_volume_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2441,7 +2616,7 @@ func (x *SyncEvent) String() string {
 func (*SyncEvent) ProtoMessage() {}
 
 func (x *SyncEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[34]
+	mi := &file_agent_api_volume_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2454,7 +2629,7 @@ func (x *SyncEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncEvent.ProtoReflect.Descriptor instead.
 func (*SyncEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{34}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SyncEvent) GetProgress() *Progress {
@@ -2481,7 +2656,7 @@ type ScrubRequest struct {
 
 func (x *ScrubRequest) Reset() {
 	*x = ScrubRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[35]
+	mi := &file_agent_api_volume_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2493,7 +2668,7 @@ func (x *ScrubRequest) String() string {
 func (*ScrubRequest) ProtoMessage() {}
 
 func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[35]
+	mi := &file_agent_api_volume_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2506,7 +2681,7 @@ func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
 func (*ScrubRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ScrubRequest) GetRemote() string {
@@ -2535,7 +2710,7 @@ type RepairRequest struct {
 
 func (x *RepairRequest) Reset() {
 	*x = RepairRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[36]
+	mi := &file_agent_api_volume_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2722,7 @@ func (x *RepairRequest) String() string {
 func (*RepairRequest) ProtoMessage() {}
 
 func (x *RepairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[36]
+	mi := &file_agent_api_volume_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2735,7 @@ func (x *RepairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
 func (*RepairRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RepairRequest) GetRemote() string {
@@ -2604,7 +2779,7 @@ type ScrubEvent struct {
 
 func (x *ScrubEvent) Reset() {
 	*x = ScrubEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[37]
+	mi := &file_agent_api_volume_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2791,7 @@ func (x *ScrubEvent) String() string {
 func (*ScrubEvent) ProtoMessage() {}
 
 func (x *ScrubEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[37]
+	mi := &file_agent_api_volume_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2804,7 @@ func (x *ScrubEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubEvent.ProtoReflect.Descriptor instead.
 func (*ScrubEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{37}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ScrubEvent) GetProgress() *Progress {
@@ -2682,7 +2857,7 @@ type ScrubFinding struct {
 
 func (x *ScrubFinding) Reset() {
 	*x = ScrubFinding{}
-	mi := &file_agent_api_volume_proto_msgTypes[38]
+	mi := &file_agent_api_volume_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2694,7 +2869,7 @@ func (x *ScrubFinding) String() string {
 func (*ScrubFinding) ProtoMessage() {}
 
 func (x *ScrubFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[38]
+	mi := &file_agent_api_volume_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2707,7 +2882,7 @@ func (x *ScrubFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubFinding.ProtoReflect.Descriptor instead.
 func (*ScrubFinding) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{38}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ScrubFinding) GetRemote() string {
@@ -2770,7 +2945,7 @@ type ScrubResult struct {
 
 func (x *ScrubResult) Reset() {
 	*x = ScrubResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[39]
+	mi := &file_agent_api_volume_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2957,7 @@ func (x *ScrubResult) String() string {
 func (*ScrubResult) ProtoMessage() {}
 
 func (x *ScrubResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[39]
+	mi := &file_agent_api_volume_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2970,7 @@ func (x *ScrubResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubResult.ProtoReflect.Descriptor instead.
 func (*ScrubResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{39}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ScrubResult) GetRemote() string {
@@ -2876,7 +3051,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[40]
+	mi := &file_agent_api_volume_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3063,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[40]
+	mi := &file_agent_api_volume_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3076,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{40}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{42}
 }
 
 type ResumeResponse struct {
@@ -2912,7 +3087,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[41]
+	mi := &file_agent_api_volume_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +3099,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[41]
+	mi := &file_agent_api_volume_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3112,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{41}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{43}
 }
 
 type UpgradeRequest struct {
@@ -2951,7 +3126,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[42]
+	mi := &file_agent_api_volume_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3138,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[42]
+	mi := &file_agent_api_volume_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3151,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{42}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *UpgradeRequest) GetProgram() []byte {
@@ -3012,7 +3187,7 @@ type UpgradeEvent struct {
 
 func (x *UpgradeEvent) Reset() {
 	*x = UpgradeEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[43]
+	mi := &file_agent_api_volume_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3024,7 +3199,7 @@ func (x *UpgradeEvent) String() string {
 func (*UpgradeEvent) ProtoMessage() {}
 
 func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[43]
+	mi := &file_agent_api_volume_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3037,7 +3212,7 @@ func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeEvent.ProtoReflect.Descriptor instead.
 func (*UpgradeEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{43}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *UpgradeEvent) GetVersion() string {
@@ -3107,7 +3282,22 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x0eSTAGE_FLUSHING\x10\x01\x12\x0f\n" +
 	"\vSTAGE_TAKEN\x10\x02\x12\x11\n" +
 	"\rSTAGE_SEALING\x10\x03\x12\x12\n" +
-	"\x0eSTAGE_COMPLETE\x10\x04\"\x8a\x01\n" +
+	"\x0eSTAGE_COMPLETE\x10\x04\"\x87\x02\n" +
+	"\n" +
+	"CutRequest\x120\n" +
+	"\x04step\x18\x01 \x01(\x0e2\x1c.graphvol.v1.CutRequest.StepR\x04step\x128\n" +
+	"\bsnapshot\x18\x02 \x01(\v2\x1c.graphvol.v1.SnapshotRequestR\bsnapshot\x12/\n" +
+	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05bound\"\\\n" +
+	"\x04Step\x12\x14\n" +
+	"\x10STEP_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fSTEP_PREPARE\x10\x01\x12\r\n" +
+	"\tSTEP_HOLD\x10\x02\x12\f\n" +
+	"\bSTEP_CUT\x10\x03\x12\x0f\n" +
+	"\vSTEP_COMMIT\x10\x04\"\xa6\x01\n" +
+	"\bCutEvent\x120\n" +
+	"\x04done\x18\x01 \x01(\x0e2\x1c.graphvol.v1.CutRequest.StepR\x04done\x125\n" +
+	"\bsnapshot\x18\x02 \x01(\v2\x19.graphvol.v1.SnapshotInfoR\bsnapshot\x121\n" +
+	"\bprogress\x18\x03 \x01(\v2\x15.graphvol.v1.ProgressR\bprogress\"\x8a\x01\n" +
 	"\bProgress\x12\x1d\n" +
 	"\n" +
 	"done_bytes\x18\x01 \x01(\x03R\tdoneBytes\x12\x1f\n" +
@@ -3327,9 +3517,10 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\adropped\x18\x03 \x03(\tR\adropped\x12\x1e\n" +
 	"\n" +
 	"restarting\x18\x04 \x01(\bR\n" +
-	"restarting2\xfa\b\n" +
+	"restarting2\xb5\t\n" +
 	"\x06Volume\x12F\n" +
-	"\bSnapshot\x12\x1c.graphvol.v1.SnapshotRequest\x1a\x1a.graphvol.v1.SnapshotEvent0\x01\x12V\n" +
+	"\bSnapshot\x12\x1c.graphvol.v1.SnapshotRequest\x1a\x1a.graphvol.v1.SnapshotEvent0\x01\x129\n" +
+	"\x03Cut\x12\x17.graphvol.v1.CutRequest\x1a\x15.graphvol.v1.CutEvent(\x010\x01\x12V\n" +
 	"\rListSnapshots\x12!.graphvol.v1.ListSnapshotsRequest\x1a\".graphvol.v1.ListSnapshotsResponse\x12I\n" +
 	"\vGetSnapshot\x12\x1f.graphvol.v1.GetSnapshotRequest\x1a\x19.graphvol.v1.SnapshotInfo\x12<\n" +
 	"\x05Dirty\x12\x19.graphvol.v1.DirtyRequest\x1a\x16.graphvol.v1.DirtyFile0\x01\x127\n" +
@@ -3359,132 +3550,143 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 	return file_agent_api_volume_proto_rawDescData
 }
 
-var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
-	(*SnapshotInfo)(nil),          // 1: graphvol.v1.SnapshotInfo
-	(*SnapshotRequest)(nil),       // 2: graphvol.v1.SnapshotRequest
-	(*SnapshotEvent)(nil),         // 3: graphvol.v1.SnapshotEvent
-	(*Progress)(nil),              // 4: graphvol.v1.Progress
-	(*ListSnapshotsRequest)(nil),  // 5: graphvol.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil), // 6: graphvol.v1.ListSnapshotsResponse
-	(*GetSnapshotRequest)(nil),    // 7: graphvol.v1.GetSnapshotRequest
-	(*Range)(nil),                 // 8: graphvol.v1.Range
-	(*DirtyRequest)(nil),          // 9: graphvol.v1.DirtyRequest
-	(*DirtyFile)(nil),             // 10: graphvol.v1.DirtyFile
-	(*DiffRequest)(nil),           // 11: graphvol.v1.DiffRequest
-	(*Change)(nil),                // 12: graphvol.v1.Change
-	(*RestoreRequest)(nil),        // 13: graphvol.v1.RestoreRequest
-	(*RestoreEvent)(nil),          // 14: graphvol.v1.RestoreEvent
-	(*RestoreResult)(nil),         // 15: graphvol.v1.RestoreResult
-	(*DeleteRequest)(nil),         // 16: graphvol.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 17: graphvol.v1.DeleteResponse
-	(*HoldRequest)(nil),           // 18: graphvol.v1.HoldRequest
-	(*HoldResponse)(nil),          // 19: graphvol.v1.HoldResponse
-	(*PruneRequest)(nil),          // 20: graphvol.v1.PruneRequest
-	(*PruneEvent)(nil),            // 21: graphvol.v1.PruneEvent
-	(*PruneResult)(nil),           // 22: graphvol.v1.PruneResult
-	(*VerifyRequest)(nil),         // 23: graphvol.v1.VerifyRequest
-	(*VerifyEvent)(nil),           // 24: graphvol.v1.VerifyEvent
-	(*VerifyProblem)(nil),         // 25: graphvol.v1.VerifyProblem
-	(*VerifyResult)(nil),          // 26: graphvol.v1.VerifyResult
-	(*StatusRequest)(nil),         // 27: graphvol.v1.StatusRequest
-	(*VolumeStatus)(nil),          // 28: graphvol.v1.VolumeStatus
-	(*RemoteInfo)(nil),            // 29: graphvol.v1.RemoteInfo
-	(*ServerProcess)(nil),         // 30: graphvol.v1.ServerProcess
-	(*Restart)(nil),               // 31: graphvol.v1.Restart
-	(*UnmountRequest)(nil),        // 32: graphvol.v1.UnmountRequest
-	(*UnmountEvent)(nil),          // 33: graphvol.v1.UnmountEvent
-	(*SyncRequest)(nil),           // 34: graphvol.v1.SyncRequest
-	(*SyncEvent)(nil),             // 35: graphvol.v1.SyncEvent
-	(*ScrubRequest)(nil),          // 36: graphvol.v1.ScrubRequest
-	(*RepairRequest)(nil),         // 37: graphvol.v1.RepairRequest
-	(*ScrubEvent)(nil),            // 38: graphvol.v1.ScrubEvent
-	(*ScrubFinding)(nil),          // 39: graphvol.v1.ScrubFinding
-	(*ScrubResult)(nil),           // 40: graphvol.v1.ScrubResult
-	(*ResumeRequest)(nil),         // 41: graphvol.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 42: graphvol.v1.ResumeResponse
-	(*UpgradeRequest)(nil),        // 43: graphvol.v1.UpgradeRequest
-	(*UpgradeEvent)(nil),          // 44: graphvol.v1.UpgradeEvent
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(CutRequest_Step)(0),          // 1: graphvol.v1.CutRequest.Step
+	(*SnapshotInfo)(nil),          // 2: graphvol.v1.SnapshotInfo
+	(*SnapshotRequest)(nil),       // 3: graphvol.v1.SnapshotRequest
+	(*SnapshotEvent)(nil),         // 4: graphvol.v1.SnapshotEvent
+	(*CutRequest)(nil),            // 5: graphvol.v1.CutRequest
+	(*CutEvent)(nil),              // 6: graphvol.v1.CutEvent
+	(*Progress)(nil),              // 7: graphvol.v1.Progress
+	(*ListSnapshotsRequest)(nil),  // 8: graphvol.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil), // 9: graphvol.v1.ListSnapshotsResponse
+	(*GetSnapshotRequest)(nil),    // 10: graphvol.v1.GetSnapshotRequest
+	(*Range)(nil),                 // 11: graphvol.v1.Range
+	(*DirtyRequest)(nil),          // 12: graphvol.v1.DirtyRequest
+	(*DirtyFile)(nil),             // 13: graphvol.v1.DirtyFile
+	(*DiffRequest)(nil),           // 14: graphvol.v1.DiffRequest
+	(*Change)(nil),                // 15: graphvol.v1.Change
+	(*RestoreRequest)(nil),        // 16: graphvol.v1.RestoreRequest
+	(*RestoreEvent)(nil),          // 17: graphvol.v1.RestoreEvent
+	(*RestoreResult)(nil),         // 18: graphvol.v1.RestoreResult
+	(*DeleteRequest)(nil),         // 19: graphvol.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 20: graphvol.v1.DeleteResponse
+	(*HoldRequest)(nil),           // 21: graphvol.v1.HoldRequest
+	(*HoldResponse)(nil),          // 22: graphvol.v1.HoldResponse
+	(*PruneRequest)(nil),          // 23: graphvol.v1.PruneRequest
+	(*PruneEvent)(nil),            // 24: graphvol.v1.PruneEvent
+	(*PruneResult)(nil),           // 25: graphvol.v1.PruneResult
+	(*VerifyRequest)(nil),         // 26: graphvol.v1.VerifyRequest
+	(*VerifyEvent)(nil),           // 27: graphvol.v1.VerifyEvent
+	(*VerifyProblem)(nil),         // 28: graphvol.v1.VerifyProblem
+	(*VerifyResult)(nil),          // 29: graphvol.v1.VerifyResult
+	(*StatusRequest)(nil),         // 30: graphvol.v1.StatusRequest
+	(*VolumeStatus)(nil),          // 31: graphvol.v1.VolumeStatus
+	(*RemoteInfo)(nil),            // 32: graphvol.v1.RemoteInfo
+	(*ServerProcess)(nil),         // 33: graphvol.v1.ServerProcess
+	(*Restart)(nil),               // 34: graphvol.v1.Restart
+	(*UnmountRequest)(nil),        // 35: graphvol.v1.UnmountRequest
+	(*UnmountEvent)(nil),          // 36: graphvol.v1.UnmountEvent
+	(*SyncRequest)(nil),           // 37: graphvol.v1.SyncRequest
+	(*SyncEvent)(nil),             // 38: graphvol.v1.SyncEvent
+	(*ScrubRequest)(nil),          // 39: graphvol.v1.ScrubRequest
+	(*RepairRequest)(nil),         // 40: graphvol.v1.RepairRequest
+	(*ScrubEvent)(nil),            // 41: graphvol.v1.ScrubEvent
+	(*ScrubFinding)(nil),          // 42: graphvol.v1.ScrubFinding
+	(*ScrubResult)(nil),           // 43: graphvol.v1.ScrubResult
+	(*ResumeRequest)(nil),         // 44: graphvol.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 45: graphvol.v1.ResumeResponse
+	(*UpgradeRequest)(nil),        // 46: graphvol.v1.UpgradeRequest
+	(*UpgradeEvent)(nil),          // 47: graphvol.v1.UpgradeEvent
+	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	45, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	46, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	46, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	48, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	49, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	49, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
-	1,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
-	4,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
-	1,  // 6: graphvol.v1.ListSnapshotsResponse.snapshots:type_name -> graphvol.v1.SnapshotInfo
-	8,  // 7: graphvol.v1.DirtyFile.ranges:type_name -> graphvol.v1.Range
-	8,  // 8: graphvol.v1.Change.ranges:type_name -> graphvol.v1.Range
-	4,  // 9: graphvol.v1.RestoreEvent.progress:type_name -> graphvol.v1.Progress
-	15, // 10: graphvol.v1.RestoreEvent.result:type_name -> graphvol.v1.RestoreResult
-	1,  // 11: graphvol.v1.RestoreResult.snapshot:type_name -> graphvol.v1.SnapshotInfo
-	1,  // 12: graphvol.v1.DeleteResponse.deleted:type_name -> graphvol.v1.SnapshotInfo
-	1,  // 13: graphvol.v1.HoldResponse.snapshots:type_name -> graphvol.v1.SnapshotInfo
-	4,  // 14: graphvol.v1.PruneEvent.progress:type_name -> graphvol.v1.Progress
-	22, // 15: graphvol.v1.PruneEvent.result:type_name -> graphvol.v1.PruneResult
-	4,  // 16: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
-	25, // 17: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
-	26, // 18: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	45, // 19: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
-	30, // 20: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
-	31, // 21: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
-	29, // 22: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
-	45, // 23: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
-	45, // 24: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
-	45, // 25: graphvol.v1.RemoteInfo.scrubbed:type_name -> google.protobuf.Timestamp
-	46, // 26: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
-	46, // 27: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
-	4,  // 28: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
-	29, // 29: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
-	4,  // 30: graphvol.v1.ScrubEvent.progress:type_name -> graphvol.v1.Progress
-	39, // 31: graphvol.v1.ScrubEvent.finding:type_name -> graphvol.v1.ScrubFinding
-	25, // 32: graphvol.v1.ScrubEvent.lost:type_name -> graphvol.v1.VerifyProblem
-	40, // 33: graphvol.v1.ScrubEvent.results:type_name -> graphvol.v1.ScrubResult
-	46, // 34: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 35: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
-	5,  // 36: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	7,  // 37: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
-	9,  // 38: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	11, // 39: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	13, // 40: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	16, // 41: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	18, // 42: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
-	20, // 43: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	23, // 44: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	27, // 45: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	32, // 46: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	41, // 47: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	43, // 48: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
-	34, // 49: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
-	36, // 50: graphvol.v1.Volume.Scrub:input_type -> graphvol.v1.ScrubRequest
-	37, // 51: graphvol.v1.Volume.Repair:input_type -> graphvol.v1.RepairRequest
-	3,  // 52: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 53: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	1,  // 54: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
-	10, // 55: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	12, // 56: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	14, // 57: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	17, // 58: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	19, // 59: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
-	21, // 60: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	24, // 61: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	28, // 62: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	33, // 63: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	42, // 64: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	44, // 65: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
-	35, // 66: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
-	38, // 67: graphvol.v1.Volume.Scrub:output_type -> graphvol.v1.ScrubEvent
-	38, // 68: graphvol.v1.Volume.Repair:output_type -> graphvol.v1.ScrubEvent
-	52, // [52:69] is the sub-list for method output_type
-	35, // [35:52] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	2,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	7,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
+	1,  // 6: graphvol.v1.CutRequest.step:type_name -> graphvol.v1.CutRequest.Step
+	3,  // 7: graphvol.v1.CutRequest.snapshot:type_name -> graphvol.v1.SnapshotRequest
+	49, // 8: graphvol.v1.CutRequest.bound:type_name -> google.protobuf.Duration
+	1,  // 9: graphvol.v1.CutEvent.done:type_name -> graphvol.v1.CutRequest.Step
+	2,  // 10: graphvol.v1.CutEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	7,  // 11: graphvol.v1.CutEvent.progress:type_name -> graphvol.v1.Progress
+	2,  // 12: graphvol.v1.ListSnapshotsResponse.snapshots:type_name -> graphvol.v1.SnapshotInfo
+	11, // 13: graphvol.v1.DirtyFile.ranges:type_name -> graphvol.v1.Range
+	11, // 14: graphvol.v1.Change.ranges:type_name -> graphvol.v1.Range
+	7,  // 15: graphvol.v1.RestoreEvent.progress:type_name -> graphvol.v1.Progress
+	18, // 16: graphvol.v1.RestoreEvent.result:type_name -> graphvol.v1.RestoreResult
+	2,  // 17: graphvol.v1.RestoreResult.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	2,  // 18: graphvol.v1.DeleteResponse.deleted:type_name -> graphvol.v1.SnapshotInfo
+	2,  // 19: graphvol.v1.HoldResponse.snapshots:type_name -> graphvol.v1.SnapshotInfo
+	7,  // 20: graphvol.v1.PruneEvent.progress:type_name -> graphvol.v1.Progress
+	25, // 21: graphvol.v1.PruneEvent.result:type_name -> graphvol.v1.PruneResult
+	7,  // 22: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
+	28, // 23: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
+	29, // 24: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
+	48, // 25: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	33, // 26: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
+	34, // 27: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
+	32, // 28: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
+	48, // 29: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
+	48, // 30: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
+	48, // 31: graphvol.v1.RemoteInfo.scrubbed:type_name -> google.protobuf.Timestamp
+	49, // 32: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
+	49, // 33: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	7,  // 34: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
+	32, // 35: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
+	7,  // 36: graphvol.v1.ScrubEvent.progress:type_name -> graphvol.v1.Progress
+	42, // 37: graphvol.v1.ScrubEvent.finding:type_name -> graphvol.v1.ScrubFinding
+	28, // 38: graphvol.v1.ScrubEvent.lost:type_name -> graphvol.v1.VerifyProblem
+	43, // 39: graphvol.v1.ScrubEvent.results:type_name -> graphvol.v1.ScrubResult
+	49, // 40: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
+	3,  // 41: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
+	5,  // 42: graphvol.v1.Volume.Cut:input_type -> graphvol.v1.CutRequest
+	8,  // 43: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
+	10, // 44: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	12, // 45: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	14, // 46: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	16, // 47: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	19, // 48: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	21, // 49: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
+	23, // 50: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	26, // 51: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	30, // 52: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	35, // 53: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	44, // 54: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	46, // 55: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
+	37, // 56: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
+	39, // 57: graphvol.v1.Volume.Scrub:input_type -> graphvol.v1.ScrubRequest
+	40, // 58: graphvol.v1.Volume.Repair:input_type -> graphvol.v1.RepairRequest
+	4,  // 59: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 60: graphvol.v1.Volume.Cut:output_type -> graphvol.v1.CutEvent
+	9,  // 61: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	2,  // 62: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	13, // 63: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	15, // 64: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	17, // 65: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	20, // 66: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	22, // 67: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
+	24, // 68: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	27, // 69: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	31, // 70: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	36, // 71: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	45, // 72: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	47, // 73: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
+	38, // 74: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
+	41, // 75: graphvol.v1.Volume.Scrub:output_type -> graphvol.v1.ScrubEvent
+	41, // 76: graphvol.v1.Volume.Repair:output_type -> graphvol.v1.ScrubEvent
+	59, // [59:77] is the sub-list for method output_type
+	41, // [41:59] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_volume_proto_init() }
@@ -3492,14 +3694,14 @@ func file_agent_api_volume_proto_init() {
 	if File_agent_api_volume_proto != nil {
 		return
 	}
-	file_agent_api_volume_proto_msgTypes[19].OneofWrappers = []any{}
+	file_agent_api_volume_proto_msgTypes[21].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   44,
+			NumEnums:      2,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,6 +20,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Volume_Snapshot_FullMethodName      = "/graphvol.v1.Volume/Snapshot"
+	Volume_Cut_FullMethodName           = "/graphvol.v1.Volume/Cut"
 	Volume_ListSnapshots_FullMethodName = "/graphvol.v1.Volume/ListSnapshots"
 	Volume_GetSnapshot_FullMethodName   = "/graphvol.v1.Volume/GetSnapshot"
 	Volume_Dirty_FullMethodName         = "/graphvol.v1.Volume/Dirty"
@@ -52,6 +53,11 @@ type VolumeClient interface {
 	// whatever is written from now on is not in it), then sealing with figures, then complete. With no_wait the stream
 	// ends after taken, and the seal goes on. Ending the call early does not end the snapshot once it was taken.
 	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotEvent], error)
+	// Cut takes part in a snapshot over several volumes, whose epochs end at one moment. The caller asks for the steps in their order, and each is answered
+	// by an event when it is done: prepare (as far as a snapshot goes before its barrier), hold (the gate is closed, and stays so for the bound at most), cut
+	// (the epoch has ended while the gate was closed without a break, and it is open), commit (the snapshot is stored). After commit come the events of the seal. If
+	// the call ends before commit, for whatever reason, the gate is opened and the snapshot dropped.
+	Cut(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CutRequest, CutEvent], error)
 	// ListSnapshots tells all snapshots, oldest first: complete, pending and failed ones.
 	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
 	// GetSnapshot finds one snapshot.
@@ -124,6 +130,19 @@ func (c *volumeClient) Snapshot(ctx context.Context, in *SnapshotRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Volume_SnapshotClient = grpc.ServerStreamingClient[SnapshotEvent]
 
+func (c *volumeClient) Cut(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CutRequest, CutEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[1], Volume_Cut_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CutRequest, CutEvent]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_CutClient = grpc.BidiStreamingClient[CutRequest, CutEvent]
+
 func (c *volumeClient) ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListSnapshotsResponse)
@@ -146,7 +165,7 @@ func (c *volumeClient) GetSnapshot(ctx context.Context, in *GetSnapshotRequest, 
 
 func (c *volumeClient) Dirty(ctx context.Context, in *DirtyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DirtyFile], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[1], Volume_Dirty_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[2], Volume_Dirty_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +184,7 @@ type Volume_DirtyClient = grpc.ServerStreamingClient[DirtyFile]
 
 func (c *volumeClient) Diff(ctx context.Context, in *DiffRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Change], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[2], Volume_Diff_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[3], Volume_Diff_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +203,7 @@ type Volume_DiffClient = grpc.ServerStreamingClient[Change]
 
 func (c *volumeClient) Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[3], Volume_Restore_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[4], Volume_Restore_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +242,7 @@ func (c *volumeClient) Hold(ctx context.Context, in *HoldRequest, opts ...grpc.C
 
 func (c *volumeClient) Prune(ctx context.Context, in *PruneRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[PruneEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[4], Volume_Prune_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[5], Volume_Prune_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +261,7 @@ type Volume_PruneClient = grpc.ServerStreamingClient[PruneEvent]
 
 func (c *volumeClient) Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[5], Volume_Verify_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[6], Volume_Verify_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +290,7 @@ func (c *volumeClient) Status(ctx context.Context, in *StatusRequest, opts ...gr
 
 func (c *volumeClient) Unmount(ctx context.Context, in *UnmountRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[UnmountEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[6], Volume_Unmount_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[7], Volume_Unmount_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +319,7 @@ func (c *volumeClient) Resume(ctx context.Context, in *ResumeRequest, opts ...gr
 
 func (c *volumeClient) Upgrade(ctx context.Context, in *UpgradeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[UpgradeEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[7], Volume_Upgrade_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[8], Volume_Upgrade_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -319,7 +338,7 @@ type Volume_UpgradeClient = grpc.ServerStreamingClient[UpgradeEvent]
 
 func (c *volumeClient) Sync(ctx context.Context, in *SyncRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SyncEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[8], Volume_Sync_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[9], Volume_Sync_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -338,7 +357,7 @@ type Volume_SyncClient = grpc.ServerStreamingClient[SyncEvent]
 
 func (c *volumeClient) Scrub(ctx context.Context, in *ScrubRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScrubEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[9], Volume_Scrub_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[10], Volume_Scrub_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -357,7 +376,7 @@ type Volume_ScrubClient = grpc.ServerStreamingClient[ScrubEvent]
 
 func (c *volumeClient) Repair(ctx context.Context, in *RepairRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ScrubEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[10], Volume_Repair_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Volume_ServiceDesc.Streams[11], Volume_Repair_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -388,6 +407,11 @@ type VolumeServer interface {
 	// whatever is written from now on is not in it), then sealing with figures, then complete. With no_wait the stream
 	// ends after taken, and the seal goes on. Ending the call early does not end the snapshot once it was taken.
 	Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotEvent]) error
+	// Cut takes part in a snapshot over several volumes, whose epochs end at one moment. The caller asks for the steps in their order, and each is answered
+	// by an event when it is done: prepare (as far as a snapshot goes before its barrier), hold (the gate is closed, and stays so for the bound at most), cut
+	// (the epoch has ended while the gate was closed without a break, and it is open), commit (the snapshot is stored). After commit come the events of the seal. If
+	// the call ends before commit, for whatever reason, the gate is opened and the snapshot dropped.
+	Cut(grpc.BidiStreamingServer[CutRequest, CutEvent]) error
 	// ListSnapshots tells all snapshots, oldest first: complete, pending and failed ones.
 	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
 	// GetSnapshot finds one snapshot.
@@ -443,6 +467,9 @@ type UnimplementedVolumeServer struct{}
 
 func (UnimplementedVolumeServer) Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotEvent]) error {
 	return status.Error(codes.Unimplemented, "method Snapshot not implemented")
+}
+func (UnimplementedVolumeServer) Cut(grpc.BidiStreamingServer[CutRequest, CutEvent]) error {
+	return status.Error(codes.Unimplemented, "method Cut not implemented")
 }
 func (UnimplementedVolumeServer) ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSnapshots not implemented")
@@ -523,6 +550,13 @@ func _Volume_Snapshot_Handler(srv interface{}, stream grpc.ServerStream) error {
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Volume_SnapshotServer = grpc.ServerStreamingServer[SnapshotEvent]
+
+func _Volume_Cut_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(VolumeServer).Cut(&grpc.GenericServerStream[CutRequest, CutEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Volume_CutServer = grpc.BidiStreamingServer[CutRequest, CutEvent]
 
 func _Volume_ListSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListSnapshotsRequest)
@@ -779,6 +813,12 @@ var Volume_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Snapshot",
 			Handler:       _Volume_Snapshot_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Cut",
+			Handler:       _Volume_Cut_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "Dirty",

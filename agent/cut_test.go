@@ -1,0 +1,185 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"graphvol/agent/api"
+	"graphvol/fs/cow"
+)
+
+// cutter is the caller of one Cut.
+type cutter struct {
+	t      *testing.T
+	stream api.Volume_CutClient
+	cancel context.CancelFunc
+}
+
+func startCut(t *testing.T, c *Client) *cutter {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	stream, err := c.Cut(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &cutter{t, stream, cancel}
+}
+
+// ask asks for a step and gives the answer to it.
+func (c *cutter) ask(step api.CutRequest_Step, bound time.Duration) (*api.CutEvent, error) {
+	c.t.Helper()
+	req := &api.CutRequest{Step: step, Bound: durationpb.New(bound), Snapshot: &api.SnapshotRequest{Name: "one", Tags: []string{"all"}}}
+	if err := c.stream.Send(req); err != nil && !errors.Is(err, io.EOF) {
+		c.t.Fatal(err)
+	}
+	return c.stream.Recv()
+}
+
+func (c *cutter) must(step api.CutRequest_Step) *api.CutEvent {
+	c.t.Helper()
+	ev, err := c.ask(step, time.Minute/10)
+	if err != nil || ev.GetDone() != step {
+		c.t.Fatalf("%s: %v, %v", step, ev, err)
+	}
+	return ev
+}
+
+// steps in their order.
+func steps() []api.CutRequest_Step {
+	return []api.CutRequest_Step{api.CutRequest_STEP_PREPARE, api.CutRequest_STEP_HOLD, api.CutRequest_STEP_CUT, api.CutRequest_STEP_COMMIT}
+}
+
+// eventually waits until ok is true.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("after ten seconds it isn't so: %s", what)
+		}
+	}
+}
+
+func states(t *testing.T, c *Client) string {
+	t.Helper()
+	list, err := c.ListSnapshots(t.Context(), &api.ListSnapshotsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, s := range list.GetSnapshots() {
+		all = append(all, s.GetState())
+	}
+	return strings.Join(all, " ")
+}
+
+func TestCutGoesThroughItsSteps(t *testing.T) {
+	l := &fakeLive{}
+	c := serveFake(t, l, nil)
+	cut := startCut(t, c)
+	for _, step := range steps() {
+		ev := cut.must(step)
+		if held := l.held.Load(); (held == 1) != (step == api.CutRequest_STEP_HOLD) {
+			t.Errorf("after %s %d gates are closed", step, held)
+		}
+		if step == api.CutRequest_STEP_CUT && (ev.GetSnapshot().GetState() != "pending" || ev.GetSnapshot().GetTags()[0] != "all") {
+			t.Errorf("cut: %v", ev.GetSnapshot())
+		}
+		if step == api.CutRequest_STEP_CUT {
+			if got := states(t, c); got != "pending" {
+				t.Errorf("before the decision: %s", got)
+			}
+		}
+	}
+	var last *api.SnapshotInfo
+	for {
+		ev, err := cut.stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = ev.GetSnapshot()
+	}
+	if last.GetState() != "complete" || last.GetName() != "one" {
+		t.Errorf("%v", last)
+	}
+}
+
+// Wherever the caller leaves before commit, the gate is open, the slot free, and what was begun is dropped.
+func TestCutIsUndoneWithItsCaller(t *testing.T) {
+	for n, leave := range map[string]func(*cutter){
+		"killed": func(c *cutter) { c.cancel() },
+		"closed": func(c *cutter) { c.stream.CloseSend() },
+	} {
+		for after := range 3 {
+			l := &fakeLive{}
+			c := serveFake(t, l, func(cfg *serviceConfig) { cfg.maxPending = 1 })
+			cut := startCut(t, c)
+			for _, step := range steps()[:after+1] {
+				cut.must(step)
+			}
+			leave(cut)
+			want := ""
+			if after == 2 {
+				want = "failed"
+			}
+			eventually(t, n+": the gate is open and nothing is pending", func() bool { return l.held.Load() == 0 && states(t, c) == want })
+			if _, snap, err := take(t, c, &api.SnapshotRequest{Name: "one"}); err != nil || snap.GetState() != "complete" {
+				t.Errorf("%s after step %d: the next snapshot: %v, %v", n, after, snap, err)
+			}
+		}
+	}
+}
+
+func TestCutIsTooLateAfterTheBound(t *testing.T) {
+	l := &fakeLive{}
+	c := serveFake(t, l, nil)
+	cut := startCut(t, c)
+	cut.must(api.CutRequest_STEP_PREPARE)
+	if _, err := cut.ask(api.CutRequest_STEP_HOLD, 20*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gate is open", func() bool { return l.held.Load() == 0 })
+	if _, err := cut.ask(api.CutRequest_STEP_CUT, 0); status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "too late") {
+		t.Errorf("cut after the bound: %v", err)
+	}
+	if got := states(t, c); got != "" {
+		t.Errorf("it has left a snapshot: %s", got)
+	}
+}
+
+func TestCutRefuses(t *testing.T) {
+	c := serveFake(t, &fakeLive{}, nil)
+	cut := startCut(t, c)
+	if _, err := cut.ask(api.CutRequest_STEP_HOLD, time.Second); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("hold first: %v", err)
+	}
+	for _, bound := range []time.Duration{0, -1, maxHold + 1} {
+		cut = startCut(t, c)
+		cut.must(api.CutRequest_STEP_PREPARE)
+		if _, err := cut.ask(api.CutRequest_STEP_HOLD, bound); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("a bound of %v: %v", bound, err)
+		}
+	}
+	c = serveFake(t, &fakeLive{barrier: cow.ErrBarrierTimeout}, nil)
+	cut = startCut(t, c)
+	cut.must(api.CutRequest_STEP_PREPARE)
+	if _, err := cut.ask(api.CutRequest_STEP_HOLD, time.Second); status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "the volume works on") {
+		t.Errorf("requests that don't end: %v", err)
+	}
+	c = serveFake(t, nil, nil)
+	cut = startCut(t, c)
+	if _, err := cut.ask(api.CutRequest_STEP_PREPARE, 0); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("not mounted: %v", err)
+	}
+}
