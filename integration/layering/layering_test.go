@@ -20,6 +20,7 @@ func layers() [][]string {
 	return [][]string{
 		{"integration", "integration/..."},
 		{"cmd/graphvol"},
+		{"agent/node"},
 		{"agent"},
 		{"fs"},
 		{"fs/browse", "fs/hold"},
@@ -38,6 +39,7 @@ func layers() [][]string {
 		{"chunkstore/target/s3"},
 		{"chunkstore/target/targettest"},
 		{"chunkstore/target"},
+		{"agent/cluster"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
@@ -45,6 +47,7 @@ func layers() [][]string {
 // narrow lists packages that know less than their layer would allow: all that they may import of graphvol.
 func narrow() map[string][]string {
 	return map[string][]string{
+		"agent/cluster":           {"agent/api", "agent/config", "internal/..."},
 		"agent/config":            {},
 		"fs/browse":               {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":                 {"internal/..."},
@@ -68,8 +71,9 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"github.com/hanwen/go-fuse":        {"fs", "fs/browse", "fs/hold", "integration/faults"}, // the last for a filesystem that fails
 		"go.etcd.io/bbolt":                 {"index"},
-		"google.golang.org/grpc":           {"agent", "agent/api", "cmd/graphvol"},
-		"google.golang.org/protobuf":       {"agent", "agent/api", "cmd/graphvol"},
+		"google.golang.org/grpc":           {"agent", "agent/api", "agent/cluster", "agent/node", "cmd/graphvol"},
+		"google.golang.org/protobuf":       {"agent", "agent/api", "agent/cluster", "agent/node", "cmd/graphvol"},
+		"go.etcd.io/etcd":                  {"agent/cluster"},
 		"github.com/coreos/go-systemd":     {"agent"},
 		"github.com/spf13/cobra":           {"cmd/graphvol"},
 		"github.com/goccy/go-yaml":         {"agent/config"},

@@ -1,0 +1,210 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"graphvol/agent/api"
+)
+
+// Defaults of Settings.
+const (
+	DefaultTimeout       = 300 * time.Second
+	DefaultHold          = time.Second
+	DefaultMaxConcurrent = 2
+)
+
+// attempts is how often a snapshot is tried whose metadata changed meanwhile.
+const attempts = 3
+
+// Settings say how snapshots are taken. Zero values are the defaults.
+type Settings struct {
+	Nodes         []string      // that every snapshot needs; none: all that are there
+	Timeout       time.Duration // from the beginning until the cut
+	Hold          time.Duration // the bound of a hold
+	MaxConcurrent int           // snapshots between their beginning and their end
+}
+
+// Dialer gives a client of a node. It doesn't wait for a connection.
+type Dialer func(Member) (api.NodeClient, error)
+
+// CoordinatorConfig is what a coordinator works with.
+type CoordinatorConfig struct {
+	Records  *Records
+	Members  func(context.Context) ([]Member, error)
+	Dial     Dialer
+	Settings func() Settings // asked at the beginning of each snapshot
+	Log      *slog.Logger
+}
+
+// Coordinator takes snapshots of the cluster while its node is elected.
+type Coordinator struct {
+	CoordinatorConfig
+	cutting chan struct{} // holds a token while a snapshot is between preparing and cut
+
+	mu struct {
+		sync.Mutex
+		lead    Leadership
+		ctx     context.Context // ends with the leadership; nil: none
+		running int             // snapshots that have not ended
+		work    sync.WaitGroup
+	}
+}
+
+// ErrBusy: as many snapshots as may be are on their way.
+var ErrBusy = errors.New("too many snapshots of the cluster are still being stored")
+
+// NewCoordinator makes one that isn't elected.
+func NewCoordinator(cfg CoordinatorConfig) *Coordinator {
+	return &Coordinator{CoordinatorConfig: cfg, cutting: make(chan struct{}, 1)}
+}
+
+// Lead is for Join: it finishes what the coordinator before has left, and takes snapshots until ctx ends.
+func (c *Coordinator) Lead(ctx context.Context, l Leadership) {
+	c.mu.Lock()
+	c.mu.lead, c.mu.ctx = l, ctx
+	c.mu.Unlock()
+	c.recover(ctx, l)
+	<-ctx.Done()
+	c.mu.Lock()
+	c.mu.ctx = nil
+	c.mu.Unlock()
+	c.mu.work.Wait() // ends with ctx
+}
+
+// begin takes a place among those that are running.
+func (c *Coordinator) begin(maxConcurrent int) (context.Context, Leadership, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.mu.ctx == nil || c.mu.ctx.Err() != nil:
+		return nil, Leadership{}, ErrNotCoordinator
+	case c.mu.running >= maxConcurrent:
+		return nil, Leadership{}, fmt.Errorf("%w: %d are; wait for them (graphvol cluster snapshots), or raise max-concurrent", ErrBusy, c.mu.running)
+	}
+	c.mu.running++
+	c.mu.work.Add(1)
+	return c.mu.ctx, c.mu.lead, nil
+}
+
+func (c *Coordinator) finished() {
+	c.mu.Lock()
+	c.mu.running--
+	c.mu.Unlock()
+	c.mu.work.Done()
+}
+
+func (s *Settings) setDefaults() {
+	if s.Timeout <= 0 {
+		s.Timeout = DefaultTimeout
+	}
+	if s.Hold <= 0 {
+		s.Hold = DefaultHold
+	}
+	if s.MaxConcurrent <= 0 {
+		s.MaxConcurrent = DefaultMaxConcurrent
+	}
+}
+
+// Request is what is asked for.
+type Request struct {
+	Name   string // empty: made from the time
+	NoWait bool   // return after the cut
+}
+
+// Snapshot takes a snapshot over all nodes, and returns when it is complete. Until the cut it ends with ctx and leaves nothing; afterwards it goes on without the caller.
+// tell, which may be nil, gets the record in each phase.
+func (c *Coordinator) Snapshot(ctx context.Context, req Request, tell func(phase string, rec Record)) (Record, error) {
+	if tell == nil {
+		tell = func(string, Record) {}
+	}
+	pause := backoff.NewExponentialBackOff()
+	for n := 1; ; n++ {
+		rec, err := c.try(ctx, req, tell)
+		var node *NodeError
+		if n == attempts || !errors.As(err, &node) || status.Code(node.Err) != codes.Aborted {
+			return rec, err
+		}
+		c.Log.Info("a snapshot of the cluster is tried again", "name", rec.Name, "err", err)
+		select {
+		case <-time.After(pause.NextBackOff()):
+		case <-ctx.Done():
+			return rec, err
+		}
+	}
+}
+
+func (c *Coordinator) try(ctx context.Context, req Request, tell func(string, Record)) (Record, error) {
+	set := c.Settings()
+	set.setDefaults()
+	lead, l, err := c.begin(set.MaxConcurrent)
+	if err != nil {
+		return Record{}, err
+	}
+	t := &taking{Coordinator: c, lead: l, set: set, tell: tell}
+	t.rec = Record{ID: newID(), Name: req.Name, State: StatePreparing, Term: l.Term, Created: time.Now().UTC()}
+	if t.rec.Name == "" {
+		t.rec.Name = t.rec.Created.Format("20060102T150405.000Z")
+	}
+	pctx, cancel := context.WithTimeout(lead, set.Timeout)
+	stop := context.AfterFunc(ctx, cancel)
+	err = t.take(lead, pctx)
+	stop()
+	cancel()
+	if err != nil {
+		t.fail(err)
+		c.finished()
+		return t.rec, err
+	}
+	cut := t.rec.clone()
+	tell("cut", cut)
+	done := make(chan error, 1)
+	go func() {
+		defer c.finished()
+		done <- t.finish(lead)
+	}()
+	if req.NoWait {
+		return cut, nil
+	}
+	select {
+	case err := <-done:
+		tell(t.rec.State, t.rec)
+		return t.rec, err
+	case <-ctx.Done():
+		return cut, ctx.Err()
+	}
+}
+
+// nodes chooses who takes part, by name.
+func (c *Coordinator) nodes(ctx context.Context, wanted []string) ([]Member, error) {
+	there, err := c.Members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var missing []string
+	for _, name := range wanted {
+		if !slices.ContainsFunc(there, func(m Member) bool { return m.Name == name }) {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		return nil, fmt.Errorf("no snapshot without all nodes: %s is not in the cluster; start its agent, or see why it is away (graphvol cluster status)", strings.Join(missing, ", "))
+	}
+	all := slices.DeleteFunc(there, func(m Member) bool {
+		return len(m.Volumes) == 0 || len(wanted) > 0 && !slices.Contains(wanted, m.Name)
+	})
+	if len(all) == 0 {
+		return nil, errors.New("no node of the cluster has a volume: write some into the configuration")
+	}
+	return all, nil
+}

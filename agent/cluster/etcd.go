@@ -1,0 +1,155 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
+
+	"graphvol/agent/config"
+)
+
+const (
+	etcdDir     = "etcd"     // below the agent's state
+	etcdLog     = "etcd.log" // below its log directory
+	dialTimeout = 5 * time.Second
+	// aloneURL is where the peers of an etcd without peers would be.
+	aloneURL = "http://127.0.0.1:0"
+)
+
+// Etcd is a connection to etcd, and that itself if it runs in this process.
+type Etcd struct {
+	*clientv3.Client
+	own *embed.Etcd // nil: it runs elsewhere
+}
+
+// OpenEtcd connects to the configured etcd, or starts this node's member of the agents' own, whose files are in the state directory. It doesn't wait until that answers:
+// other members may have to start first.
+func OpenEtcd(node, state string, c config.Etcd, clientTLS *tls.Config) (*Etcd, error) {
+	if len(c.Endpoints) > 0 {
+		return connect(c, clientTLS)
+	}
+	return start(node, state, c)
+}
+
+func connect(c config.Etcd, clientTLS *tls.Config) (*Etcd, error) {
+	cfg := clientv3.Config{
+		Endpoints: c.Endpoints, DialTimeout: dialTimeout, DialKeepAliveTime: dialTimeout, DialKeepAliveTimeout: dialTimeout, Logger: zap.NewNop(),
+	}
+	for _, e := range c.Endpoints {
+		if strings.HasPrefix(e, "https://") {
+			cfg.TLS = clientTLS
+		}
+	}
+	cl, err := clientv3.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)
+	}
+	return &Etcd{Client: cl}, nil
+}
+
+func start(node, state string, c config.Etcd) (*Etcd, error) {
+	cfg, err := memberConfig(node, state, c)
+	if err != nil {
+		return nil, fmt.Errorf("the agent's own etcd: %w", err)
+	}
+	own, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("the agent's own etcd in %s can't be started: %w; see %s", cfg.Dir, err, cfg.LogOutputs[0])
+	}
+	return &Etcd{Client: v3client.New(own.Server), own: own}, nil
+}
+
+// memberConfig is that of this node's member. Clients in this process need no address.
+func memberConfig(node, state string, c config.Etcd) (*embed.Config, error) {
+	logs := filepath.Join(state, "log")
+	for _, dir := range []string{state, filepath.Join(state, etcdDir), logs} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	cfg := embed.NewConfig()
+	cfg.Name, cfg.Dir = node, filepath.Join(state, etcdDir)
+	cfg.LogLevel, cfg.LogOutputs = "warn", []string{filepath.Join(logs, etcdLog)}
+	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, "1h"
+	cfg.TickMs, cfg.ElectionMs = 100, 1000
+	cfg.StrictReconfigCheck = true
+	peer, client := c.Listen, c.Client
+	if peer == "" {
+		peer = aloneURL
+	}
+	if client == "" {
+		client = "unix://" + filepath.Join(state, etcdDir, "client:0")
+	}
+	var err error
+	if cfg.ListenPeerUrls, err = parseURLs(peer); err != nil {
+		return nil, err
+	}
+	if cfg.ListenClientUrls, err = parseURLs(client); err != nil {
+		return nil, err
+	}
+	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
+	advertised := peer
+	if u := c.Members[node]; u != "" {
+		advertised = u
+	}
+	if cfg.AdvertisePeerUrls, err = parseURLs(advertised); err != nil {
+		return nil, err
+	}
+	members := []string{node + "=" + advertised}
+	for name, u := range c.Members {
+		if name != node {
+			members = append(members, name+"="+u)
+		}
+	}
+	cfg.InitialCluster = strings.Join(members, ",")
+	if c.TLS.Set() {
+		files := transport.TLSInfo{CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, TrustedCAFile: c.TLS.CA, ClientCertAuth: true}
+		cfg.PeerTLSInfo, cfg.ClientTLSInfo = files, files
+	}
+	return cfg, nil
+}
+
+func parseURLs(text string) ([]url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	return []url.URL{*u}, nil
+}
+
+// Wait returns when the agents' own etcd takes part in its cluster, or at once if it runs elsewhere.
+func (e *Etcd) Wait(ctx context.Context) error {
+	if e.own == nil {
+		return nil
+	}
+	select {
+	case <-e.own.Server.ReadyNotify():
+		return nil
+	case <-e.own.Server.StopNotify():
+		return errors.New("the agent's own etcd has stopped")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close ends the connection, and the etcd in this process.
+func (e *Etcd) Close() error {
+	err := e.Client.Close()
+	if e.own != nil {
+		e.own.Close()
+		err = nil // a client in memory has no connection that could fail
+	}
+	return err
+}

@@ -1,0 +1,67 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	root = "/graphvol/"
+	// DefaultName is the cluster's if the configuration has none.
+	DefaultName = "graphvol"
+	// requestTimeout bounds one request to etcd.
+	requestTimeout = 5 * time.Second
+)
+
+// ErrEtcd: etcd doesn't answer, or has lost its majority.
+var ErrEtcd = errors.New("etcd doesn't answer: more than half of its members must be up and reach each other")
+
+// keys are those of one cluster.
+type keys struct{ prefix string }
+
+func newKeys(cluster string) keys {
+	if cluster == "" {
+		cluster = DefaultName
+	}
+	return keys{root + cluster + "/"}
+}
+
+func (k keys) nodes() string             { return k.prefix + "nodes/" }
+func (k keys) node(name string) string   { return k.nodes() + name }
+func (k keys) election() string          { return k.prefix + "coordinator" }
+func (k keys) snapshots() string         { return k.prefix + "snapshots/" }
+func (k keys) snapshot(id string) string { return k.snapshots() + id }
+
+// bounded runs one request with its time-out, and says what it means if that passes.
+func bounded[T any](ctx context.Context, fn func(context.Context) (T, error)) (T, error) {
+	rctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	v, err := fn(rctx)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%w (%w)", ErrEtcd, err)
+	}
+	return v, err
+}
+
+// list reads all values below a prefix, in the order of their keys.
+func list[T any](ctx context.Context, kv clientv3.KV, prefix string, opts ...clientv3.OpOption) ([]T, error) {
+	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return kv.Get(ctx, prefix, append(opts, clientv3.WithPrefix())...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := make([]T, len(res.Kvs))
+	for i, kv := range res.Kvs {
+		if err := json.Unmarshal(kv.Value, &all[i]); err != nil {
+			return nil, fmt.Errorf("%s in etcd: %w", path.Clean(string(kv.Key)), err)
+		}
+	}
+	return all, nil
+}

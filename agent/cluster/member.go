@@ -1,0 +1,174 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+)
+
+// leaseTTL is how long a silent node stays in the list, in seconds: S7's time-out.
+const leaseTTL = 15
+
+// Member is a node as it tells of itself.
+type Member struct {
+	Name     string    `json:"name"`
+	Instance string    `json:"instance"` // of its process: another one after a restart
+	Address  string    `json:"address"`  // HOST:PORT of its Node service
+	Version  string    `json:"version"`
+	Started  time.Time `json:"started"`
+	Volumes  []string  `json:"volumes"`
+}
+
+// ErrNameTaken: another agent that is alive has this node's name.
+var ErrNameTaken = errors.New("another agent has this node's name")
+
+// Membership keeps a node in the list of those that are there, and takes part in the election of the coordinator.
+type Membership struct {
+	etcd *Etcd
+	keys keys
+	log  *slog.Logger
+	self Member
+	lead func(context.Context, Leadership)
+
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu struct {
+		sync.Mutex
+		err error // why it isn't in the list; nil: it is
+	}
+}
+
+// Join begins to keep self in the list, until Close. lead is called whenever this node is the coordinator, with a context that ends with that; it returns then.
+func Join(etcd *Etcd, cluster string, self Member, lead func(context.Context, Leadership), log *slog.Logger) *Membership {
+	ctx, cancel := context.WithCancel(context.Background())
+	m := &Membership{etcd: etcd, keys: newKeys(cluster), log: log, self: self, lead: lead, cancel: cancel, ended: make(chan struct{})}
+	m.mu.err = ErrEtcd
+	go m.run(ctx)
+	return m
+}
+
+// Close takes the node out of the list.
+func (m *Membership) Close() {
+	m.cancel()
+	<-m.ended
+}
+
+// Err tells why the node isn't in the list; nil: it is.
+func (m *Membership) Err() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mu.err
+}
+
+func (m *Membership) set(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.err = err
+}
+
+// run begins a session after the other, with pauses that grow while there is none.
+func (m *Membership) run(ctx context.Context) {
+	defer close(m.ended)
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 5*time.Second
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := m.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		m.set(err)
+		m.log.Warn("this node isn't in the cluster", "err", err)
+		if time.Since(began) > pause.MaxInterval {
+			pause.Reset()
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause.NextBackOff()):
+		}
+	}
+}
+
+// session is the node's membership as long as one lease lives.
+func (m *Membership) session(ctx context.Context) error {
+	if err := m.etcd.Wait(ctx); err != nil {
+		return err
+	}
+	s, err := bounded(ctx, func(rctx context.Context) (*concurrency.Session, error) {
+		lease, err := m.etcd.Grant(rctx, leaseTTL)
+		if err != nil {
+			return nil, err
+		}
+		return concurrency.NewSession(m.etcd.Client, concurrency.WithLease(lease.ID), concurrency.WithTTL(leaseTTL), concurrency.WithContext(ctx))
+	})
+	if err != nil {
+		return err
+	}
+	defer m.revoke(s)
+	if err := m.register(ctx, s); err != nil {
+		return err
+	}
+	m.set(nil)
+	m.log.Info("this node is in the cluster", "node", m.self.Name, "address", m.self.Address)
+	sctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(s.Ctx(), cancel)
+	defer stop()
+	defer cancel()
+	if err := m.campaign(sctx, s); ctx.Err() != nil || sctx.Err() == nil {
+		return err
+	}
+	return errors.New("the node's lease has ended")
+}
+
+// revoke ends a session's lease. If etcd can't be told, it ends by itself.
+func (m *Membership) revoke(s *concurrency.Session) {
+	s.Orphan()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if _, err := m.etcd.Revoke(ctx, s.Lease()); err != nil {
+		m.log.Debug("the lease ends by itself", "err", err)
+	}
+}
+
+// register writes the node into the list. The entry of an earlier process at the same address is replaced; of another one it has to end first.
+func (m *Membership) register(ctx context.Context, s *concurrency.Session) error {
+	key := m.keys.node(m.self.Name)
+	value, err := json.Marshal(m.self)
+	if err != nil {
+		return err
+	}
+	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return m.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+			Then(clientv3.OpPut(key, string(value), clientv3.WithLease(s.Lease()))).Else(clientv3.OpGet(key)).Commit()
+	})
+	if err != nil || res.Succeeded {
+		return err
+	}
+	old := res.Responses[0].GetResponseRange().Kvs[0]
+	var other Member
+	if err := json.Unmarshal(old.Value, &other); err == nil && other.Address != m.self.Address {
+		return fmt.Errorf("%w: %q is at %s; give this one another (node: name), or stop that one", ErrNameTaken, other.Name, other.Address)
+	}
+	res, err = bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return m.etcd.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", old.ModRevision)).
+			Then(clientv3.OpPut(key, string(value), clientv3.WithLease(s.Lease()))).Commit()
+	})
+	if err == nil && !res.Succeeded {
+		err = fmt.Errorf("%w: another one has just come", ErrNameTaken)
+	}
+	return err
+}
+
+// Members lists the nodes that are there, by name.
+func (m *Membership) Members(ctx context.Context) ([]Member, error) {
+	return list[Member](ctx, m.etcd, m.keys.nodes())
+}

@@ -1,0 +1,226 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"graphvol/agent/api"
+)
+
+// taking is one snapshot on its way.
+type taking struct {
+	*Coordinator
+	lead  Leadership
+	set   Settings
+	tell  func(string, Record)
+	rec   Record
+	nodes []Member
+	parts parts
+}
+
+// take goes from nothing to the decision. After an error nothing remains but the record. life is the context of the nodes' calls.
+func (t *taking) take(life, ctx context.Context) (err error) {
+	select {
+	case t.cutting <- struct{}{}:
+		defer func() { <-t.cutting }()
+	case <-ctx.Done():
+		return fmt.Errorf("another snapshot of the cluster is being taken: %w", ctx.Err())
+	}
+	if err := t.checkName(ctx); err != nil {
+		return err
+	}
+	if t.nodes, err = t.Coordinator.nodes(ctx, t.set.Nodes); err != nil {
+		return err
+	}
+	for _, n := range t.nodes {
+		t.rec.Nodes = append(t.rec.Nodes, NodePart{Node: n.Name})
+	}
+	if err := t.Records.put(ctx, t.lead, &t.rec, ""); err != nil {
+		return err
+	}
+	t.tell("preparing", t.rec)
+	if t.parts, err = openParts(life, t.nodes, t.Dial); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			t.parts.end()
+		}
+	}()
+	if err := t.prepare(ctx); err != nil {
+		return err
+	}
+	if err := t.cut(ctx); err != nil {
+		return err
+	}
+	return t.decide(ctx)
+}
+
+// checkName refuses a name that is in use.
+func (t *taking) checkName(ctx context.Context) error {
+	all, err := t.Records.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.Name == t.rec.Name && r.State != StateFailed {
+			return fmt.Errorf("%w: %q", ErrExists, r.Name)
+		}
+	}
+	return nil
+}
+
+func (t *taking) prepare(ctx context.Context) error {
+	events, err := t.parts.step(ctx, &api.PartRequest{Step: api.PartRequest_STEP_PREPARE, Id: t.rec.ID, Name: t.rec.Name, Term: t.lead.Term})
+	if err != nil {
+		return err
+	}
+	for i, ev := range events {
+		t.rec.Nodes[i].Metadata = ev.GetMetadata()
+		if ev.GetClockOffset() != nil {
+			d := ev.GetClockOffset().AsDuration()
+			t.rec.Nodes[i].ClockOffset = &d
+		}
+	}
+	return nil
+}
+
+// cut closes all gates, and ends the epochs when all are closed.
+func (t *taking) cut(ctx context.Context) error {
+	t.tell("holding", t.rec)
+	hctx, cancel := context.WithTimeout(ctx, 2*t.set.Hold)
+	defer cancel()
+	if _, err := t.parts.step(hctx, &api.PartRequest{Step: api.PartRequest_STEP_HOLD, Bound: boundOf(t.set.Hold)}); err != nil {
+		return err
+	}
+	events, err := t.parts.step(hctx, &api.PartRequest{Step: api.PartRequest_STEP_CUT})
+	if err != nil {
+		return err
+	}
+	for i, ev := range events {
+		t.rec.Nodes[i].Volumes = volumeParts(ev.GetVolumes())
+		for _, v := range t.rec.Nodes[i].Volumes {
+			t.rec.Hold = max(t.rec.Hold, v.Hold)
+		}
+	}
+	return nil
+}
+
+// decide makes the cut count. If it isn't known whether etcd has the decision, it is undone: without the volumes' parts the record becomes failed.
+func (t *taking) decide(ctx context.Context) error {
+	if _, err := t.parts.step(ctx, &api.PartRequest{Step: api.PartRequest_STEP_CHECK}); err != nil {
+		return err
+	}
+	rec := t.rec
+	rec.State = StateCut
+	if err := t.Records.put(ctx, t.lead, &rec, StatePreparing); err != nil {
+		return err
+	}
+	t.rec = rec
+	return nil
+}
+
+// failBound is for telling etcd of a failure, when the caller's time has run out.
+const failBound = 2 * requestTimeout
+
+// fail notes what went wrong, if etcd answers. If it doesn't, the next coordinator does.
+func (t *taking) fail(why error) {
+	ctx, cancel := context.WithTimeout(context.Background(), failBound)
+	defer cancel()
+	was := t.rec.State
+	t.rec.State, t.rec.Error, t.rec.Ended = StateFailed, why.Error(), time.Now().UTC()
+	t.Log.Warn("a snapshot of the cluster has failed", "id", t.rec.ID, "name", t.rec.Name, "err", why)
+	if len(t.rec.Nodes) == 0 {
+		return // it was refused before it had a record
+	}
+	err := t.Records.put(ctx, t.lead, &t.rec, was)
+	if err != nil && was == StatePreparing {
+		err = t.Records.put(ctx, t.lead, &t.rec, StateCut) // the answer to the decision was lost
+	}
+	if err != nil {
+		t.Log.Info("the record of the failed snapshot is left to the next coordinator", "id", t.rec.ID, "err", err)
+	}
+}
+
+// finish has all parts stored, and makes the snapshot complete. A node that can't be told, or whose call ends, is asked what has become of its part.
+func (t *taking) finish(ctx context.Context) error {
+	defer t.parts.end()
+	errs := make([]error, len(t.parts))
+	var all sync.WaitGroup
+	for i, p := range t.parts {
+		all.Go(func() {
+			volumes, err := p.commit()
+			if err == nil {
+				t.rec.Nodes[i].Volumes = volumeParts(volumes)
+				return
+			}
+			t.Log.Info("the call of a node has ended; it is asked what has become of its part", "id", t.rec.ID, "node", p.node.Name, "err", err)
+			errs[i] = t.ask(ctx, i)
+		})
+	}
+	all.Wait()
+	return t.end(ctx, errors.Join(errs...))
+}
+
+// end makes the snapshot complete if all its parts are, else failed.
+func (t *taking) end(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ErrNotCoordinator // the next one ends it
+	}
+	for _, n := range t.rec.Nodes {
+		for _, v := range n.Volumes {
+			if v.State != "complete" {
+				err = errors.Join(err, fmt.Errorf("node %s: volume %s: %s", n.Node, v.Volume, v.reason()))
+			}
+		}
+	}
+	if err != nil {
+		t.fail(err)
+		return err
+	}
+	rec := t.rec
+	rec.State, rec.Ended = StateComplete, time.Now().UTC()
+	parent, err := t.parent(ctx)
+	if err != nil {
+		return err
+	}
+	addresses := make(map[string]string)
+	for _, n := range t.nodes {
+		addresses[n.Name] = n.Address
+	}
+	if rec.Manifest, err = json.MarshalIndent(makeManifest(&rec, addresses, parent), "", "  "); err != nil {
+		return err
+	}
+	if err := t.Records.put(ctx, t.lead, &rec, StateCut); err != nil {
+		return err
+	}
+	t.rec = rec
+	t.Log.Info("a snapshot of the cluster is complete", "id", rec.ID, "name", rec.Name, "hold", rec.Hold, "took", rec.Ended.Sub(rec.Created))
+	t.signOff(ctx)
+	return nil
+}
+
+func (v *VolumePart) reason() string {
+	switch {
+	case v.Error != "":
+		return v.Error
+	case v.State == "":
+		return "it has no snapshot"
+	}
+	return "its snapshot is " + v.State
+}
+
+// parent gives the id of the newest complete snapshot of the cluster.
+func (t *taking) parent(ctx context.Context) (id string, err error) {
+	all, err := t.Records.List(ctx)
+	for _, r := range all {
+		if r.State == StateComplete {
+			id = r.ID
+		}
+	}
+	return id, err
+}
