@@ -1,10 +1,9 @@
 package erasure
 
 import (
-	"crypto/sha256"
 	"fmt"
-	"slices"
-	"strings"
+
+	"graphvol/internal/rendezvous"
 )
 
 const (
@@ -79,13 +78,4 @@ func (t *Target) everywhere(name string) []int {
 }
 
 // order lists the members as the shards of an object go to them.
-func order(ids []string, name string) []int {
-	sums := make([]string, len(ids))
-	out := make([]int, len(ids))
-	for i, id := range ids {
-		sum := sha256.Sum256([]byte(id + "\x00" + name))
-		sums[i], out[i] = string(sum[:]), i
-	}
-	slices.SortFunc(out, func(a, b int) int { return strings.Compare(sums[a], sums[b]) })
-	return out
-}
+func order(ids []string, name string) []int { return rendezvous.Order(ids, name) }
