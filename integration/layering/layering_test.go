@@ -40,6 +40,7 @@ func layers() [][]string {
 		{"chunkstore/target/targettest"},
 		{"chunkstore/target"},
 		{"agent/cluster"},
+		{"agent/clock"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
@@ -49,6 +50,7 @@ func narrow() map[string][]string {
 	return map[string][]string{
 		"agent/cluster":           {"agent/api", "agent/config", "internal/..."},
 		"agent/config":            {},
+		"agent/clock":             {},
 		"fs/browse":               {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":                 {"internal/..."},
 		"remote":                  {"snapshot", "index", "chunkstore", "chunkstore/...", "internal/..."},
@@ -83,6 +85,7 @@ func owners() map[string][]string {
 		"github.com/RoaringBitmap":         {"index", "fs/cow", "fs/cow/epoch"},
 		"github.com/schollz/progressbar/":  {"cmd/graphvol"},
 		"github.com/minio":                 {"chunkstore/target/s3"},
+		"github.com/beevik/ntp":            {"agent/clock"},
 		"github.com/dustin/go-humanize":    {"chunkstore/limit"},
 		"golang.org/x/time":                {"chunkstore/limit"},
 	}
