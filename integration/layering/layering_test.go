@@ -41,6 +41,7 @@ func layers() [][]string {
 		{"chunkstore/target"},
 		{"agent/cluster"},
 		{"agent/clock"},
+		{"agent/clock", "agent/preflight/check"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
@@ -51,6 +52,7 @@ func narrow() map[string][]string {
 		"agent/cluster":           {"agent/api", "agent/config", "internal/..."},
 		"agent/config":            {},
 		"agent/clock":             {},
+		"agent/preflight/check":   {},
 		"fs/browse":               {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":                 {"internal/..."},
 		"remote":                  {"snapshot", "index", "chunkstore", "chunkstore/...", "internal/..."},
