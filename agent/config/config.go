@@ -177,8 +177,8 @@ func (v *Volume) checkName(names map[string]string, i int) error {
 	switch by, ok := names[v.Name]; {
 	case v.Name == "":
 		return nil
-	case !nodeName.MatchString(v.Name):
-		return fmt.Errorf("volume %d: name %q: letters, digits, dots, hyphens and underscores, up to 63, are taken", i+1, v.Name)
+	case CheckName(v.Name) != nil:
+		return fmt.Errorf("volume %d: %w", i+1, CheckName(v.Name))
 	case ok:
 		return fmt.Errorf("volume %d: its name %q is that of %s too: give it another", i+1, v.Name, by)
 	}

@@ -103,13 +103,21 @@ type Preflight struct {
 
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 
+// CheckName refuses what can't be the name of a node, a cluster or a volume.
+func CheckName(name string) error {
+	if !nodeName.MatchString(name) {
+		return fmt.Errorf("name %q: letters, digits, dots, hyphens and underscores, up to 63, are taken", name)
+	}
+	return nil
+}
+
 func (c *File) checkNode() error {
 	n := &c.Node
 	switch {
-	case n.Name != "" && !nodeName.MatchString(n.Name):
-		return fmt.Errorf("node: name %q: letters, digits, dots, hyphens and underscores, up to 63, are taken", n.Name)
-	case c.Cluster.Name != "" && !nodeName.MatchString(c.Cluster.Name):
-		return fmt.Errorf("cluster: name %q: letters, digits, dots, hyphens and underscores, up to 63, are taken", c.Cluster.Name)
+	case n.Name != "" && CheckName(n.Name) != nil:
+		return fmt.Errorf("node: %w", CheckName(n.Name))
+	case c.Cluster.Name != "" && CheckName(c.Cluster.Name) != nil:
+		return fmt.Errorf("cluster: %w", CheckName(c.Cluster.Name))
 	case len(c.Etcd.Endpoints) > 0 && (len(c.Etcd.Members) > 0 || c.Etcd.Listen != "" || c.Etcd.Client != ""):
 		return errors.New("etcd: endpoints are of an etcd that is there already; listen, client and members are of the agents' own: choose one")
 	case len(c.Etcd.Members) > 1 && c.Etcd.Members[n.Name] == "":

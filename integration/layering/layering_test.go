@@ -42,6 +42,7 @@ func layers() [][]string {
 		{"agent/cluster"},
 		{"agent/clock"},
 		{"agent/clock", "agent/preflight/check"},
+		{"agent/pki"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
@@ -53,6 +54,7 @@ func narrow() map[string][]string {
 		"agent/config":            {},
 		"agent/clock":             {},
 		"agent/preflight/check":   {},
+		"agent/pki":               {"agent/config", "internal/..."},
 		"fs/browse":               {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":                 {"internal/..."},
 		"remote":                  {"snapshot", "index", "chunkstore", "chunkstore/...", "internal/..."},
