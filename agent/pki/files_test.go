@@ -119,20 +119,29 @@ func TestServerRefuses(t *testing.T) {
 	dir, foreign := cluster(t), cluster(t)
 	addr, came, _ := serve(t, open(t, filesOf(dir, "a")))
 	theirs := open(t, filesOf(foreign, "b")).current().cert
-	for what, c := range map[string]*tls.Config{
-		"no certificate":      {},
-		"another CA's":        {Certificates: []tls.Certificate{theirs}},
-		"an old version":      {MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{open(t, filesOf(dir, "b")).current().cert}},
-		"an expired one":      {Certificates: []tls.Certificate{expired(t, dir)}},
-		"one for servers":     {Certificates: []tls.Certificate{issued(t, dir, "web", x509.ExtKeyUsageServerAuth)}},
-		"one of a stranger":   {Certificates: []tls.Certificate{issued(t, dir, "", x509.ExtKeyUsageClientAuth)}},
-		"a node without name": {Certificates: []tls.Certificate{issued(t, dir, "b2", x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)}},
+	for _, c := range []struct {
+		what      string
+		config    *tls.Config
+		handshake bool // that is where it is refused, not by PeerOf
+	}{
+		{"no certificate", &tls.Config{}, true},
+		{"another CA's", &tls.Config{Certificates: []tls.Certificate{theirs}}, true},
+		{"an old version", &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{open(t, filesOf(dir, "b")).current().cert}}, true},
+		{"an expired one", &tls.Config{Certificates: []tls.Certificate{expired(t, dir)}}, true},
+		{"one for servers", &tls.Config{Certificates: []tls.Certificate{issued(t, dir, "web", x509.ExtKeyUsageServerAuth)}}, true},
+		{"a stranger", &tls.Config{Certificates: []tls.Certificate{issued(t, dir, "", x509.ExtKeyUsageClientAuth)}}, false},
+		{"a node without name", &tls.Config{Certificates: []tls.Certificate{issued(t, dir, "b2", x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth)}}, false},
 	} {
-		c.InsecureSkipVerify = true // the server is what is tested
-		dial(addr, c)
-		if err := <-came; err == nil {
-			t.Errorf("%s was taken", what)
+		c.config.InsecureSkipVerify = true // the server is what is tested
+		if err := dial(addr, c.config); (err != nil) != c.handshake {
+			t.Errorf("%s: the handshake: %v", c.what, err)
 		}
+		if err := <-came; err == nil {
+			t.Errorf("%s was taken", c.what)
+		}
+	}
+	if p, err := PeerOf(tls.ConnectionState{PeerCertificates: []*x509.Certificate{theirs.Leaf}}); !errors.Is(err, ErrNoCertificate) {
+		t.Errorf("a certificate that nobody has verified: %+v, %v", p, err)
 	}
 }
 
@@ -297,10 +306,10 @@ func TestRenewal(t *testing.T) {
 	}
 	addr, came, peers := serve(t, f)
 	client := open(t, filesOf(dir, "b"))
-	config := client.ClientConfig("a") // one for all connections, as gRPC has it
+	toA := client.ClientConfig("a") // one for all connections, as gRPC has it
 	meet := func(want bool) {
 		t.Helper()
-		err := dial(addr, config)
+		err := dial(addr, toA)
 		if there := <-came; (err == nil) != want || want && there != nil {
 			t.Errorf("client: %v, server: %v, want %v", err, there, want)
 		}
@@ -326,6 +335,24 @@ func TestRenewal(t *testing.T) {
 	if f.current().leaf.SerialNumber.Cmp(before) == 0 || !strings.Contains(log.String(), "are in force") {
 		t.Errorf("the renewed certificate isn't used: %s", &log)
 	}
+	// A second CA beside the first.
+	second, err := os.ReadFile(filepath.Join(next, "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "ca.crt"), append(first, second...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newcomer := open(t, config.TLS{CA: filepath.Join(dir, "ca.crt"), Cert: filepath.Join(next, "b.crt"), Key: filepath.Join(next, "b.key")})
+	if err := dial(addr, newcomer.ClientConfig("a")); err != nil {
+		t.Errorf("a certificate of the second CA: %v", err)
+	}
+	<-came
+	<-peers
 	// Another CA: on one side nobody is trusted, on both all is well.
 	for _, name := range []string{"ca.crt", "a.crt", "a.key"} {
 		put(t, filepath.Join(next, name), filepath.Join(dir, name))

@@ -66,6 +66,19 @@ func TestMakeRefuses(t *testing.T) {
 	}
 }
 
+// Somebody else may make the same at the same time.
+func TestWriteNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	for _, der := range []string{"first", "second"} {
+		if err := writeNew(path, "X", []byte(der), 0o600); (err == nil) != (der == "first") {
+			t.Errorf("%s: %v", der, err)
+		}
+	}
+	if raw, err := os.ReadFile(path); err != nil || string(raw) != string(pem.EncodeToMemory(&pem.Block{Type: "X", Bytes: []byte("first")})) {
+		t.Errorf("%v: %s", err, raw)
+	}
+}
+
 func second(_ Pair, err error) error { return err }
 
 func contents(t *testing.T, dir string) string {
