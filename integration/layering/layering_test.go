@@ -40,7 +40,6 @@ func layers() [][]string {
 		{"chunkstore/target/targettest"},
 		{"chunkstore/target"},
 		{"agent/cluster"},
-		{"agent/clock"},
 		{"agent/clock", "agent/preflight/check"},
 		{"agent/pki"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
