@@ -77,7 +77,8 @@ func Mount(ctx context.Context, self string, o MountOptions, notes io.Writer) (M
 		cmd.Process.Signal(syscall.SIGTERM)
 		return Mounted{}, err
 	}
-	return Mounted{o, ready.Server, cmd.Process.Pid}, cmd.Process.Release()
+	go cmd.Wait() // where this process outlives it
+	return Mounted{o, ready.Server, cmd.Process.Pid}, nil
 }
 
 // PrepareMount checks the options, makes them canonical, removes dead mounts and makes the state directory.

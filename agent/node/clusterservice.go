@@ -1,0 +1,159 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"graphvol/agent"
+	"graphvol/agent/api"
+	"graphvol/agent/cluster"
+)
+
+// clusterService is what people ask.
+type clusterService struct {
+	api.UnimplementedClusterServer
+	*Node
+}
+
+// TakeSnapshot implements the API.
+func (s *clusterService) TakeSnapshot(req *api.TakeSnapshotRequest, stream api.Cluster_TakeSnapshotServer) error {
+	ctx := stream.Context()
+	name, err := s.member.Coordinator(ctx)
+	if err != nil {
+		return statusOf(err)
+	}
+	if name != s.name {
+		return s.passOn(ctx, name, req, stream)
+	}
+	_, err = s.coordinator.Snapshot(ctx, cluster.Request{Name: req.GetName(), NoWait: req.GetNoWait()}, func(phase string, rec cluster.Record) {
+		// A caller that has left is noticed by ctx.
+		_ = stream.Send(&api.TakeSnapshotEvent{Phase: phase, Snapshot: snapshotOf(&rec)})
+	})
+	return statusOf(err)
+}
+
+// passOn asks the coordinator.
+func (s *clusterService) passOn(ctx context.Context, name string, req *api.TakeSnapshotRequest, out api.Cluster_TakeSnapshotServer) error {
+	c, err := s.reach(ctx, name)
+	if err != nil {
+		return statusOf(err)
+	}
+	in, err := c.TakeSnapshot(ctx, req)
+	if err != nil {
+		return unreachable(name, err)
+	}
+	for {
+		ev, err := in.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return unreachable(name, err)
+		}
+		if err := out.Send(ev); err != nil {
+			return err
+		}
+	}
+}
+
+// reach gives a client of a node by its name.
+func (n *Node) reach(ctx context.Context, name string) (api.ClusterClient, error) {
+	all, err := n.members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(all, func(m cluster.Member) bool { return m.Name == name })
+	if i < 0 {
+		return nil, cluster.ErrNoCoordinator
+	}
+	conn, err := n.peers.conn(all[i])
+	if err != nil {
+		return nil, err
+	}
+	return api.NewClusterClient(conn), nil
+}
+
+func unreachable(name string, err error) error {
+	if status.Code(err) != codes.Unavailable {
+		return err
+	}
+	return status.Errorf(codes.Unavailable, "the coordinator %s can't be reached from here, or has just died: %s; see graphvol cluster snapshots for what has become of it, and try again", name, agent.Message(err))
+}
+
+// ListClusterSnapshots implements the API.
+func (s *clusterService) ListClusterSnapshots(ctx context.Context, _ *api.ListClusterSnapshotsRequest) (*api.ListClusterSnapshotsResponse, error) {
+	all, err := s.records.List(ctx)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	res := &api.ListClusterSnapshotsResponse{}
+	for i := range all {
+		res.Snapshots = append(res.Snapshots, snapshotOf(&all[i]))
+	}
+	return res, nil
+}
+
+// GetCluster implements the API.
+func (s *clusterService) GetCluster(ctx context.Context, _ *api.GetClusterRequest) (*api.ClusterStatus, error) {
+	all, err := s.members(ctx)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	res := &api.ClusterStatus{Cluster: s.cfg.Cluster.Name, AnsweredBy: s.name}
+	if res.Cluster == "" {
+		res.Cluster = cluster.DefaultName
+	}
+	if res.Coordinator, err = s.member.Coordinator(ctx); err != nil && !errors.Is(err, cluster.ErrNoCoordinator) {
+		return nil, statusOf(err)
+	}
+	for _, m := range all {
+		node := &api.ClusterNode{Name: m.Name, Address: m.Address, Version: m.Version, State: "alive", Volumes: m.Volumes, Started: timestamppb.New(m.Started)}
+		if m.Name == s.name {
+			node.Problem = s.problemText()
+		}
+		res.Nodes = append(res.Nodes, node)
+	}
+	return res, nil
+}
+
+func (n *Node) problemText() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var all []string
+	for of, text := range n.mu.problems {
+		all = append(all, of+": "+text)
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
+}
+
+// snapshotOf is a record as the API tells it.
+func snapshotOf(r *cluster.Record) *api.ClusterSnapshot {
+	out := &api.ClusterSnapshot{
+		Id: r.ID, Name: r.Name, State: r.State, Created: timestamppb.New(r.Created), Hold: durationpb.New(r.Hold), Error: r.Error, Manifest: r.Manifest,
+	}
+	if !r.Ended.IsZero() {
+		out.Took = durationpb.New(r.Ended.Sub(r.Created))
+	}
+	if m, err := cluster.ParseManifest(r.Manifest); len(r.Manifest) > 0 && err == nil {
+		out.Parent, out.ChecksumSha256 = m.Parent, m.Checksum
+	}
+	for _, n := range r.Nodes {
+		part := &api.NodePart{Node: n.Node}
+		for _, v := range n.Volumes {
+			part.Volumes = append(part.Volumes, &api.VolumePart{Volume: v.Volume, Error: v.Error, Snapshot: &api.SnapshotInfo{
+				Id: v.Snapshot, State: v.State, Pause: durationpb.New(v.Hold), ManifestSha256: v.Manifest, ChecksumSha256: v.Checksum, Files: v.Files, Bytes: v.Bytes,
+			}})
+		}
+		out.Nodes = append(out.Nodes, part)
+	}
+	return out
+}

@@ -1,0 +1,38 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"graphvol/agent/cluster"
+)
+
+// statusOf makes an error fit to leave the agent: a code, and its own words, which are for people.
+func statusOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	var node *cluster.NodeError
+	if errors.As(err, &node) {
+		return status.Error(status.Code(node.Err), err.Error())
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	for _, t := range []struct {
+		is   error
+		code codes.Code
+	}{
+		{cluster.ErrNotCoordinator, codes.Aborted}, {cluster.ErrNoCoordinator, codes.Unavailable}, {cluster.ErrEtcd, codes.Unavailable},
+		{cluster.ErrBusy, codes.ResourceExhausted}, {cluster.ErrExists, codes.AlreadyExists}, {cluster.ErrNameTaken, codes.AlreadyExists},
+		{context.Canceled, codes.Canceled}, {context.DeadlineExceeded, codes.DeadlineExceeded},
+	} {
+		if errors.Is(err, t.is) {
+			return status.Error(t.code, err.Error())
+		}
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}

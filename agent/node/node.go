@@ -1,0 +1,237 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+
+	"graphvol/agent"
+	"graphvol/agent/cluster"
+	"graphvol/agent/config"
+	"graphvol/agent/pki"
+)
+
+// Names in the agent's state directory.
+const (
+	socketName = "agent.sock"
+	lockName   = "lock"
+	logName    = "agent.log"
+)
+
+// Options are what Run needs beside the configuration.
+type Options struct {
+	Config  *config.File
+	Self    string // this program, which volumes' holders are started from
+	Version string
+	// Ready is called when the sockets are open and it was tried to mount every volume.
+	Ready func()
+}
+
+// Node is a running agent.
+type Node struct {
+	opts    Options
+	cfg     *config.File
+	name    string
+	state   string
+	log     *slog.Logger
+	started time.Time
+
+	certs       *pki.Files // nil: no TLS
+	volumes     []*volume
+	peers       *peers
+	etcd        *cluster.Etcd
+	records     *cluster.Records
+	member      *cluster.Membership
+	coordinator *cluster.Coordinator
+	terms       cluster.Terms
+
+	mu struct {
+		sync.Mutex
+		problems map[string]string // by what has them
+	}
+}
+
+// Run is the main function of an agent. It returns when ctx ends, and leaves the volumes mounted.
+func Run(ctx context.Context, o Options) (err error) {
+	n, err := newNode(o)
+	if err != nil {
+		return err
+	}
+	lock, err := lockState(n.state)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	lf, err := agent.OpenLog(n.state, logName, os.Stderr)
+	if err != nil {
+		return fmt.Errorf("the agent's state directory %s can't be used: %w", n.state, err)
+	}
+	defer lf.Close()
+	var level slog.Level
+	if text := o.Config.Node.LogLevel; text != "" && level.UnmarshalText([]byte(text)) != nil {
+		return usage("node: there is no log level %q: choose debug, info, warn or error", text)
+	}
+	n.log = agent.NewLogger(lf, level)
+	defer func() { n.log.Info("the agent ends", "err", err) }()
+	return n.run(ctx)
+}
+
+func newNode(o Options) (*Node, error) {
+	n := &Node{opts: o, cfg: o.Config, name: o.Config.Node.Name, state: o.Config.Node.State, started: time.Now()}
+	n.mu.problems = make(map[string]string)
+	if n.name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("the host's name: %w; give node: name", err)
+		}
+		n.name = host
+	}
+	if n.state == "" {
+		n.state = config.DefaultNodeState
+	}
+	for i := range n.cfg.Volumes {
+		o, err := agent.Configured(&n.cfg.Volumes[i])
+		if err != nil {
+			return nil, err
+		}
+		n.volumes = append(n.volumes, &volume{label: n.cfg.Volumes[i].Label(), cfg: &n.cfg.Volumes[i], opts: o})
+	}
+	return n, nil
+}
+
+// lockState keeps a second agent out of the state directory.
+func lockState(state string) (*os.File, error) {
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return nil, fmt.Errorf("the agent's state directory can't be made: %w; choose another (node: state)", err)
+	}
+	f, err := os.OpenFile(filepath.Join(state, lockName), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("the agent's state directory can't be used: %w; choose another (node: state)", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, &agent.Error{Code: codes.FailedPrecondition, Message: fmt.Sprintf("another agent uses %s: one machine needs one (graphvol cluster status)", state), Err: err}
+	}
+	return f, nil
+}
+
+func (n *Node) run(ctx context.Context) error {
+	n.log.Info("the agent starts", "node", n.name, "version", n.opts.Version)
+	if n.cfg.Node.TLS.Set() {
+		var err error
+		if n.certs, err = pki.Open(n.cfg.Node.TLS, n.log); err != nil {
+			return err
+		}
+		if err := n.certs.CheckNode(n.name); err != nil {
+			return err
+		}
+	}
+	n.peers = newPeers(n.certs)
+	defer n.peers.close()
+	servers, err := n.listen()
+	if err != nil {
+		return err
+	}
+	// Volumes first: databases wait for them, and nothing of the cluster is needed.
+	stop := n.mountAll(ctx)
+	defer stop()
+	if err := n.joinCluster(); err != nil {
+		servers.stop()
+		return err
+	}
+	defer n.leaveCluster()
+	servers.serve(n.log)
+	defer servers.stop()
+	if n.opts.Ready != nil {
+		n.opts.Ready()
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// joinCluster begins to take part. That it hasn't come so far, since others have to start first, keeps nobody waiting.
+func (n *Node) joinCluster() (err error) {
+	c := n.cfg.Etcd
+	if !c.TLS.Set() {
+		c.TLS = n.cfg.Node.TLS
+	}
+	certs := n.certs
+	if n.cfg.Etcd.TLS.Set() {
+		if certs, err = pki.Open(n.cfg.Etcd.TLS, n.log); err != nil {
+			return err
+		}
+	}
+	if n.etcd, err = cluster.OpenEtcd(n.name, n.state, c, etcdTLS(certs, c.Endpoints)); err != nil {
+		return err
+	}
+	n.records = cluster.NewRecords(n.etcd, n.cfg.Cluster.Name)
+	n.coordinator = cluster.NewCoordinator(cluster.CoordinatorConfig{
+		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Log: n.log,
+	})
+	self := cluster.Member{
+		Name: n.name, Instance: instance(n.started), Address: n.address(), Version: n.opts.Version, Started: n.started.UTC(), Volumes: n.labels(),
+	}
+	n.member = cluster.Join(n.etcd, n.cfg.Cluster.Name, self, n.coordinator.Lead, n.log)
+	return nil
+}
+
+func (n *Node) leaveCluster() {
+	n.member.Close()
+	if err := n.etcd.Close(); err != nil {
+		n.log.Warn("closing etcd", "err", err)
+	}
+}
+
+func instance(started time.Time) string { return fmt.Sprintf("%d-%d", os.Getpid(), started.UnixNano()) }
+
+func (n *Node) members(ctx context.Context) ([]cluster.Member, error) { return n.member.Members(ctx) }
+
+func (n *Node) settings() cluster.Settings {
+	c := n.cfg.Cluster
+	return cluster.Settings{Nodes: c.Nodes, Timeout: c.Timeout, Hold: c.HoldTimeout, MaxConcurrent: c.MaxConcurrent}
+}
+
+// address is where others reach this node. A node that doesn't listen for others is reached by itself alone, over its socket.
+func (n *Node) address() string {
+	switch {
+	case n.cfg.Node.Advertise != "":
+		return n.cfg.Node.Advertise
+	case n.cfg.Node.Listen != "":
+		return n.cfg.Node.Listen
+	}
+	return "unix:" + n.socket()
+}
+
+func (n *Node) socket() string { return SocketPath(n.state) }
+
+// SocketPath is where the agent with a state directory listens for commands.
+func SocketPath(state string) string { return filepath.Join(state, socketName) }
+
+func (n *Node) labels() (all []string) {
+	for _, v := range n.volumes {
+		all = append(all, v.label)
+	}
+	return all
+}
+
+// problem notes what is wrong with something; nil: nothing any more.
+func (n *Node) problem(of string, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.mu.problems, of)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		n.mu.problems[of] = agent.Message(err)
+	}
+}
+
+func usage(format string, args ...any) error {
+	return &agent.Error{Code: codes.InvalidArgument, Message: fmt.Sprintf(format, args...)}
+}

@@ -1,0 +1,190 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"graphvol/agent"
+	"graphvol/agent/api"
+	"graphvol/agent/cluster"
+)
+
+// clusterTag is what volumes' snapshots of a snapshot of the cluster are tagged with.
+const clusterTag = "cluster"
+
+// part is this node's part in one snapshot of the cluster: all its volumes at once.
+type part struct {
+	*Node
+	id, name string
+	volumes  []*volumePart
+
+	life   context.Context // of the volumes' calls
+	cancel context.CancelFunc
+}
+
+var _ cluster.Local = (*part)(nil)
+
+func (n *Node) newPart(id, name string) *part {
+	p := &part{Node: n, id: id, name: name}
+	p.life, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// Prepare implements cluster.Local.
+func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
+	p.log.Info("preparing a snapshot of the cluster", "id", p.id, "name", p.name)
+	if len(p.Node.volumes) == 0 {
+		return cluster.Prepared{}, status.Error(codes.FailedPrecondition, "it has no volumes")
+	}
+	for _, v := range p.Node.volumes {
+		vp, err := openVolumePart(ctx, p.life, v)
+		if err != nil {
+			return cluster.Prepared{}, p.failed("prepare", err)
+		}
+		p.volumes = append(p.volumes, vp)
+	}
+	req := &api.CutRequest{Step: api.CutRequest_STEP_PREPARE, Snapshot: &api.SnapshotRequest{Name: p.name, Tags: []string{clusterTag}}}
+	_, err := p.all(ctx, req)
+	return cluster.Prepared{}, p.failed("prepare", err)
+}
+
+// Hold implements cluster.Local.
+func (p *part) Hold(ctx context.Context, bound time.Duration) error {
+	_, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_HOLD, Bound: durationpb.New(bound)})
+	return p.failed("hold", err)
+}
+
+// Cut implements cluster.Local.
+func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
+	events, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_CUT})
+	if err != nil {
+		return nil, p.failed("cut", err)
+	}
+	var out []*api.VolumePart
+	for i, ev := range events {
+		out = append(out, &api.VolumePart{Volume: p.volumes[i].label, Snapshot: ev.GetSnapshot()})
+	}
+	return out, nil
+}
+
+// Check implements cluster.Local.
+func (p *part) Check(context.Context) error { return nil }
+
+// Commit implements cluster.Local.
+func (p *part) Commit(ctx context.Context) error {
+	_, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_COMMIT})
+	return p.failed("commit", err)
+}
+
+// Wait implements cluster.Local.
+func (p *part) Wait(ctx context.Context) ([]*api.VolumePart, error) {
+	out := make([]*api.VolumePart, len(p.volumes))
+	var g errgroup.Group
+	for i, v := range p.volumes {
+		g.Go(func() error {
+			out[i] = v.wait()
+			return nil
+		})
+	}
+	g.Wait()
+	return out, ctx.Err()
+}
+
+// End implements cluster.Local.
+func (p *part) End() {
+	p.cancel()
+	for _, v := range p.volumes {
+		if err := v.client.Close(); err != nil {
+			p.log.Warn("closing a volume's connection", "volume", v.label, "err", err)
+		}
+	}
+}
+
+// all asks all volumes for a step at once. The first failure ends it.
+func (p *part) all(ctx context.Context, req *api.CutRequest) ([]*api.CutEvent, error) {
+	stop := context.AfterFunc(ctx, p.cancel)
+	defer stop()
+	events := make([]*api.CutEvent, len(p.volumes))
+	var g errgroup.Group
+	for i, v := range p.volumes {
+		g.Go(func() (err error) {
+			if events[i], err = v.ask(req); err != nil {
+				p.cancel() // the others need not go on
+			}
+			return err
+		})
+	}
+	return events, g.Wait()
+}
+
+// failed puts an error into the words and the code for the coordinator.
+func (p *part) failed(step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	p.log.Warn("this node's part of a snapshot of the cluster has failed", "id", p.id, "step", step, "err", err)
+	return status.Error(status.Code(err), agent.Message(err))
+}
+
+// volumePart is one volume's part.
+type volumePart struct {
+	*volume
+	client *agent.Client
+	stream api.Volume_CutClient
+}
+
+// openVolumePart connects to a volume. ctx bounds connecting, life the call.
+func openVolumePart(ctx, life context.Context, v *volume) (*volumePart, error) {
+	c, err := v.connect(ctx)
+	if err != nil {
+		return nil, v.said(err)
+	}
+	stream, err := c.Cut(life)
+	if err != nil {
+		return nil, errors.Join(v.said(err), c.Close())
+	}
+	return &volumePart{v, c, stream}, nil
+}
+
+// said tells which volume has failed.
+func (v *volume) said(err error) error {
+	return &agent.Error{Code: status.Code(err), Message: fmt.Sprintf("volume %s: %s", v.label, agent.Message(err)), Err: err}
+}
+
+func (v *volumePart) ask(req *api.CutRequest) (*api.CutEvent, error) {
+	if err := v.stream.Send(req); err != nil && !errors.Is(err, io.EOF) { // Recv has the reason
+		return nil, v.said(err)
+	}
+	ev, err := v.stream.Recv()
+	if err != nil {
+		return nil, v.said(err)
+	}
+	if ev.GetDone() != req.GetStep() {
+		return nil, v.said(status.Errorf(codes.Internal, "%s was asked for, and %s answered", req.GetStep(), ev.GetDone()))
+	}
+	return ev, nil
+}
+
+// wait tells what has become of the snapshot.
+func (v *volumePart) wait() *api.VolumePart {
+	out := &api.VolumePart{Volume: v.label}
+	for {
+		ev, err := v.stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return out
+		case err != nil:
+			out.Error = agent.Message(err)
+			return out
+		}
+		out.Snapshot = ev.GetSnapshot()
+	}
+}

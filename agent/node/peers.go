@@ -1,0 +1,103 @@
+package node
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"graphvol/agent/api"
+	"graphvol/agent/cluster"
+	"graphvol/agent/pki"
+)
+
+const (
+	// keepaliveTime and keepaliveTimeout find a connection that is cut without a word; gRPC allows no shorter time.
+	keepaliveTime    = 10 * time.Second
+	keepaliveTimeout = 5 * time.Second
+	connectTimeout   = 2 * time.Second // S7's time-out of a call
+)
+
+// peers are the connections to other agents. Safe for concurrent use.
+type peers struct {
+	certs *pki.Files // nil: no TLS
+
+	mu struct {
+		sync.Mutex
+		conns map[string]*grpc.ClientConn // by name and address
+	}
+}
+
+func newPeers(certs *pki.Files) *peers {
+	p := &peers{certs: certs}
+	p.mu.conns = make(map[string]*grpc.ClientConn)
+	return p
+}
+
+func (p *peers) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.mu.conns {
+		c.Close()
+	}
+	clear(p.mu.conns)
+}
+
+// conn gives the connection to a node, which is made when it is first used.
+func (p *peers) conn(m cluster.Member) (*grpc.ClientConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	key := m.Name + " " + m.Address
+	if c := p.mu.conns[key]; c != nil {
+		return c, nil
+	}
+	creds := insecure.NewCredentials()
+	if p.certs != nil {
+		creds = credentials.NewTLS(p.certs.ClientConfig(m.Name))
+	}
+	c, err := Dial(m.Address, creds)
+	if err != nil {
+		return nil, fmt.Errorf("node %s at %s: %w", m.Name, m.Address, err)
+	}
+	p.mu.conns[key] = c
+	return c, nil
+}
+
+// Dial makes a connection to an agent, "HOST:PORT" or "unix:PATH". Nothing is sent before it is used.
+func Dial(address string, creds credentials.TransportCredentials, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	return grpc.NewClient(address, append([]grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: connectTimeout,
+		}),
+	}, opts...)...)
+}
+
+func (n *Node) dialNode(m cluster.Member) (api.NodeClient, error) {
+	c, err := n.peers.conn(m)
+	if err != nil {
+		return nil, err
+	}
+	return api.NewNodeClient(c), nil
+}
+
+// etcdTLS is that of a client of an etcd elsewhere; nil: none is needed.
+func etcdTLS(certs *pki.Files, endpoints []string) *tls.Config {
+	if certs == nil || len(endpoints) == 0 {
+		return nil
+	}
+	u, err := url.Parse(endpoints[0])
+	if err != nil {
+		return nil
+	}
+	return certs.ClientConfig(u.Hostname())
+}

@@ -1,0 +1,96 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"google.golang.org/grpc/codes"
+
+	"graphvol/agent"
+	"graphvol/agent/config"
+)
+
+const (
+	leastMountPause = 2 * time.Second
+	mostMountPause  = time.Minute
+)
+
+// volume is one of the configuration.
+type volume struct {
+	label string
+	cfg   *config.Volume
+	opts  agent.MountOptions
+}
+
+// connect reaches the volume's server. A volume that isn't mounted has none.
+func (v *volume) connect(ctx context.Context) (*agent.Client, error) {
+	p, err := agent.Resolve(v.opts.Mount)
+	if err != nil {
+		return nil, v.notMounted(err)
+	}
+	if !p.Mounted() {
+		return nil, v.notMounted(nil)
+	}
+	return agent.Connect(ctx, p, new(bytes.Buffer))
+}
+
+func (v *volume) notMounted(err error) error {
+	return &agent.Error{Code: codes.FailedPrecondition, Message: "the volume " + v.label + " is not mounted: graphvol cluster status tells why; graphvol mount --config mounts it", Err: err}
+}
+
+// mountAll mounts all volumes, at the same time. It returns when each was tried once; those that could not be mounted are tried again until stop is called.
+func (n *Node) mountAll(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var first, all sync.WaitGroup
+	for _, v := range n.volumes {
+		first.Add(1)
+		all.Go(func() { n.mountUntil(ctx, v, sync.OnceFunc(first.Done)) })
+	}
+	first.Wait()
+	return func() { cancel(); all.Wait() }
+}
+
+// mountUntil mounts a volume, with pauses that grow while that fails.
+func (n *Node) mountUntil(ctx context.Context, v *volume, tried func()) {
+	defer tried()
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = leastMountPause, mostMountPause
+	for {
+		err := n.mount(ctx, v)
+		n.problem("volume "+v.label, err)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		n.log.Error("the volume can't be mounted, and is tried again", "volume", v.label, "err", err)
+		tried()
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause.NextBackOff()):
+		}
+	}
+}
+
+func (n *Node) mount(ctx context.Context, v *volume) error {
+	if agent.IsMounted(ctx, v.opts) {
+		n.log.Info("the volume is mounted already", "volume", v.label, "mount", v.opts.Mount)
+		return nil
+	}
+	var notes bytes.Buffer
+	m, err := agent.Mount(ctx, n.opts.Self, v.opts, &notes)
+	if notes.Len() > 0 {
+		n.log.Info("mounting", "volume", v.label, "notes", notes.String())
+	}
+	if err != nil {
+		return err
+	}
+	n.log.Info("the volume is mounted", "volume", v.label, "mount", m.Mount, "holder", m.Holder, "server", m.Server)
+	if problem := m.Problem(ctx); problem != "" {
+		return errors.New(problem)
+	}
+	return nil
+}
