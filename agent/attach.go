@@ -150,7 +150,7 @@ func copyManifests(ctx context.Context, state string, view *remote.View, db *ind
 			return err
 		}
 	}
-	return nil
+	return view.CopyClusters(ctx, store)
 }
 
 // emptyState makes the directory, or checks that there is nothing in it.

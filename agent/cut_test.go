@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -182,4 +184,32 @@ func TestCutRefuses(t *testing.T) {
 	if _, err := cut.ask(api.CutRequest_STEP_PREPARE, 0); status.Code(err) != codes.FailedPrecondition {
 		t.Errorf("not mounted: %v", err)
 	}
+}
+
+func TestSignOff(t *testing.T) {
+	c := serveFake(t, &fakeLive{}, nil)
+	for _, bad := range []*api.SignOffRequest{{Id: "a/b/..", Manifest: []byte("{}")}, {Id: "a", Manifest: []byte("{")}, {Id: "a", Manifest: make([]byte, 2<<20)}} {
+		if _, err := c.SignOff(t.Context(), bad); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%.20q: %v", bad.GetId(), err)
+		}
+	}
+	state := status1(t, c).GetState()
+	path := filepath.Join(state, "store", "clusters", "a.json")
+	for _, want := range []string{`{"x":1}`, `{"x":2}`, ""} {
+		if _, err := c.SignOff(t.Context(), &api.SignOffRequest{Id: "a", Manifest: []byte(want)}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); string(got) != want || (want == "") != errors.Is(err, os.ErrNotExist) {
+			t.Errorf("stored %q, %v, want %q", got, err, want)
+		}
+	}
+}
+
+func status1(t *testing.T, c *Client) *api.VolumeStatus {
+	t.Helper()
+	st, err := c.Status(t.Context(), &api.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
 }

@@ -41,6 +41,9 @@ func (w *round) finish(ctx context.Context) error {
 		}
 	}
 	w.done.Snapshots = len(w.snaps)
+	if err := w.clusters(ctx); err != nil {
+		return err
+	}
 	if err := w.remove(ctx); err != nil {
 		return err
 	}

@@ -90,6 +90,8 @@ type Remote struct {
 	writer string // this state directory's id
 	state  state
 	known  bool // state was compared with the remote
+
+	clustered map[string]bool // manifests of the cluster's snapshots that the remote has; nil: it wasn't asked yet
 }
 
 // New returns a Remote. It doesn't look at the target yet.

@@ -228,7 +228,7 @@ func (s *scrub) names(ctx context.Context) ([]string, error) {
 // ours tells whether an object is of those that a remote has.
 func ours(name string) bool {
 	_, isHead := headSequence(name)
-	return isHead || rowed(name) || crypt.Plain(name)
+	return isHead || rowed(name) || isCluster(name) || crypt.Plain(name)
 }
 
 // rowed tells whether the index has a row of an object if it is on the remote.

@@ -109,6 +109,9 @@ func (s *scrub) read(ctx context.Context, name string) error {
 		}
 		return err
 	}
+	if isCluster(name) {
+		return s.readCluster(ctx, name)
+	}
 	if name == storeName {
 		f, err := readStoreFile(ctx, s.base)
 		if err == nil && f != s.storeFileOf(&s.state) {

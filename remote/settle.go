@@ -222,6 +222,11 @@ func (s *scrub) renew(ctx context.Context, f *Finding) (err error) {
 	case f.Object == storeName && s.opts.Mend && s.head.Store == s.state.Store:
 		err = s.renewStoreFile(ctx)
 		f.Mended = err == nil
+	case isCluster(f.Object) && f.Trouble == Missing:
+		f.Trouble = "" // a round has removed it
+	case isCluster(f.Object) && s.opts.Mend:
+		err = copyCluster(ctx, s.cfg.Local.Target, s.content, f.Object)
+		f.Mended = err == nil
 	case strings.HasPrefix(f.Object, "keys/"):
 		f.Err = fmt.Errorf("%w; remove it, and add the key again (graphvol key remove, graphvol key add)", f.Err)
 	}

@@ -52,6 +52,7 @@ func newID() string {
 
 // open compares what the index knows of the remote with what is there, and makes the remote if there is nothing.
 func (r *Remote) open(ctx context.Context, takeOver bool) error {
+	r.clustered = nil
 	st, err := readState(r.cfg.Local.Index, r.cfg.Name)
 	if err != nil {
 		return err

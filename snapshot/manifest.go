@@ -28,6 +28,9 @@ const MaxManifest = 1 << 20
 // ManifestPrefix begins the names of all manifests' objects.
 const ManifestPrefix = "manifests/"
 
+// ClusterPrefix begins the names of the manifests of a cluster's snapshots, which package agent/cluster describes. To everything here they are bytes.
+const ClusterPrefix = "clusters/"
+
 const manifestSuffix = ".json"
 
 // Manifest describes a snapshot. It is an object of its own in the target, manifests/<id>.json: JSON in the order of the
@@ -151,6 +154,9 @@ func (m *Manifest) check() error {
 
 // ManifestObject is the name of the object that has a snapshot's manifest.
 func ManifestObject(id string) string { return ManifestPrefix + id + manifestSuffix }
+
+// ClusterObject is the name of the object with the manifest of a cluster's snapshot.
+func ClusterObject(id string) string { return ClusterPrefix + id + manifestSuffix }
 
 // ManifestID is the snapshot whose manifest an object has; false if that isn't its name.
 func ManifestID(object string) (id string, ok bool) {

@@ -374,28 +374,28 @@ func (x *OutcomeResponse) GetVolumes() []*VolumePart {
 	return nil
 }
 
-type SignOffRequest struct {
+type DropRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Manifest      []byte                 `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"`
+	Volumes       []*VolumePart          `protobuf:"bytes,2,rep,name=volumes,proto3" json:"volumes,omitempty"` // by name and the snapshots' ids
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *SignOffRequest) Reset() {
-	*x = SignOffRequest{}
+func (x *DropRequest) Reset() {
+	*x = DropRequest{}
 	mi := &file_agent_api_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *SignOffRequest) String() string {
+func (x *DropRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*SignOffRequest) ProtoMessage() {}
+func (*DropRequest) ProtoMessage() {}
 
-func (x *SignOffRequest) ProtoReflect() protoreflect.Message {
+func (x *DropRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_api_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -407,45 +407,45 @@ func (x *SignOffRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use SignOffRequest.ProtoReflect.Descriptor instead.
-func (*SignOffRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use DropRequest.ProtoReflect.Descriptor instead.
+func (*DropRequest) Descriptor() ([]byte, []int) {
 	return file_agent_api_node_proto_rawDescGZIP(), []int{5}
 }
 
-func (x *SignOffRequest) GetId() string {
+func (x *DropRequest) GetId() string {
 	if x != nil {
 		return x.Id
 	}
 	return ""
 }
 
-func (x *SignOffRequest) GetManifest() []byte {
+func (x *DropRequest) GetVolumes() []*VolumePart {
 	if x != nil {
-		return x.Manifest
+		return x.Volumes
 	}
 	return nil
 }
 
-type SignOffResponse struct {
+type DropResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *SignOffResponse) Reset() {
-	*x = SignOffResponse{}
+func (x *DropResponse) Reset() {
+	*x = DropResponse{}
 	mi := &file_agent_api_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *SignOffResponse) String() string {
+func (x *DropResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*SignOffResponse) ProtoMessage() {}
+func (*DropResponse) ProtoMessage() {}
 
-func (x *SignOffResponse) ProtoReflect() protoreflect.Message {
+func (x *DropResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_agent_api_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -457,8 +457,8 @@ func (x *SignOffResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use SignOffResponse.ProtoReflect.Descriptor instead.
-func (*SignOffResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use DropResponse.ProtoReflect.Descriptor instead.
+func (*DropResponse) Descriptor() ([]byte, []int) {
 	return file_agent_api_node_proto_rawDescGZIP(), []int{6}
 }
 
@@ -719,7 +719,7 @@ type ClusterSnapshot struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	State          string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`   // "preparing", "cut", "complete" or "failed"
+	State          string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`   // "preparing", "cut", "complete", "failed" or "deleting"
 	Parent         string                 `protobuf:"bytes,4,opt,name=parent,proto3" json:"parent,omitempty"` // id
 	Created        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
 	Hold           *durationpb.Duration   `protobuf:"bytes,6,opt,name=hold,proto3" json:"hold,omitempty"` // the longest of all volumes
@@ -891,6 +891,94 @@ func (x *NodePart) GetVolumes() []*VolumePart {
 	return nil
 }
 
+type DeleteClusterSnapshotsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshots     []string               `protobuf:"bytes,1,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // names, ids, or unique prefixes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteClusterSnapshotsRequest) Reset() {
+	*x = DeleteClusterSnapshotsRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteClusterSnapshotsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteClusterSnapshotsRequest) ProtoMessage() {}
+
+func (x *DeleteClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
+func (*DeleteClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *DeleteClusterSnapshotsRequest) GetSnapshots() []string {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+type DeleteClusterSnapshotsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Deleted       []*ClusterSnapshot     `protobuf:"bytes,1,rep,name=deleted,proto3" json:"deleted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteClusterSnapshotsResponse) Reset() {
+	*x = DeleteClusterSnapshotsResponse{}
+	mi := &file_agent_api_node_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteClusterSnapshotsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteClusterSnapshotsResponse) ProtoMessage() {}
+
+func (x *DeleteClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
+func (*DeleteClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DeleteClusterSnapshotsResponse) GetDeleted() []*ClusterSnapshot {
+	if x != nil {
+		return x.Deleted
+	}
+	return nil
+}
+
 type ListClusterSnapshotsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -899,7 +987,7 @@ type ListClusterSnapshotsRequest struct {
 
 func (x *ListClusterSnapshotsRequest) Reset() {
 	*x = ListClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[14]
+	mi := &file_agent_api_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -911,7 +999,7 @@ func (x *ListClusterSnapshotsRequest) String() string {
 func (*ListClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[14]
+	mi := &file_agent_api_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -924,7 +1012,7 @@ func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{14}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
 }
 
 type ListClusterSnapshotsResponse struct {
@@ -936,7 +1024,7 @@ type ListClusterSnapshotsResponse struct {
 
 func (x *ListClusterSnapshotsResponse) Reset() {
 	*x = ListClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[15]
+	mi := &file_agent_api_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1036,7 @@ func (x *ListClusterSnapshotsResponse) String() string {
 func (*ListClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[15]
+	mi := &file_agent_api_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1049,7 @@ func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{15}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListClusterSnapshotsResponse) GetSnapshots() []*ClusterSnapshot {
@@ -979,7 +1067,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1079,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1092,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
 }
 
 type ClusterStatus struct {
@@ -1019,7 +1107,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1031,7 +1119,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1044,7 +1132,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClusterStatus) GetCluster() string {
@@ -1092,7 +1180,7 @@ type ClusterNode struct {
 
 func (x *ClusterNode) Reset() {
 	*x = ClusterNode{}
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1192,7 @@ func (x *ClusterNode) String() string {
 func (*ClusterNode) ProtoMessage() {}
 
 func (x *ClusterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1205,7 @@ func (x *ClusterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
 func (*ClusterNode) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ClusterNode) GetName() string {
@@ -1215,11 +1303,11 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\x0eOutcomeRequest\x121\n" +
 	"\avolumes\x18\x01 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"D\n" +
 	"\x0fOutcomeResponse\x121\n" +
-	"\avolumes\x18\x01 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"<\n" +
-	"\x0eSignOffRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
-	"\bmanifest\x18\x02 \x01(\fR\bmanifest\"\x11\n" +
-	"\x0fSignOffResponse\"\"\n" +
+	"\avolumes\x18\x01 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"P\n" +
+	"\vDropRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
+	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"\x0e\n" +
+	"\fDropResponse\"\"\n" +
 	"\fProbeRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\"\x8b\x01\n" +
 	"\rProbeResponse\x12\x12\n" +
@@ -1249,7 +1337,11 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\bmanifest\x18\v \x01(\fR\bmanifest\"Q\n" +
 	"\bNodePart\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x121\n" +
-	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"\x1d\n" +
+	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"=\n" +
+	"\x1dDeleteClusterSnapshotsRequest\x12\x1c\n" +
+	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\"X\n" +
+	"\x1eDeleteClusterSnapshotsResponse\x126\n" +
+	"\adeleted\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\adeleted\"\x1d\n" +
 	"\x1bListClusterSnapshotsRequest\"Z\n" +
 	"\x1cListClusterSnapshotsResponse\x12:\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\tsnapshots\"\x13\n" +
@@ -1269,15 +1361,17 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\avolumes\x18\x06 \x03(\tR\avolumes\x124\n" +
 	"\astarted\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12%\n" +
 	"\x0econfig_version\x18\b \x01(\tR\rconfigVersion\x12\x18\n" +
-	"\aproblem\x18\t \x01(\tR\aproblem2\xd6\x02\n" +
+	"\aproblem\x18\t \x01(\tR\aproblem2\x93\x03\n" +
 	"\x04Node\x12<\n" +
 	"\x04Part\x12\x18.graphvol.v1.PartRequest\x1a\x16.graphvol.v1.PartEvent(\x010\x01\x12D\n" +
 	"\aOutcome\x12\x1b.graphvol.v1.OutcomeRequest\x1a\x1c.graphvol.v1.OutcomeResponse\x12D\n" +
-	"\aSignOff\x12\x1b.graphvol.v1.SignOffRequest\x1a\x1c.graphvol.v1.SignOffResponse\x12>\n" +
+	"\aSignOff\x12\x1b.graphvol.v1.SignOffRequest\x1a\x1c.graphvol.v1.SignOffResponse\x12;\n" +
+	"\x04Drop\x12\x18.graphvol.v1.DropRequest\x1a\x19.graphvol.v1.DropResponse\x12>\n" +
 	"\x05Probe\x12\x19.graphvol.v1.ProbeRequest\x1a\x1a.graphvol.v1.ProbeResponse\x12D\n" +
-	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\x94\x02\n" +
+	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\x87\x03\n" +
 	"\aCluster\x12R\n" +
-	"\fTakeSnapshot\x12 .graphvol.v1.TakeSnapshotRequest\x1a\x1e.graphvol.v1.TakeSnapshotEvent0\x01\x12k\n" +
+	"\fTakeSnapshot\x12 .graphvol.v1.TakeSnapshotRequest\x1a\x1e.graphvol.v1.TakeSnapshotEvent0\x01\x12q\n" +
+	"\x16DeleteClusterSnapshots\x12*.graphvol.v1.DeleteClusterSnapshotsRequest\x1a+.graphvol.v1.DeleteClusterSnapshotsResponse\x12k\n" +
 	"\x14ListClusterSnapshots\x12(.graphvol.v1.ListClusterSnapshotsRequest\x1a).graphvol.v1.ListClusterSnapshotsResponse\x12H\n" +
 	"\n" +
 	"GetCluster\x12\x1e.graphvol.v1.GetClusterRequest\x1a\x1a.graphvol.v1.ClusterStatusB\x14Z\x12graphvol/agent/apib\x06proto3"
@@ -1295,73 +1389,83 @@ func file_agent_api_node_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_agent_api_node_proto_goTypes = []any{
-	(PartRequest_Step)(0),                // 0: graphvol.v1.PartRequest.Step
-	(*PartRequest)(nil),                  // 1: graphvol.v1.PartRequest
-	(*PartEvent)(nil),                    // 2: graphvol.v1.PartEvent
-	(*VolumePart)(nil),                   // 3: graphvol.v1.VolumePart
-	(*OutcomeRequest)(nil),               // 4: graphvol.v1.OutcomeRequest
-	(*OutcomeResponse)(nil),              // 5: graphvol.v1.OutcomeResponse
-	(*SignOffRequest)(nil),               // 6: graphvol.v1.SignOffRequest
-	(*SignOffResponse)(nil),              // 7: graphvol.v1.SignOffResponse
-	(*ProbeRequest)(nil),                 // 8: graphvol.v1.ProbeRequest
-	(*ProbeResponse)(nil),                // 9: graphvol.v1.ProbeResponse
-	(*ProbeViaRequest)(nil),              // 10: graphvol.v1.ProbeViaRequest
-	(*TakeSnapshotRequest)(nil),          // 11: graphvol.v1.TakeSnapshotRequest
-	(*TakeSnapshotEvent)(nil),            // 12: graphvol.v1.TakeSnapshotEvent
-	(*ClusterSnapshot)(nil),              // 13: graphvol.v1.ClusterSnapshot
-	(*NodePart)(nil),                     // 14: graphvol.v1.NodePart
-	(*ListClusterSnapshotsRequest)(nil),  // 15: graphvol.v1.ListClusterSnapshotsRequest
-	(*ListClusterSnapshotsResponse)(nil), // 16: graphvol.v1.ListClusterSnapshotsResponse
-	(*GetClusterRequest)(nil),            // 17: graphvol.v1.GetClusterRequest
-	(*ClusterStatus)(nil),                // 18: graphvol.v1.ClusterStatus
-	(*ClusterNode)(nil),                  // 19: graphvol.v1.ClusterNode
-	(*durationpb.Duration)(nil),          // 20: google.protobuf.Duration
-	(*SnapshotInfo)(nil),                 // 21: graphvol.v1.SnapshotInfo
-	(*timestamppb.Timestamp)(nil),        // 22: google.protobuf.Timestamp
+	(PartRequest_Step)(0),                  // 0: graphvol.v1.PartRequest.Step
+	(*PartRequest)(nil),                    // 1: graphvol.v1.PartRequest
+	(*PartEvent)(nil),                      // 2: graphvol.v1.PartEvent
+	(*VolumePart)(nil),                     // 3: graphvol.v1.VolumePart
+	(*OutcomeRequest)(nil),                 // 4: graphvol.v1.OutcomeRequest
+	(*OutcomeResponse)(nil),                // 5: graphvol.v1.OutcomeResponse
+	(*DropRequest)(nil),                    // 6: graphvol.v1.DropRequest
+	(*DropResponse)(nil),                   // 7: graphvol.v1.DropResponse
+	(*ProbeRequest)(nil),                   // 8: graphvol.v1.ProbeRequest
+	(*ProbeResponse)(nil),                  // 9: graphvol.v1.ProbeResponse
+	(*ProbeViaRequest)(nil),                // 10: graphvol.v1.ProbeViaRequest
+	(*TakeSnapshotRequest)(nil),            // 11: graphvol.v1.TakeSnapshotRequest
+	(*TakeSnapshotEvent)(nil),              // 12: graphvol.v1.TakeSnapshotEvent
+	(*ClusterSnapshot)(nil),                // 13: graphvol.v1.ClusterSnapshot
+	(*NodePart)(nil),                       // 14: graphvol.v1.NodePart
+	(*DeleteClusterSnapshotsRequest)(nil),  // 15: graphvol.v1.DeleteClusterSnapshotsRequest
+	(*DeleteClusterSnapshotsResponse)(nil), // 16: graphvol.v1.DeleteClusterSnapshotsResponse
+	(*ListClusterSnapshotsRequest)(nil),    // 17: graphvol.v1.ListClusterSnapshotsRequest
+	(*ListClusterSnapshotsResponse)(nil),   // 18: graphvol.v1.ListClusterSnapshotsResponse
+	(*GetClusterRequest)(nil),              // 19: graphvol.v1.GetClusterRequest
+	(*ClusterStatus)(nil),                  // 20: graphvol.v1.ClusterStatus
+	(*ClusterNode)(nil),                    // 21: graphvol.v1.ClusterNode
+	(*durationpb.Duration)(nil),            // 22: google.protobuf.Duration
+	(*SnapshotInfo)(nil),                   // 23: graphvol.v1.SnapshotInfo
+	(*timestamppb.Timestamp)(nil),          // 24: google.protobuf.Timestamp
+	(*SignOffRequest)(nil),                 // 25: graphvol.v1.SignOffRequest
+	(*SignOffResponse)(nil),                // 26: graphvol.v1.SignOffResponse
 }
 var file_agent_api_node_proto_depIdxs = []int32{
 	0,  // 0: graphvol.v1.PartRequest.step:type_name -> graphvol.v1.PartRequest.Step
-	20, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
+	22, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
 	0,  // 2: graphvol.v1.PartEvent.done:type_name -> graphvol.v1.PartRequest.Step
 	3,  // 3: graphvol.v1.PartEvent.volumes:type_name -> graphvol.v1.VolumePart
-	20, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
-	21, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	22, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
+	23, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	3,  // 6: graphvol.v1.OutcomeRequest.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 7: graphvol.v1.OutcomeResponse.volumes:type_name -> graphvol.v1.VolumePart
-	22, // 8: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
-	22, // 9: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
-	13, // 10: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
-	22, // 11: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
-	20, // 12: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
-	20, // 13: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
-	14, // 14: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
-	3,  // 15: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
-	13, // 16: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
-	19, // 17: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
-	22, // 18: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
-	1,  // 19: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
-	4,  // 20: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
-	6,  // 21: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
-	8,  // 22: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
-	10, // 23: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
-	11, // 24: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
-	15, // 25: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
-	17, // 26: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
-	2,  // 27: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
-	5,  // 28: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
-	7,  // 29: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
-	9,  // 30: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
-	9,  // 31: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
-	12, // 32: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
-	16, // 33: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
-	18, // 34: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
-	27, // [27:35] is the sub-list for method output_type
-	19, // [19:27] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	3,  // 8: graphvol.v1.DropRequest.volumes:type_name -> graphvol.v1.VolumePart
+	24, // 9: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
+	24, // 10: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
+	13, // 11: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
+	24, // 12: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
+	22, // 13: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
+	22, // 14: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
+	14, // 15: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
+	3,  // 16: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
+	13, // 17: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
+	13, // 18: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
+	21, // 19: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
+	24, // 20: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
+	1,  // 21: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
+	4,  // 22: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
+	25, // 23: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
+	6,  // 24: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
+	8,  // 25: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
+	10, // 26: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
+	11, // 27: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
+	15, // 28: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
+	17, // 29: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
+	19, // 30: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
+	2,  // 31: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
+	5,  // 32: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
+	26, // 33: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
+	7,  // 34: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
+	9,  // 35: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
+	9,  // 36: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
+	12, // 37: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
+	16, // 38: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
+	18, // 39: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
+	20, // 40: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
+	31, // [31:41] is the sub-list for method output_type
+	21, // [21:31] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_node_proto_init() }
@@ -1376,7 +1480,7 @@ func file_agent_api_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_node_proto_rawDesc), len(file_agent_api_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

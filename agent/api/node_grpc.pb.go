@@ -22,6 +22,7 @@ const (
 	Node_Part_FullMethodName     = "/graphvol.v1.Node/Part"
 	Node_Outcome_FullMethodName  = "/graphvol.v1.Node/Outcome"
 	Node_SignOff_FullMethodName  = "/graphvol.v1.Node/SignOff"
+	Node_Drop_FullMethodName     = "/graphvol.v1.Node/Drop"
 	Node_Probe_FullMethodName    = "/graphvol.v1.Node/Probe"
 	Node_ProbeVia_FullMethodName = "/graphvol.v1.Node/ProbeVia"
 )
@@ -39,6 +40,8 @@ type NodeClient interface {
 	Outcome(ctx context.Context, in *OutcomeRequest, opts ...grpc.CallOption) (*OutcomeResponse, error)
 	// SignOff stores the manifest of a complete snapshot of the cluster in the volumes' stores.
 	SignOff(ctx context.Context, in *SignOffRequest, opts ...grpc.CallOption) (*SignOffResponse, error)
+	// Drop deletes the volumes' snapshots of a snapshot of the cluster, and its manifest.
+	Drop(ctx context.Context, in *DropRequest, opts ...grpc.CallOption) (*DropResponse, error)
 	// Probe answers at once. It is how agents see each other, and each other's clocks.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error)
 	// ProbeVia probes another node from this one.
@@ -86,6 +89,16 @@ func (c *nodeClient) SignOff(ctx context.Context, in *SignOffRequest, opts ...gr
 	return out, nil
 }
 
+func (c *nodeClient) Drop(ctx context.Context, in *DropRequest, opts ...grpc.CallOption) (*DropResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DropResponse)
+	err := c.cc.Invoke(ctx, Node_Drop_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *nodeClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ProbeResponse)
@@ -119,6 +132,8 @@ type NodeServer interface {
 	Outcome(context.Context, *OutcomeRequest) (*OutcomeResponse, error)
 	// SignOff stores the manifest of a complete snapshot of the cluster in the volumes' stores.
 	SignOff(context.Context, *SignOffRequest) (*SignOffResponse, error)
+	// Drop deletes the volumes' snapshots of a snapshot of the cluster, and its manifest.
+	Drop(context.Context, *DropRequest) (*DropResponse, error)
 	// Probe answers at once. It is how agents see each other, and each other's clocks.
 	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
 	// ProbeVia probes another node from this one.
@@ -141,6 +156,9 @@ func (UnimplementedNodeServer) Outcome(context.Context, *OutcomeRequest) (*Outco
 }
 func (UnimplementedNodeServer) SignOff(context.Context, *SignOffRequest) (*SignOffResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SignOff not implemented")
+}
+func (UnimplementedNodeServer) Drop(context.Context, *DropRequest) (*DropResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Drop not implemented")
 }
 func (UnimplementedNodeServer) Probe(context.Context, *ProbeRequest) (*ProbeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
@@ -212,6 +230,24 @@ func _Node_SignOff_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Node_Drop_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DropRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).Drop(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_Drop_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).Drop(ctx, req.(*DropRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Node_Probe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ProbeRequest)
 	if err := dec(in); err != nil {
@@ -264,6 +300,10 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Node_SignOff_Handler,
 		},
 		{
+			MethodName: "Drop",
+			Handler:    _Node_Drop_Handler,
+		},
+		{
 			MethodName: "Probe",
 			Handler:    _Node_Probe_Handler,
 		},
@@ -284,9 +324,10 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	Cluster_TakeSnapshot_FullMethodName         = "/graphvol.v1.Cluster/TakeSnapshot"
-	Cluster_ListClusterSnapshots_FullMethodName = "/graphvol.v1.Cluster/ListClusterSnapshots"
-	Cluster_GetCluster_FullMethodName           = "/graphvol.v1.Cluster/GetCluster"
+	Cluster_TakeSnapshot_FullMethodName           = "/graphvol.v1.Cluster/TakeSnapshot"
+	Cluster_DeleteClusterSnapshots_FullMethodName = "/graphvol.v1.Cluster/DeleteClusterSnapshots"
+	Cluster_ListClusterSnapshots_FullMethodName   = "/graphvol.v1.Cluster/ListClusterSnapshots"
+	Cluster_GetCluster_FullMethodName             = "/graphvol.v1.Cluster/GetCluster"
 )
 
 // ClusterClient is the client API for Cluster service.
@@ -297,6 +338,9 @@ const (
 type ClusterClient interface {
 	// TakeSnapshot takes one snapshot over all nodes. Events tell the phases; the last one has the result.
 	TakeSnapshot(ctx context.Context, in *TakeSnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TakeSnapshotEvent], error)
+	// DeleteClusterSnapshots deletes snapshots of the cluster on all nodes: all or none of those named are known, and then each is deleted on every node, or stays "deleting" until all
+	// its nodes have been there.
+	DeleteClusterSnapshots(ctx context.Context, in *DeleteClusterSnapshotsRequest, opts ...grpc.CallOption) (*DeleteClusterSnapshotsResponse, error)
 	// ListClusterSnapshots tells all of them, oldest first, failed ones too.
 	ListClusterSnapshots(ctx context.Context, in *ListClusterSnapshotsRequest, opts ...grpc.CallOption) (*ListClusterSnapshotsResponse, error)
 	// GetCluster tells the nodes and how they fare.
@@ -330,6 +374,16 @@ func (c *clusterClient) TakeSnapshot(ctx context.Context, in *TakeSnapshotReques
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Cluster_TakeSnapshotClient = grpc.ServerStreamingClient[TakeSnapshotEvent]
 
+func (c *clusterClient) DeleteClusterSnapshots(ctx context.Context, in *DeleteClusterSnapshotsRequest, opts ...grpc.CallOption) (*DeleteClusterSnapshotsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteClusterSnapshotsResponse)
+	err := c.cc.Invoke(ctx, Cluster_DeleteClusterSnapshots_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *clusterClient) ListClusterSnapshots(ctx context.Context, in *ListClusterSnapshotsRequest, opts ...grpc.CallOption) (*ListClusterSnapshotsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListClusterSnapshotsResponse)
@@ -358,6 +412,9 @@ func (c *clusterClient) GetCluster(ctx context.Context, in *GetClusterRequest, o
 type ClusterServer interface {
 	// TakeSnapshot takes one snapshot over all nodes. Events tell the phases; the last one has the result.
 	TakeSnapshot(*TakeSnapshotRequest, grpc.ServerStreamingServer[TakeSnapshotEvent]) error
+	// DeleteClusterSnapshots deletes snapshots of the cluster on all nodes: all or none of those named are known, and then each is deleted on every node, or stays "deleting" until all
+	// its nodes have been there.
+	DeleteClusterSnapshots(context.Context, *DeleteClusterSnapshotsRequest) (*DeleteClusterSnapshotsResponse, error)
 	// ListClusterSnapshots tells all of them, oldest first, failed ones too.
 	ListClusterSnapshots(context.Context, *ListClusterSnapshotsRequest) (*ListClusterSnapshotsResponse, error)
 	// GetCluster tells the nodes and how they fare.
@@ -374,6 +431,9 @@ type UnimplementedClusterServer struct{}
 
 func (UnimplementedClusterServer) TakeSnapshot(*TakeSnapshotRequest, grpc.ServerStreamingServer[TakeSnapshotEvent]) error {
 	return status.Error(codes.Unimplemented, "method TakeSnapshot not implemented")
+}
+func (UnimplementedClusterServer) DeleteClusterSnapshots(context.Context, *DeleteClusterSnapshotsRequest) (*DeleteClusterSnapshotsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteClusterSnapshots not implemented")
 }
 func (UnimplementedClusterServer) ListClusterSnapshots(context.Context, *ListClusterSnapshotsRequest) (*ListClusterSnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListClusterSnapshots not implemented")
@@ -412,6 +472,24 @@ func _Cluster_TakeSnapshot_Handler(srv interface{}, stream grpc.ServerStream) er
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Cluster_TakeSnapshotServer = grpc.ServerStreamingServer[TakeSnapshotEvent]
+
+func _Cluster_DeleteClusterSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteClusterSnapshotsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).DeleteClusterSnapshots(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_DeleteClusterSnapshots_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).DeleteClusterSnapshots(ctx, req.(*DeleteClusterSnapshotsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _Cluster_ListClusterSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListClusterSnapshotsRequest)
@@ -456,6 +534,10 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "graphvol.v1.Cluster",
 	HandlerType: (*ClusterServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "DeleteClusterSnapshots",
+			Handler:    _Cluster_DeleteClusterSnapshots_Handler,
+		},
 		{
 			MethodName: "ListClusterSnapshots",
 			Handler:    _Cluster_ListClusterSnapshots_Handler,

@@ -554,6 +554,94 @@ func (x *CutEvent) GetProgress() *Progress {
 	return nil
 }
 
+type SignOffRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`             // of the snapshot of the cluster
+	Manifest      []byte                 `protobuf:"bytes,2,opt,name=manifest,proto3" json:"manifest,omitempty"` // JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignOffRequest) Reset() {
+	*x = SignOffRequest{}
+	mi := &file_agent_api_volume_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignOffRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignOffRequest) ProtoMessage() {}
+
+func (x *SignOffRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignOffRequest.ProtoReflect.Descriptor instead.
+func (*SignOffRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *SignOffRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SignOffRequest) GetManifest() []byte {
+	if x != nil {
+		return x.Manifest
+	}
+	return nil
+}
+
+type SignOffResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SignOffResponse) Reset() {
+	*x = SignOffResponse{}
+	mi := &file_agent_api_volume_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SignOffResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SignOffResponse) ProtoMessage() {}
+
+func (x *SignOffResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_volume_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SignOffResponse.ProtoReflect.Descriptor instead.
+func (*SignOffResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{6}
+}
+
 // Progress of long work. Totals of 0 are unknown.
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -567,7 +655,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_agent_api_volume_proto_msgTypes[5]
+	mi := &file_agent_api_volume_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -579,7 +667,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[5]
+	mi := &file_agent_api_volume_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -592,7 +680,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{5}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Progress) GetDoneBytes() int64 {
@@ -631,7 +719,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[6]
+	mi := &file_agent_api_volume_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -643,7 +731,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[6]
+	mi := &file_agent_api_volume_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -656,7 +744,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{6}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{8}
 }
 
 type ListSnapshotsResponse struct {
@@ -668,7 +756,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[7]
+	mi := &file_agent_api_volume_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +768,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[7]
+	mi := &file_agent_api_volume_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +781,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{7}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*SnapshotInfo {
@@ -712,7 +800,7 @@ type GetSnapshotRequest struct {
 
 func (x *GetSnapshotRequest) Reset() {
 	*x = GetSnapshotRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[8]
+	mi := &file_agent_api_volume_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +812,7 @@ func (x *GetSnapshotRequest) String() string {
 func (*GetSnapshotRequest) ProtoMessage() {}
 
 func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[8]
+	mi := &file_agent_api_volume_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +825,7 @@ func (x *GetSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{8}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetSnapshotRequest) GetSnapshot() string {
@@ -758,7 +846,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_agent_api_volume_proto_msgTypes[9]
+	mi := &file_agent_api_volume_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +858,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[9]
+	mi := &file_agent_api_volume_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +871,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{9}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Range) GetOffset() int64 {
@@ -809,7 +897,7 @@ type DirtyRequest struct {
 
 func (x *DirtyRequest) Reset() {
 	*x = DirtyRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[10]
+	mi := &file_agent_api_volume_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +909,7 @@ func (x *DirtyRequest) String() string {
 func (*DirtyRequest) ProtoMessage() {}
 
 func (x *DirtyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[10]
+	mi := &file_agent_api_volume_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +922,7 @@ func (x *DirtyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirtyRequest.ProtoReflect.Descriptor instead.
 func (*DirtyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{10}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DirtyRequest) GetRanges() bool {
@@ -857,7 +945,7 @@ type DirtyFile struct {
 
 func (x *DirtyFile) Reset() {
 	*x = DirtyFile{}
-	mi := &file_agent_api_volume_proto_msgTypes[11]
+	mi := &file_agent_api_volume_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +957,7 @@ func (x *DirtyFile) String() string {
 func (*DirtyFile) ProtoMessage() {}
 
 func (x *DirtyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[11]
+	mi := &file_agent_api_volume_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +970,7 @@ func (x *DirtyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirtyFile.ProtoReflect.Descriptor instead.
 func (*DirtyFile) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{11}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DirtyFile) GetPath() []byte {
@@ -931,7 +1019,7 @@ type DiffRequest struct {
 
 func (x *DiffRequest) Reset() {
 	*x = DiffRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[12]
+	mi := &file_agent_api_volume_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -943,7 +1031,7 @@ func (x *DiffRequest) String() string {
 func (*DiffRequest) ProtoMessage() {}
 
 func (x *DiffRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[12]
+	mi := &file_agent_api_volume_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -956,7 +1044,7 @@ func (x *DiffRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiffRequest.ProtoReflect.Descriptor instead.
 func (*DiffRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{12}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *DiffRequest) GetA() string {
@@ -996,7 +1084,7 @@ type Change struct {
 
 func (x *Change) Reset() {
 	*x = Change{}
-	mi := &file_agent_api_volume_proto_msgTypes[13]
+	mi := &file_agent_api_volume_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1096,7 @@ func (x *Change) String() string {
 func (*Change) ProtoMessage() {}
 
 func (x *Change) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[13]
+	mi := &file_agent_api_volume_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1109,7 @@ func (x *Change) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Change.ProtoReflect.Descriptor instead.
 func (*Change) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{13}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Change) GetPath() []byte {
@@ -1093,7 +1181,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[14]
+	mi := &file_agent_api_volume_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1105,7 +1193,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[14]
+	mi := &file_agent_api_volume_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1118,7 +1206,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{14}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RestoreRequest) GetSnapshot() string {
@@ -1166,7 +1254,7 @@ type RestoreEvent struct {
 
 func (x *RestoreEvent) Reset() {
 	*x = RestoreEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[15]
+	mi := &file_agent_api_volume_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1266,7 @@ func (x *RestoreEvent) String() string {
 func (*RestoreEvent) ProtoMessage() {}
 
 func (x *RestoreEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[15]
+	mi := &file_agent_api_volume_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1279,7 @@ func (x *RestoreEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreEvent.ProtoReflect.Descriptor instead.
 func (*RestoreEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{15}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RestoreEvent) GetProgress() *Progress {
@@ -1221,7 +1309,7 @@ type RestoreResult struct {
 
 func (x *RestoreResult) Reset() {
 	*x = RestoreResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[16]
+	mi := &file_agent_api_volume_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1321,7 @@ func (x *RestoreResult) String() string {
 func (*RestoreResult) ProtoMessage() {}
 
 func (x *RestoreResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[16]
+	mi := &file_agent_api_volume_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1334,7 @@ func (x *RestoreResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResult.ProtoReflect.Descriptor instead.
 func (*RestoreResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{16}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RestoreResult) GetFiles() int64 {
@@ -1293,7 +1381,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[17]
+	mi := &file_agent_api_volume_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1305,7 +1393,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[17]
+	mi := &file_agent_api_volume_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1318,7 +1406,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteRequest) GetSnapshots() []string {
@@ -1337,7 +1425,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[18]
+	mi := &file_agent_api_volume_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1349,7 +1437,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[18]
+	mi := &file_agent_api_volume_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1362,7 +1450,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteResponse) GetDeleted() []*SnapshotInfo {
@@ -1382,7 +1470,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[19]
+	mi := &file_agent_api_volume_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1394,7 +1482,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[19]
+	mi := &file_agent_api_volume_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1407,7 +1495,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{19}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HoldRequest) GetSnapshots() []string {
@@ -1433,7 +1521,7 @@ type HoldResponse struct {
 
 func (x *HoldResponse) Reset() {
 	*x = HoldResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[20]
+	mi := &file_agent_api_volume_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1445,7 +1533,7 @@ func (x *HoldResponse) String() string {
 func (*HoldResponse) ProtoMessage() {}
 
 func (x *HoldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[20]
+	mi := &file_agent_api_volume_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1458,7 +1546,7 @@ func (x *HoldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
 func (*HoldResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{20}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HoldResponse) GetSnapshots() []*SnapshotInfo {
@@ -1478,7 +1566,7 @@ type PruneRequest struct {
 
 func (x *PruneRequest) Reset() {
 	*x = PruneRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[21]
+	mi := &file_agent_api_volume_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1578,7 @@ func (x *PruneRequest) String() string {
 func (*PruneRequest) ProtoMessage() {}
 
 func (x *PruneRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[21]
+	mi := &file_agent_api_volume_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1591,7 @@ func (x *PruneRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneRequest.ProtoReflect.Descriptor instead.
 func (*PruneRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{21}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PruneRequest) GetDryRun() bool {
@@ -1530,7 +1618,7 @@ type PruneEvent struct {
 
 func (x *PruneEvent) Reset() {
 	*x = PruneEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[22]
+	mi := &file_agent_api_volume_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1630,7 @@ func (x *PruneEvent) String() string {
 func (*PruneEvent) ProtoMessage() {}
 
 func (x *PruneEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[22]
+	mi := &file_agent_api_volume_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1643,7 @@ func (x *PruneEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneEvent.ProtoReflect.Descriptor instead.
 func (*PruneEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{22}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PruneEvent) GetProgress() *Progress {
@@ -1586,7 +1674,7 @@ type PruneResult struct {
 
 func (x *PruneResult) Reset() {
 	*x = PruneResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[23]
+	mi := &file_agent_api_volume_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +1686,7 @@ func (x *PruneResult) String() string {
 func (*PruneResult) ProtoMessage() {}
 
 func (x *PruneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[23]
+	mi := &file_agent_api_volume_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +1699,7 @@ func (x *PruneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneResult.ProtoReflect.Descriptor instead.
 func (*PruneResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{23}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PruneResult) GetChunksRemoved() int64 {
@@ -1666,7 +1754,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[24]
+	mi := &file_agent_api_volume_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1678,7 +1766,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[24]
+	mi := &file_agent_api_volume_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1691,7 +1779,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{24}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VerifyRequest) GetSnapshots() []string {
@@ -1719,7 +1807,7 @@ type VerifyEvent struct {
 
 func (x *VerifyEvent) Reset() {
 	*x = VerifyEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[25]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1819,7 @@ func (x *VerifyEvent) String() string {
 func (*VerifyEvent) ProtoMessage() {}
 
 func (x *VerifyEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[25]
+	mi := &file_agent_api_volume_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1832,7 @@ func (x *VerifyEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyEvent.ProtoReflect.Descriptor instead.
 func (*VerifyEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{25}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *VerifyEvent) GetProgress() *Progress {
@@ -1779,7 +1867,7 @@ type VerifyProblem struct {
 
 func (x *VerifyProblem) Reset() {
 	*x = VerifyProblem{}
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +1879,7 @@ func (x *VerifyProblem) String() string {
 func (*VerifyProblem) ProtoMessage() {}
 
 func (x *VerifyProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[26]
+	mi := &file_agent_api_volume_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +1892,7 @@ func (x *VerifyProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyProblem.ProtoReflect.Descriptor instead.
 func (*VerifyProblem) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{26}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VerifyProblem) GetSnapshot() string {
@@ -1840,7 +1928,7 @@ type VerifyResult struct {
 
 func (x *VerifyResult) Reset() {
 	*x = VerifyResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1940,7 @@ func (x *VerifyResult) String() string {
 func (*VerifyResult) ProtoMessage() {}
 
 func (x *VerifyResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[27]
+	mi := &file_agent_api_volume_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1953,7 @@ func (x *VerifyResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResult.ProtoReflect.Descriptor instead.
 func (*VerifyResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VerifyResult) GetSnapshots() int64 {
@@ -1904,7 +1992,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2004,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[28]
+	mi := &file_agent_api_volume_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2017,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
 }
 
 type VolumeStatus struct {
@@ -1960,7 +2048,7 @@ type VolumeStatus struct {
 
 func (x *VolumeStatus) Reset() {
 	*x = VolumeStatus{}
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1972,7 +2060,7 @@ func (x *VolumeStatus) String() string {
 func (*VolumeStatus) ProtoMessage() {}
 
 func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[29]
+	mi := &file_agent_api_volume_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1985,7 +2073,7 @@ func (x *VolumeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VolumeStatus.ProtoReflect.Descriptor instead.
 func (*VolumeStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{29}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *VolumeStatus) GetMount() string {
@@ -2153,7 +2241,7 @@ type RemoteInfo struct {
 
 func (x *RemoteInfo) Reset() {
 	*x = RemoteInfo{}
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2253,7 @@ func (x *RemoteInfo) String() string {
 func (*RemoteInfo) ProtoMessage() {}
 
 func (x *RemoteInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[30]
+	mi := &file_agent_api_volume_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2266,7 @@ func (x *RemoteInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoteInfo.ProtoReflect.Descriptor instead.
 func (*RemoteInfo) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *RemoteInfo) GetName() string {
@@ -2307,7 +2395,7 @@ type ServerProcess struct {
 
 func (x *ServerProcess) Reset() {
 	*x = ServerProcess{}
-	mi := &file_agent_api_volume_proto_msgTypes[31]
+	mi := &file_agent_api_volume_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +2407,7 @@ func (x *ServerProcess) String() string {
 func (*ServerProcess) ProtoMessage() {}
 
 func (x *ServerProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[31]
+	mi := &file_agent_api_volume_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +2420,7 @@ func (x *ServerProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerProcess.ProtoReflect.Descriptor instead.
 func (*ServerProcess) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{31}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ServerProcess) GetGoroutines() int64 {
@@ -2381,7 +2469,7 @@ type Restart struct {
 
 func (x *Restart) Reset() {
 	*x = Restart{}
-	mi := &file_agent_api_volume_proto_msgTypes[32]
+	mi := &file_agent_api_volume_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2393,7 +2481,7 @@ func (x *Restart) String() string {
 func (*Restart) ProtoMessage() {}
 
 func (x *Restart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[32]
+	mi := &file_agent_api_volume_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2406,7 +2494,7 @@ func (x *Restart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restart.ProtoReflect.Descriptor instead.
 func (*Restart) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{32}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Restart) GetProgram() []byte {
@@ -2439,7 +2527,7 @@ type UnmountRequest struct {
 
 func (x *UnmountRequest) Reset() {
 	*x = UnmountRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[33]
+	mi := &file_agent_api_volume_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2539,7 @@ func (x *UnmountRequest) String() string {
 func (*UnmountRequest) ProtoMessage() {}
 
 func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[33]
+	mi := &file_agent_api_volume_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2552,7 @@ func (x *UnmountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountRequest.ProtoReflect.Descriptor instead.
 func (*UnmountRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{33}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *UnmountRequest) GetTimeout() *durationpb.Duration {
@@ -2485,7 +2573,7 @@ type UnmountEvent struct {
 
 func (x *UnmountEvent) Reset() {
 	*x = UnmountEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[34]
+	mi := &file_agent_api_volume_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2497,7 +2585,7 @@ func (x *UnmountEvent) String() string {
 func (*UnmountEvent) ProtoMessage() {}
 
 func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[34]
+	mi := &file_agent_api_volume_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2510,7 +2598,7 @@ func (x *UnmountEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnmountEvent.ProtoReflect.Descriptor instead.
 func (*UnmountEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{34}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *UnmountEvent) GetPending() int64 {
@@ -2545,7 +2633,7 @@ type SyncRequest struct {
 
 func (x *SyncRequest) Reset() {
 	*x = SyncRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[35]
+	mi := &file_agent_api_volume_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +2645,7 @@ func (x *SyncRequest) String() string {
 func (*SyncRequest) ProtoMessage() {}
 
 func (x *SyncRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[35]
+	mi := &file_agent_api_volume_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +2658,7 @@ func (x *SyncRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
 func (*SyncRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{35}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SyncRequest) GetWait() bool {
@@ -2604,7 +2692,7 @@ type SyncEvent struct {
 
 func (x *SyncEvent) Reset() {
 	*x = SyncEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[36]
+	mi := &file_agent_api_volume_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2616,7 +2704,7 @@ func (x *SyncEvent) String() string {
 func (*SyncEvent) ProtoMessage() {}
 
 func (x *SyncEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[36]
+	mi := &file_agent_api_volume_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2629,7 +2717,7 @@ func (x *SyncEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncEvent.ProtoReflect.Descriptor instead.
 func (*SyncEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{36}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *SyncEvent) GetProgress() *Progress {
@@ -2656,7 +2744,7 @@ type ScrubRequest struct {
 
 func (x *ScrubRequest) Reset() {
 	*x = ScrubRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[37]
+	mi := &file_agent_api_volume_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2668,7 +2756,7 @@ func (x *ScrubRequest) String() string {
 func (*ScrubRequest) ProtoMessage() {}
 
 func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[37]
+	mi := &file_agent_api_volume_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2681,7 +2769,7 @@ func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
 func (*ScrubRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{37}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ScrubRequest) GetRemote() string {
@@ -2710,7 +2798,7 @@ type RepairRequest struct {
 
 func (x *RepairRequest) Reset() {
 	*x = RepairRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[38]
+	mi := &file_agent_api_volume_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2722,7 +2810,7 @@ func (x *RepairRequest) String() string {
 func (*RepairRequest) ProtoMessage() {}
 
 func (x *RepairRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[38]
+	mi := &file_agent_api_volume_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2735,7 +2823,7 @@ func (x *RepairRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairRequest.ProtoReflect.Descriptor instead.
 func (*RepairRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{38}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *RepairRequest) GetRemote() string {
@@ -2779,7 +2867,7 @@ type ScrubEvent struct {
 
 func (x *ScrubEvent) Reset() {
 	*x = ScrubEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[39]
+	mi := &file_agent_api_volume_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2791,7 +2879,7 @@ func (x *ScrubEvent) String() string {
 func (*ScrubEvent) ProtoMessage() {}
 
 func (x *ScrubEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[39]
+	mi := &file_agent_api_volume_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2804,7 +2892,7 @@ func (x *ScrubEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubEvent.ProtoReflect.Descriptor instead.
 func (*ScrubEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{39}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ScrubEvent) GetProgress() *Progress {
@@ -2857,7 +2945,7 @@ type ScrubFinding struct {
 
 func (x *ScrubFinding) Reset() {
 	*x = ScrubFinding{}
-	mi := &file_agent_api_volume_proto_msgTypes[40]
+	mi := &file_agent_api_volume_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2869,7 +2957,7 @@ func (x *ScrubFinding) String() string {
 func (*ScrubFinding) ProtoMessage() {}
 
 func (x *ScrubFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[40]
+	mi := &file_agent_api_volume_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2882,7 +2970,7 @@ func (x *ScrubFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubFinding.ProtoReflect.Descriptor instead.
 func (*ScrubFinding) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{40}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ScrubFinding) GetRemote() string {
@@ -2945,7 +3033,7 @@ type ScrubResult struct {
 
 func (x *ScrubResult) Reset() {
 	*x = ScrubResult{}
-	mi := &file_agent_api_volume_proto_msgTypes[41]
+	mi := &file_agent_api_volume_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2957,7 +3045,7 @@ func (x *ScrubResult) String() string {
 func (*ScrubResult) ProtoMessage() {}
 
 func (x *ScrubResult) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[41]
+	mi := &file_agent_api_volume_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2970,7 +3058,7 @@ func (x *ScrubResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubResult.ProtoReflect.Descriptor instead.
 func (*ScrubResult) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{41}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ScrubResult) GetRemote() string {
@@ -3051,7 +3139,7 @@ type ResumeRequest struct {
 
 func (x *ResumeRequest) Reset() {
 	*x = ResumeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[42]
+	mi := &file_agent_api_volume_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3063,7 +3151,7 @@ func (x *ResumeRequest) String() string {
 func (*ResumeRequest) ProtoMessage() {}
 
 func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[42]
+	mi := &file_agent_api_volume_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3076,7 +3164,7 @@ func (x *ResumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeRequest.ProtoReflect.Descriptor instead.
 func (*ResumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{42}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{44}
 }
 
 type ResumeResponse struct {
@@ -3087,7 +3175,7 @@ type ResumeResponse struct {
 
 func (x *ResumeResponse) Reset() {
 	*x = ResumeResponse{}
-	mi := &file_agent_api_volume_proto_msgTypes[43]
+	mi := &file_agent_api_volume_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3099,7 +3187,7 @@ func (x *ResumeResponse) String() string {
 func (*ResumeResponse) ProtoMessage() {}
 
 func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[43]
+	mi := &file_agent_api_volume_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3112,7 +3200,7 @@ func (x *ResumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeResponse.ProtoReflect.Descriptor instead.
 func (*ResumeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{43}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{45}
 }
 
 type UpgradeRequest struct {
@@ -3126,7 +3214,7 @@ type UpgradeRequest struct {
 
 func (x *UpgradeRequest) Reset() {
 	*x = UpgradeRequest{}
-	mi := &file_agent_api_volume_proto_msgTypes[44]
+	mi := &file_agent_api_volume_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +3226,7 @@ func (x *UpgradeRequest) String() string {
 func (*UpgradeRequest) ProtoMessage() {}
 
 func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[44]
+	mi := &file_agent_api_volume_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +3239,7 @@ func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
 func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{44}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *UpgradeRequest) GetProgram() []byte {
@@ -3187,7 +3275,7 @@ type UpgradeEvent struct {
 
 func (x *UpgradeEvent) Reset() {
 	*x = UpgradeEvent{}
-	mi := &file_agent_api_volume_proto_msgTypes[45]
+	mi := &file_agent_api_volume_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3199,7 +3287,7 @@ func (x *UpgradeEvent) String() string {
 func (*UpgradeEvent) ProtoMessage() {}
 
 func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_volume_proto_msgTypes[45]
+	mi := &file_agent_api_volume_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3212,7 +3300,7 @@ func (x *UpgradeEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpgradeEvent.ProtoReflect.Descriptor instead.
 func (*UpgradeEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_volume_proto_rawDescGZIP(), []int{45}
+	return file_agent_api_volume_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *UpgradeEvent) GetVersion() string {
@@ -3297,7 +3385,11 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\bCutEvent\x120\n" +
 	"\x04done\x18\x01 \x01(\x0e2\x1c.graphvol.v1.CutRequest.StepR\x04done\x125\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x19.graphvol.v1.SnapshotInfoR\bsnapshot\x121\n" +
-	"\bprogress\x18\x03 \x01(\v2\x15.graphvol.v1.ProgressR\bprogress\"\x8a\x01\n" +
+	"\bprogress\x18\x03 \x01(\v2\x15.graphvol.v1.ProgressR\bprogress\"<\n" +
+	"\x0eSignOffRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
+	"\bmanifest\x18\x02 \x01(\fR\bmanifest\"\x11\n" +
+	"\x0fSignOffResponse\"\x8a\x01\n" +
 	"\bProgress\x12\x1d\n" +
 	"\n" +
 	"done_bytes\x18\x01 \x01(\x03R\tdoneBytes\x12\x1f\n" +
@@ -3517,10 +3609,11 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\adropped\x18\x03 \x03(\tR\adropped\x12\x1e\n" +
 	"\n" +
 	"restarting\x18\x04 \x01(\bR\n" +
-	"restarting2\xb5\t\n" +
+	"restarting2\xfb\t\n" +
 	"\x06Volume\x12F\n" +
 	"\bSnapshot\x12\x1c.graphvol.v1.SnapshotRequest\x1a\x1a.graphvol.v1.SnapshotEvent0\x01\x129\n" +
-	"\x03Cut\x12\x17.graphvol.v1.CutRequest\x1a\x15.graphvol.v1.CutEvent(\x010\x01\x12V\n" +
+	"\x03Cut\x12\x17.graphvol.v1.CutRequest\x1a\x15.graphvol.v1.CutEvent(\x010\x01\x12D\n" +
+	"\aSignOff\x12\x1b.graphvol.v1.SignOffRequest\x1a\x1c.graphvol.v1.SignOffResponse\x12V\n" +
 	"\rListSnapshots\x12!.graphvol.v1.ListSnapshotsRequest\x1a\".graphvol.v1.ListSnapshotsResponse\x12I\n" +
 	"\vGetSnapshot\x12\x1f.graphvol.v1.GetSnapshotRequest\x1a\x19.graphvol.v1.SnapshotInfo\x12<\n" +
 	"\x05Dirty\x12\x19.graphvol.v1.DirtyRequest\x1a\x16.graphvol.v1.DirtyFile0\x01\x127\n" +
@@ -3551,7 +3644,7 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
 	(CutRequest_Step)(0),          // 1: graphvol.v1.CutRequest.Step
@@ -3560,130 +3653,134 @@ var file_agent_api_volume_proto_goTypes = []any{
 	(*SnapshotEvent)(nil),         // 4: graphvol.v1.SnapshotEvent
 	(*CutRequest)(nil),            // 5: graphvol.v1.CutRequest
 	(*CutEvent)(nil),              // 6: graphvol.v1.CutEvent
-	(*Progress)(nil),              // 7: graphvol.v1.Progress
-	(*ListSnapshotsRequest)(nil),  // 8: graphvol.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil), // 9: graphvol.v1.ListSnapshotsResponse
-	(*GetSnapshotRequest)(nil),    // 10: graphvol.v1.GetSnapshotRequest
-	(*Range)(nil),                 // 11: graphvol.v1.Range
-	(*DirtyRequest)(nil),          // 12: graphvol.v1.DirtyRequest
-	(*DirtyFile)(nil),             // 13: graphvol.v1.DirtyFile
-	(*DiffRequest)(nil),           // 14: graphvol.v1.DiffRequest
-	(*Change)(nil),                // 15: graphvol.v1.Change
-	(*RestoreRequest)(nil),        // 16: graphvol.v1.RestoreRequest
-	(*RestoreEvent)(nil),          // 17: graphvol.v1.RestoreEvent
-	(*RestoreResult)(nil),         // 18: graphvol.v1.RestoreResult
-	(*DeleteRequest)(nil),         // 19: graphvol.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 20: graphvol.v1.DeleteResponse
-	(*HoldRequest)(nil),           // 21: graphvol.v1.HoldRequest
-	(*HoldResponse)(nil),          // 22: graphvol.v1.HoldResponse
-	(*PruneRequest)(nil),          // 23: graphvol.v1.PruneRequest
-	(*PruneEvent)(nil),            // 24: graphvol.v1.PruneEvent
-	(*PruneResult)(nil),           // 25: graphvol.v1.PruneResult
-	(*VerifyRequest)(nil),         // 26: graphvol.v1.VerifyRequest
-	(*VerifyEvent)(nil),           // 27: graphvol.v1.VerifyEvent
-	(*VerifyProblem)(nil),         // 28: graphvol.v1.VerifyProblem
-	(*VerifyResult)(nil),          // 29: graphvol.v1.VerifyResult
-	(*StatusRequest)(nil),         // 30: graphvol.v1.StatusRequest
-	(*VolumeStatus)(nil),          // 31: graphvol.v1.VolumeStatus
-	(*RemoteInfo)(nil),            // 32: graphvol.v1.RemoteInfo
-	(*ServerProcess)(nil),         // 33: graphvol.v1.ServerProcess
-	(*Restart)(nil),               // 34: graphvol.v1.Restart
-	(*UnmountRequest)(nil),        // 35: graphvol.v1.UnmountRequest
-	(*UnmountEvent)(nil),          // 36: graphvol.v1.UnmountEvent
-	(*SyncRequest)(nil),           // 37: graphvol.v1.SyncRequest
-	(*SyncEvent)(nil),             // 38: graphvol.v1.SyncEvent
-	(*ScrubRequest)(nil),          // 39: graphvol.v1.ScrubRequest
-	(*RepairRequest)(nil),         // 40: graphvol.v1.RepairRequest
-	(*ScrubEvent)(nil),            // 41: graphvol.v1.ScrubEvent
-	(*ScrubFinding)(nil),          // 42: graphvol.v1.ScrubFinding
-	(*ScrubResult)(nil),           // 43: graphvol.v1.ScrubResult
-	(*ResumeRequest)(nil),         // 44: graphvol.v1.ResumeRequest
-	(*ResumeResponse)(nil),        // 45: graphvol.v1.ResumeResponse
-	(*UpgradeRequest)(nil),        // 46: graphvol.v1.UpgradeRequest
-	(*UpgradeEvent)(nil),          // 47: graphvol.v1.UpgradeEvent
-	(*timestamppb.Timestamp)(nil), // 48: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
+	(*SignOffRequest)(nil),        // 7: graphvol.v1.SignOffRequest
+	(*SignOffResponse)(nil),       // 8: graphvol.v1.SignOffResponse
+	(*Progress)(nil),              // 9: graphvol.v1.Progress
+	(*ListSnapshotsRequest)(nil),  // 10: graphvol.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil), // 11: graphvol.v1.ListSnapshotsResponse
+	(*GetSnapshotRequest)(nil),    // 12: graphvol.v1.GetSnapshotRequest
+	(*Range)(nil),                 // 13: graphvol.v1.Range
+	(*DirtyRequest)(nil),          // 14: graphvol.v1.DirtyRequest
+	(*DirtyFile)(nil),             // 15: graphvol.v1.DirtyFile
+	(*DiffRequest)(nil),           // 16: graphvol.v1.DiffRequest
+	(*Change)(nil),                // 17: graphvol.v1.Change
+	(*RestoreRequest)(nil),        // 18: graphvol.v1.RestoreRequest
+	(*RestoreEvent)(nil),          // 19: graphvol.v1.RestoreEvent
+	(*RestoreResult)(nil),         // 20: graphvol.v1.RestoreResult
+	(*DeleteRequest)(nil),         // 21: graphvol.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 22: graphvol.v1.DeleteResponse
+	(*HoldRequest)(nil),           // 23: graphvol.v1.HoldRequest
+	(*HoldResponse)(nil),          // 24: graphvol.v1.HoldResponse
+	(*PruneRequest)(nil),          // 25: graphvol.v1.PruneRequest
+	(*PruneEvent)(nil),            // 26: graphvol.v1.PruneEvent
+	(*PruneResult)(nil),           // 27: graphvol.v1.PruneResult
+	(*VerifyRequest)(nil),         // 28: graphvol.v1.VerifyRequest
+	(*VerifyEvent)(nil),           // 29: graphvol.v1.VerifyEvent
+	(*VerifyProblem)(nil),         // 30: graphvol.v1.VerifyProblem
+	(*VerifyResult)(nil),          // 31: graphvol.v1.VerifyResult
+	(*StatusRequest)(nil),         // 32: graphvol.v1.StatusRequest
+	(*VolumeStatus)(nil),          // 33: graphvol.v1.VolumeStatus
+	(*RemoteInfo)(nil),            // 34: graphvol.v1.RemoteInfo
+	(*ServerProcess)(nil),         // 35: graphvol.v1.ServerProcess
+	(*Restart)(nil),               // 36: graphvol.v1.Restart
+	(*UnmountRequest)(nil),        // 37: graphvol.v1.UnmountRequest
+	(*UnmountEvent)(nil),          // 38: graphvol.v1.UnmountEvent
+	(*SyncRequest)(nil),           // 39: graphvol.v1.SyncRequest
+	(*SyncEvent)(nil),             // 40: graphvol.v1.SyncEvent
+	(*ScrubRequest)(nil),          // 41: graphvol.v1.ScrubRequest
+	(*RepairRequest)(nil),         // 42: graphvol.v1.RepairRequest
+	(*ScrubEvent)(nil),            // 43: graphvol.v1.ScrubEvent
+	(*ScrubFinding)(nil),          // 44: graphvol.v1.ScrubFinding
+	(*ScrubResult)(nil),           // 45: graphvol.v1.ScrubResult
+	(*ResumeRequest)(nil),         // 46: graphvol.v1.ResumeRequest
+	(*ResumeResponse)(nil),        // 47: graphvol.v1.ResumeResponse
+	(*UpgradeRequest)(nil),        // 48: graphvol.v1.UpgradeRequest
+	(*UpgradeEvent)(nil),          // 49: graphvol.v1.UpgradeEvent
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	48, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	49, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	49, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	50, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	51, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	51, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
 	2,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
-	7,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
+	9,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
 	1,  // 6: graphvol.v1.CutRequest.step:type_name -> graphvol.v1.CutRequest.Step
 	3,  // 7: graphvol.v1.CutRequest.snapshot:type_name -> graphvol.v1.SnapshotRequest
-	49, // 8: graphvol.v1.CutRequest.bound:type_name -> google.protobuf.Duration
+	51, // 8: graphvol.v1.CutRequest.bound:type_name -> google.protobuf.Duration
 	1,  // 9: graphvol.v1.CutEvent.done:type_name -> graphvol.v1.CutRequest.Step
 	2,  // 10: graphvol.v1.CutEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
-	7,  // 11: graphvol.v1.CutEvent.progress:type_name -> graphvol.v1.Progress
+	9,  // 11: graphvol.v1.CutEvent.progress:type_name -> graphvol.v1.Progress
 	2,  // 12: graphvol.v1.ListSnapshotsResponse.snapshots:type_name -> graphvol.v1.SnapshotInfo
-	11, // 13: graphvol.v1.DirtyFile.ranges:type_name -> graphvol.v1.Range
-	11, // 14: graphvol.v1.Change.ranges:type_name -> graphvol.v1.Range
-	7,  // 15: graphvol.v1.RestoreEvent.progress:type_name -> graphvol.v1.Progress
-	18, // 16: graphvol.v1.RestoreEvent.result:type_name -> graphvol.v1.RestoreResult
+	13, // 13: graphvol.v1.DirtyFile.ranges:type_name -> graphvol.v1.Range
+	13, // 14: graphvol.v1.Change.ranges:type_name -> graphvol.v1.Range
+	9,  // 15: graphvol.v1.RestoreEvent.progress:type_name -> graphvol.v1.Progress
+	20, // 16: graphvol.v1.RestoreEvent.result:type_name -> graphvol.v1.RestoreResult
 	2,  // 17: graphvol.v1.RestoreResult.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	2,  // 18: graphvol.v1.DeleteResponse.deleted:type_name -> graphvol.v1.SnapshotInfo
 	2,  // 19: graphvol.v1.HoldResponse.snapshots:type_name -> graphvol.v1.SnapshotInfo
-	7,  // 20: graphvol.v1.PruneEvent.progress:type_name -> graphvol.v1.Progress
-	25, // 21: graphvol.v1.PruneEvent.result:type_name -> graphvol.v1.PruneResult
-	7,  // 22: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
-	28, // 23: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
-	29, // 24: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	48, // 25: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
-	33, // 26: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
-	34, // 27: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
-	32, // 28: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
-	48, // 29: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
-	48, // 30: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
-	48, // 31: graphvol.v1.RemoteInfo.scrubbed:type_name -> google.protobuf.Timestamp
-	49, // 32: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
-	49, // 33: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
-	7,  // 34: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
-	32, // 35: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
-	7,  // 36: graphvol.v1.ScrubEvent.progress:type_name -> graphvol.v1.Progress
-	42, // 37: graphvol.v1.ScrubEvent.finding:type_name -> graphvol.v1.ScrubFinding
-	28, // 38: graphvol.v1.ScrubEvent.lost:type_name -> graphvol.v1.VerifyProblem
-	43, // 39: graphvol.v1.ScrubEvent.results:type_name -> graphvol.v1.ScrubResult
-	49, // 40: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
+	9,  // 20: graphvol.v1.PruneEvent.progress:type_name -> graphvol.v1.Progress
+	27, // 21: graphvol.v1.PruneEvent.result:type_name -> graphvol.v1.PruneResult
+	9,  // 22: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
+	30, // 23: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
+	31, // 24: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
+	50, // 25: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	35, // 26: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
+	36, // 27: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
+	34, // 28: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
+	50, // 29: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
+	50, // 30: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
+	50, // 31: graphvol.v1.RemoteInfo.scrubbed:type_name -> google.protobuf.Timestamp
+	51, // 32: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
+	51, // 33: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	9,  // 34: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
+	34, // 35: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
+	9,  // 36: graphvol.v1.ScrubEvent.progress:type_name -> graphvol.v1.Progress
+	44, // 37: graphvol.v1.ScrubEvent.finding:type_name -> graphvol.v1.ScrubFinding
+	30, // 38: graphvol.v1.ScrubEvent.lost:type_name -> graphvol.v1.VerifyProblem
+	45, // 39: graphvol.v1.ScrubEvent.results:type_name -> graphvol.v1.ScrubResult
+	51, // 40: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
 	3,  // 41: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
 	5,  // 42: graphvol.v1.Volume.Cut:input_type -> graphvol.v1.CutRequest
-	8,  // 43: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	10, // 44: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
-	12, // 45: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	14, // 46: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	16, // 47: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	19, // 48: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	21, // 49: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
-	23, // 50: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	26, // 51: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	30, // 52: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	35, // 53: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	44, // 54: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	46, // 55: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
-	37, // 56: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
-	39, // 57: graphvol.v1.Volume.Scrub:input_type -> graphvol.v1.ScrubRequest
-	40, // 58: graphvol.v1.Volume.Repair:input_type -> graphvol.v1.RepairRequest
-	4,  // 59: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 60: graphvol.v1.Volume.Cut:output_type -> graphvol.v1.CutEvent
-	9,  // 61: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	2,  // 62: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
-	13, // 63: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	15, // 64: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	17, // 65: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	20, // 66: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	22, // 67: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
-	24, // 68: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	27, // 69: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	31, // 70: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	36, // 71: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	45, // 72: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	47, // 73: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
-	38, // 74: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
-	41, // 75: graphvol.v1.Volume.Scrub:output_type -> graphvol.v1.ScrubEvent
-	41, // 76: graphvol.v1.Volume.Repair:output_type -> graphvol.v1.ScrubEvent
-	59, // [59:77] is the sub-list for method output_type
-	41, // [41:59] is the sub-list for method input_type
+	7,  // 43: graphvol.v1.Volume.SignOff:input_type -> graphvol.v1.SignOffRequest
+	10, // 44: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
+	12, // 45: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	14, // 46: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	16, // 47: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	18, // 48: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	21, // 49: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	23, // 50: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
+	25, // 51: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	28, // 52: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	32, // 53: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	37, // 54: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	46, // 55: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	48, // 56: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
+	39, // 57: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
+	41, // 58: graphvol.v1.Volume.Scrub:input_type -> graphvol.v1.ScrubRequest
+	42, // 59: graphvol.v1.Volume.Repair:input_type -> graphvol.v1.RepairRequest
+	4,  // 60: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 61: graphvol.v1.Volume.Cut:output_type -> graphvol.v1.CutEvent
+	8,  // 62: graphvol.v1.Volume.SignOff:output_type -> graphvol.v1.SignOffResponse
+	11, // 63: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	2,  // 64: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	15, // 65: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	17, // 66: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	19, // 67: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	22, // 68: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	24, // 69: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
+	26, // 70: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	29, // 71: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	33, // 72: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	38, // 73: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	47, // 74: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	49, // 75: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
+	40, // 76: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
+	43, // 77: graphvol.v1.Volume.Scrub:output_type -> graphvol.v1.ScrubEvent
+	43, // 78: graphvol.v1.Volume.Repair:output_type -> graphvol.v1.ScrubEvent
+	60, // [60:79] is the sub-list for method output_type
+	41, // [41:60] is the sub-list for method input_type
 	41, // [41:41] is the sub-list for extension type_name
 	41, // [41:41] is the sub-list for extension extendee
 	0,  // [0:41] is the sub-list for field type_name
@@ -3694,14 +3791,14 @@ func file_agent_api_volume_proto_init() {
 	if File_agent_api_volume_proto != nil {
 		return
 	}
-	file_agent_api_volume_proto_msgTypes[21].OneofWrappers = []any{}
+	file_agent_api_volume_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   46,
+			NumMessages:   48,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	Volume_Snapshot_FullMethodName      = "/graphvol.v1.Volume/Snapshot"
 	Volume_Cut_FullMethodName           = "/graphvol.v1.Volume/Cut"
+	Volume_SignOff_FullMethodName       = "/graphvol.v1.Volume/SignOff"
 	Volume_ListSnapshots_FullMethodName = "/graphvol.v1.Volume/ListSnapshots"
 	Volume_GetSnapshot_FullMethodName   = "/graphvol.v1.Volume/GetSnapshot"
 	Volume_Dirty_FullMethodName         = "/graphvol.v1.Volume/Dirty"
@@ -58,6 +59,9 @@ type VolumeClient interface {
 	// (the epoch has ended while the gate was closed without a break, and it is open), commit (the snapshot is stored). After commit come the events of the seal. If
 	// the call ends before commit, for whatever reason, the gate is opened and the snapshot dropped.
 	Cut(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CutRequest, CutEvent], error)
+	// SignOff stores the manifest of a complete snapshot of the cluster, which one of the volume's snapshots is part of, beside that one; copies get it too. An empty
+	// manifest removes it.
+	SignOff(ctx context.Context, in *SignOffRequest, opts ...grpc.CallOption) (*SignOffResponse, error)
 	// ListSnapshots tells all snapshots, oldest first: complete, pending and failed ones.
 	ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error)
 	// GetSnapshot finds one snapshot.
@@ -142,6 +146,16 @@ func (c *volumeClient) Cut(ctx context.Context, opts ...grpc.CallOption) (grpc.B
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Volume_CutClient = grpc.BidiStreamingClient[CutRequest, CutEvent]
+
+func (c *volumeClient) SignOff(ctx context.Context, in *SignOffRequest, opts ...grpc.CallOption) (*SignOffResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SignOffResponse)
+	err := c.cc.Invoke(ctx, Volume_SignOff_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
 
 func (c *volumeClient) ListSnapshots(ctx context.Context, in *ListSnapshotsRequest, opts ...grpc.CallOption) (*ListSnapshotsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -412,6 +426,9 @@ type VolumeServer interface {
 	// (the epoch has ended while the gate was closed without a break, and it is open), commit (the snapshot is stored). After commit come the events of the seal. If
 	// the call ends before commit, for whatever reason, the gate is opened and the snapshot dropped.
 	Cut(grpc.BidiStreamingServer[CutRequest, CutEvent]) error
+	// SignOff stores the manifest of a complete snapshot of the cluster, which one of the volume's snapshots is part of, beside that one; copies get it too. An empty
+	// manifest removes it.
+	SignOff(context.Context, *SignOffRequest) (*SignOffResponse, error)
 	// ListSnapshots tells all snapshots, oldest first: complete, pending and failed ones.
 	ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error)
 	// GetSnapshot finds one snapshot.
@@ -470,6 +487,9 @@ func (UnimplementedVolumeServer) Snapshot(*SnapshotRequest, grpc.ServerStreaming
 }
 func (UnimplementedVolumeServer) Cut(grpc.BidiStreamingServer[CutRequest, CutEvent]) error {
 	return status.Error(codes.Unimplemented, "method Cut not implemented")
+}
+func (UnimplementedVolumeServer) SignOff(context.Context, *SignOffRequest) (*SignOffResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SignOff not implemented")
 }
 func (UnimplementedVolumeServer) ListSnapshots(context.Context, *ListSnapshotsRequest) (*ListSnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListSnapshots not implemented")
@@ -557,6 +577,24 @@ func _Volume_Cut_Handler(srv interface{}, stream grpc.ServerStream) error {
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Volume_CutServer = grpc.BidiStreamingServer[CutRequest, CutEvent]
+
+func _Volume_SignOff_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SignOffRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(VolumeServer).SignOff(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Volume_SignOff_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(VolumeServer).SignOff(ctx, req.(*SignOffRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _Volume_ListSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListSnapshotsRequest)
@@ -783,6 +821,10 @@ var Volume_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "graphvol.v1.Volume",
 	HandlerType: (*VolumeServer)(nil),
 	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "SignOff",
+			Handler:    _Volume_SignOff_Handler,
+		},
 		{
 			MethodName: "ListSnapshots",
 			Handler:    _Volume_ListSnapshots_Handler,

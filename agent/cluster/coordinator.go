@@ -86,15 +86,39 @@ func (c *Coordinator) Lead(ctx context.Context, l Leadership) {
 func (c *Coordinator) begin(maxConcurrent int) (context.Context, Leadership, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case c.mu.ctx == nil || c.mu.ctx.Err() != nil:
-		return nil, Leadership{}, ErrNotCoordinator
-	case c.mu.running >= maxConcurrent:
-		return nil, Leadership{}, fmt.Errorf("%w: %d are; wait for them (graphvol cluster snapshots), or raise max-concurrent", ErrBusy, c.mu.running)
+	lead, l, err := c.leadershipLocked()
+	if err != nil {
+		return nil, l, err
+	}
+	if c.mu.running >= maxConcurrent {
+		return nil, l, fmt.Errorf("%w: %d are; wait for them (graphvol cluster snapshots), or raise max-concurrent", ErrBusy, c.mu.running)
 	}
 	c.mu.running++
 	c.mu.work.Add(1)
+	return lead, l, nil
+}
+
+// leadership gives the proof that this node is the coordinator, and a context that ends with that.
+func (c *Coordinator) leadership() (context.Context, Leadership, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leadershipLocked()
+}
+
+func (c *Coordinator) leadershipLocked() (context.Context, Leadership, error) {
+	if c.mu.ctx == nil || c.mu.ctx.Err() != nil {
+		return nil, Leadership{}, ErrNotCoordinator
+	}
 	return c.mu.ctx, c.mu.lead, nil
+}
+
+// background does something beside, for as long as this node is the coordinator.
+func (c *Coordinator) background(fn func(context.Context, Leadership)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ctx, l, err := c.leadershipLocked(); err == nil {
+		c.mu.work.Go(func() { fn(ctx, l) })
+	}
 }
 
 func (c *Coordinator) finished() {

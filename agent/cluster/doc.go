@@ -9,8 +9,8 @@
 //
 // Values are JSON. A Record is written only by the coordinator, in transactions that compare its key of the election: who has lost that can't write any more.
 //
-//	preparing → cut → complete        a Record never leaves complete or failed
-//	        ↘     ↘ failed
+//	preparing → cut → complete → deleting → gone
+//	        ↘     ↘ failed     ↗
 //
 // # Concurrency
 //

@@ -19,6 +19,7 @@ const (
 	StateCut       = "cut"       // every volume's cut lay inside its hold, and all of them at one moment; they are being stored
 	StateComplete  = "complete"  // all are stored
 	StateFailed    = "failed"
+	StateDeleting  = "deleting" // it was complete or failed, and isn't gone from all nodes yet
 )
 
 // Record is a snapshot of the cluster as etcd has it.

@@ -24,6 +24,9 @@ func (c *Coordinator) recover(ctx context.Context, l Leadership) {
 		return // it isn't the coordinator any more
 	}
 	for _, rec := range open {
+		if rec.State == StateDeleting {
+			c.background(func(ctx context.Context, l Leadership) { c.dropLater(ctx, l, &rec) })
+		}
 		if !rec.Open() || rec.Term == l.Term {
 			continue
 		}
@@ -33,14 +36,7 @@ func (c *Coordinator) recover(ctx context.Context, l Leadership) {
 			t.fail(errInterrupted)
 			continue
 		}
-		c.mu.Lock()
-		c.mu.running++
-		c.mu.Unlock()
-		c.mu.work.Add(1)
-		go func() {
-			defer c.finished()
-			t.resume(ctx)
-		}()
+		c.background(func(ctx context.Context, _ Leadership) { t.resume(ctx) })
 	}
 }
 
@@ -96,13 +92,9 @@ func (t *taking) outcome(ctx context.Context, part *NodePart) ([]VolumePart, err
 	if err != nil {
 		return nil, err
 	}
-	req := &api.OutcomeRequest{}
-	for _, v := range part.Volumes {
-		req.Volumes = append(req.Volumes, &api.VolumePart{Volume: v.Volume, Snapshot: &api.SnapshotInfo{Id: v.Snapshot}})
-	}
 	cctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	res, err := client.Outcome(cctx, req)
+	res, err := client.Outcome(cctx, &api.OutcomeRequest{Volumes: askedFor(part.Volumes)})
 	if err != nil {
 		return nil, &NodeError{part.Node, err}
 	}
@@ -110,14 +102,14 @@ func (t *taking) outcome(ctx context.Context, part *NodePart) ([]VolumePart, err
 }
 
 // client gives a client of a node that is there.
-func (t *taking) client(ctx context.Context, name string) (api.NodeClient, error) {
-	all, err := t.Members(ctx)
+func (c *Coordinator) client(ctx context.Context, name string) (api.NodeClient, error) {
+	all, err := c.Members(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range all {
 		if m.Name == name {
-			return t.Dial(m)
+			return c.Dial(m)
 		}
 	}
 	return nil, fmt.Errorf("node %s is not in the cluster", name)

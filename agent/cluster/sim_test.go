@@ -55,6 +55,7 @@ type simNode struct {
 	gate     sync.RWMutex // changes share it; a hold has it alone
 	counters [16]int
 	closed   atomic.Int32 // gates; 0 or 1
+	away     atomic.Bool  // for Drop
 
 	// at is called before each step; its error is the step's.
 	at atomic.Pointer[func(step api.PartRequest_Step) error]
@@ -352,4 +353,15 @@ func (c *simCluster) violations(id string) (n int) {
 		}
 	}
 	return n
+}
+
+func (n *simNode) Drop(_ context.Context, req *api.DropRequest) (*api.DropResponse, error) {
+	if n.away.Load() {
+		return nil, status.Error(codes.Unavailable, "it is away")
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.snapshots, req.GetVolumes()[0].GetSnapshot().GetId())
+	delete(n.signed, req.GetId())
+	return &api.DropResponse{}, nil
 }

@@ -26,12 +26,12 @@ type clusterService struct {
 // TakeSnapshot implements the API.
 func (s *clusterService) TakeSnapshot(req *api.TakeSnapshotRequest, stream api.Cluster_TakeSnapshotServer) error {
 	ctx := stream.Context()
-	name, err := s.member.Coordinator(ctx)
+	name, other, err := s.coordinatorClient(ctx)
 	if err != nil {
 		return statusOf(err)
 	}
-	if name != s.name {
-		return s.passOn(ctx, name, req, stream)
+	if other != nil {
+		return passOn(ctx, name, other, req, stream)
 	}
 	_, err = s.coordinator.Snapshot(ctx, cluster.Request{Name: req.GetName(), NoWait: req.GetNoWait()}, func(phase string, rec cluster.Record) {
 		// A caller that has left is noticed by ctx.
@@ -41,11 +41,7 @@ func (s *clusterService) TakeSnapshot(req *api.TakeSnapshotRequest, stream api.C
 }
 
 // passOn asks the coordinator.
-func (s *clusterService) passOn(ctx context.Context, name string, req *api.TakeSnapshotRequest, out api.Cluster_TakeSnapshotServer) error {
-	c, err := s.reach(ctx, name)
-	if err != nil {
-		return statusOf(err)
-	}
+func passOn(ctx context.Context, name string, c api.ClusterClient, req *api.TakeSnapshotRequest, out api.Cluster_TakeSnapshotServer) error {
 	in, err := c.TakeSnapshot(ctx, req)
 	if err != nil {
 		return unreachable(name, err)
@@ -64,21 +60,45 @@ func (s *clusterService) passOn(ctx context.Context, name string, req *api.TakeS
 	}
 }
 
-// reach gives a client of a node by its name.
-func (n *Node) reach(ctx context.Context, name string) (api.ClusterClient, error) {
+// coordinatorClient finds the coordinator. Its client is nil if this node is it.
+func (n *Node) coordinatorClient(ctx context.Context) (name string, c api.ClusterClient, err error) {
+	if name, err = n.member.Coordinator(ctx); err != nil || name == n.name {
+		return name, nil, err
+	}
 	all, err := n.members(ctx)
 	if err != nil {
-		return nil, err
+		return name, nil, err
 	}
 	i := slices.IndexFunc(all, func(m cluster.Member) bool { return m.Name == name })
 	if i < 0 {
-		return nil, cluster.ErrNoCoordinator
+		return name, nil, cluster.ErrNoCoordinator
 	}
 	conn, err := n.peers.conn(all[i])
 	if err != nil {
-		return nil, err
+		return name, nil, err
 	}
-	return api.NewClusterClient(conn), nil
+	return name, api.NewClusterClient(conn), nil
+}
+
+// DeleteClusterSnapshots implements the API.
+func (s *clusterService) DeleteClusterSnapshots(ctx context.Context, req *api.DeleteClusterSnapshotsRequest) (*api.DeleteClusterSnapshotsResponse, error) {
+	name, other, err := s.coordinatorClient(ctx)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	if other != nil {
+		res, err := other.DeleteClusterSnapshots(ctx, req)
+		return res, unreachable(name, err)
+	}
+	gone, err := s.coordinator.Delete(ctx, req.GetSnapshots())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	res := &api.DeleteClusterSnapshotsResponse{}
+	for i := range gone {
+		res.Deleted = append(res.Deleted, snapshotOf(&gone[i]))
+	}
+	return res, nil
 }
 
 func unreachable(name string, err error) error {

@@ -53,6 +53,12 @@ type Node struct {
 	coordinator *cluster.Coordinator
 	terms       cluster.Terms
 
+	background struct {
+		sync.WaitGroup
+		ctx    context.Context
+		cancel context.CancelFunc
+	}
+
 	mu struct {
 		sync.Mutex
 		problems map[string]string // by what has them
@@ -87,6 +93,7 @@ func Run(ctx context.Context, o Options) (err error) {
 func newNode(o Options) (*Node, error) {
 	n := &Node{opts: o, cfg: o.Config, name: o.Config.Node.Name, state: o.Config.Node.State, started: time.Now()}
 	n.mu.problems = make(map[string]string)
+	n.background.ctx, n.background.cancel = context.WithCancel(context.Background())
 	if n.name == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -101,6 +108,9 @@ func newNode(o Options) (*Node, error) {
 		o, err := agent.Configured(&n.cfg.Volumes[i])
 		if err != nil {
 			return nil, err
+		}
+		if o.State == "" {
+			o.State = agent.DefaultState(o.Backing)
 		}
 		n.volumes = append(n.volumes, &volume{label: n.cfg.Volumes[i].Label(), cfg: &n.cfg.Volumes[i], opts: o})
 	}
@@ -147,6 +157,7 @@ func (n *Node) run(ctx context.Context) error {
 		servers.stop()
 		return err
 	}
+	n.beside(n.follow)
 	defer n.leaveCluster()
 	servers.serve(n.log)
 	defer servers.stop()
@@ -184,10 +195,21 @@ func (n *Node) joinCluster() (err error) {
 }
 
 func (n *Node) leaveCluster() {
+	n.stopBeside()
 	n.member.Close()
 	if err := n.etcd.Close(); err != nil {
 		n.log.Warn("closing etcd", "err", err)
 	}
+}
+
+// beside runs something until the agent ends.
+func (n *Node) beside(fn func(context.Context)) {
+	n.background.Go(func() { fn(n.background.ctx) })
+}
+
+func (n *Node) stopBeside() {
+	n.background.cancel()
+	n.background.Wait()
 }
 
 func instance(started time.Time) string { return fmt.Sprintf("%d-%d", os.Getpid(), started.UnixNano()) }

@@ -47,7 +47,7 @@ agent (graphvol agent); these commands ask the one of this machine, and it asks 
 	cmd.PersistentFlags().StringVar(&f.config, "config", config.Path, "the agent's configuration, which says where it listens")
 	cmd.PersistentFlags().StringVar(&f.socket, "socket", "", "the agent's socket (default: agent.sock in the state directory of the configuration)")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.AddCommand(a.clusterSnapshotCmd(&f), a.clusterSnapshotsCmd(&f), a.clusterStatusCmd(&f))
+	cmd.AddCommand(a.clusterSnapshotCmd(&f), a.clusterSnapshotsCmd(&f), a.clusterDeleteCmd(&f), a.clusterStatusCmd(&f))
 	return cmd
 }
 
@@ -235,6 +235,42 @@ func (a *app) clusterSnapshotsCmd(f *clusterFlags) *cobra.Command {
 				fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\t%d\t%.1fms\t%s\n", r.Name, r.ID, r.State, r.Created.Local().Format(time.DateTime), len(r.Nodes), r.HoldMS, r.Error)
 			}
 			return w.Flush()
+		},
+	}
+}
+
+func (a *app) clusterDeleteCmd(f *clusterFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete SNAPSHOT...",
+		Short: "Delete snapshots of the cluster on all nodes",
+		Long: `Deletes snapshots of the cluster, on all nodes. All that are named must be known, or nothing
+happens. Where a node is away, its part is deleted when it is back. graphvol prune gives the
+space back, on each node.`,
+		Example: `  graphvol cluster delete before-upgrade`,
+		Args:    args(cobra.MinimumNArgs(1), "one or more SNAPSHOTs"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, conn, err := f.dial()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			res, err := c.DeleteClusterSnapshots(cmd.Context(), &api.DeleteClusterSnapshotsRequest{Snapshots: args})
+			if err != nil {
+				return err
+			}
+			rows := []clusterRow{}
+			for _, s := range res.GetDeleted() {
+				rows = append(rows, rowOfCluster(s))
+				if !f.json {
+					fmt.Fprintf(a.out, "deleted %s  %s\n", s.GetName(), s.GetId())
+				}
+			}
+			if f.json {
+				return printJSON(a.out, struct {
+					Deleted []clusterRow `json:"deleted"`
+				}{rows})
+			}
+			return nil
 		},
 	}
 }
