@@ -91,6 +91,7 @@ func owners() map[string][]string {
 		"github.com/beevik/ntp":            {"agent/clock"},
 		"github.com/dustin/go-humanize":    {"chunkstore/limit"},
 		"golang.org/x/time":                {"chunkstore/limit"},
+		"github.com/jackc/pgx":             {"internal/postgres", "internal/postgres/pgtest"},
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -27,6 +28,7 @@ func debian() map[string]string {
 		"mkfs.xfs":    "xfsprogs",
 		"mkfs.ext4":   "e2fsprogs",
 		"mkfs.btrfs":  "btrfs-progs",
+		"initdb":      "postgresql",
 	}
 }
 
@@ -82,7 +84,7 @@ func missing(names []string) []string {
 	return slices.Compact(packages)
 }
 
-// found looks in the directories for administrators too, which are not in everyone's PATH.
+// found looks in the directories for administrators too, and in those of PostgreSQL's releases, which are not in everyone's PATH.
 func found(name string) bool {
 	if _, err := exec.LookPath(name); err == nil {
 		return true
@@ -92,7 +94,8 @@ func found(name string) bool {
 			return true
 		}
 	}
-	return false
+	releases, err := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	return err == nil && len(releases) > 0
 }
 
 func run(ctx context.Context, name string, args ...string) (string, error) {
