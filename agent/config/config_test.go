@@ -106,6 +106,7 @@ func TestParseRefuses(t *testing.T) {
 		"cluster: {name: a b}\n":                                                       `cluster: name "a b"`,
 		"cluster: {hold-timeout: -1s}\n":                                               "can't be negative",
 		"metadata: {command: [/bin/x], file: /f}\n":                                    "one of command, file and postgres",
+		"metadata: {command: [cat, /f]}\n":                                             `metadata: command "cat": only absolute paths`,
 		"metadata: {postgres: {dsn: x}}\n":                                             "needs dsn and query",
 		head + "---\nvolumes: []\n":                                                    "one YAML document",
 		"volumes: [":                                                                   "line 1: ",

@@ -187,6 +187,8 @@ func (m *Metadata) check() error {
 	switch {
 	case n > 1:
 		return errors.New("metadata: one of command, file and postgres can be given")
+	case len(m.Command) > 0 && !filepath.IsAbs(m.Command[0]):
+		return fmt.Errorf("metadata: command %q: only absolute paths are taken", m.Command[0])
 	case m.Postgres != nil && (m.Postgres.DSN == "" || m.Postgres.Query == ""):
 		return errors.New("metadata: postgres needs dsn and query")
 	case m.Timeout < 0:
