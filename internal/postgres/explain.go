@@ -84,16 +84,18 @@ func (c *Conn) explainQuery(ctx context.Context, err error) error {
 	var pg *pgconn.PgError
 	switch is := errors.As(err, &pg); {
 	case ctx.Err() != nil, is && pg.Code == cancelled:
-		return fmt.Errorf("the query was not answered in time: %w", context.DeadlineExceeded)
+		return fmt.Errorf("PostgreSQL at %s didn't answer the query in time: %w", c.where, context.DeadlineExceeded)
 	case !is:
-		return errors.New(oneLine(err))
-	case pg.Code == noPrivilege:
-		return &Error{Problem: "the query is refused: " + said(pg), Fix: c.grant(ctx, pg), cause: err}
-	case pg.Code == readOnly:
-		return &Error{Problem: "the query would write, and may only read: " + said(pg), cause: err}
-	default:
-		return &Error{Problem: "the query fails: " + said(pg), cause: err}
+		return fmt.Errorf("PostgreSQL at %s: %s", c.where, oneLine(err))
 	}
+	e := &Error{Problem: fmt.Sprintf("PostgreSQL at %s refuses the query: %s", c.where, said(pg)), cause: err}
+	switch pg.Code {
+	case noPrivilege:
+		e.Fix = c.grant(ctx, pg)
+	case readOnly:
+		e.Fix = "write a query that only reads"
+	}
+	return e
 }
 
 // denied is how servers that speak English name what was refused.

@@ -69,7 +69,7 @@ func (c *Conn) Value(ctx context.Context, query string) ([]byte, error) {
 	}
 	var tooLong *pgproto3.ExceededMaxBodyLenErr
 	if errors.As(err, &tooLong) {
-		return nil, errTooLong
+		err = errTooLong
 	}
 	return nil, c.explainQuery(ctx, err)
 }
