@@ -511,6 +511,7 @@ type ProbeResponse struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Received      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=received,proto3" json:"received,omitempty"` // by the clock of who answers
 	Sent          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=sent,proto3" json:"sent,omitempty"`
+	Synchronised  bool                   `protobuf:"varint,4,opt,name=synchronised,proto3" json:"synchronised,omitempty"` // its kernel's word
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -564,6 +565,13 @@ func (x *ProbeResponse) GetSent() *timestamppb.Timestamp {
 		return x.Sent
 	}
 	return nil
+}
+
+func (x *ProbeResponse) GetSynchronised() bool {
+	if x != nil {
+		return x.Synchronised
+	}
+	return false
 }
 
 type ProbeViaRequest struct {
@@ -1174,6 +1182,8 @@ type ClusterNode struct {
 	Started       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=started,proto3" json:"started,omitempty"`
 	ConfigVersion string                 `protobuf:"bytes,8,opt,name=config_version,json=configVersion,proto3" json:"config_version,omitempty"`
 	Problem       string                 `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`
+	ClockOffset   *durationpb.Duration   `protobuf:"bytes,10,opt,name=clock_offset,json=clockOffset,proto3" json:"clock_offset,omitempty"` // how far its clock is ahead; unset: unknown
+	Paused        string                 `protobuf:"bytes,11,opt,name=paused,proto3" json:"paused,omitempty"`                              // why it takes no snapshots; empty: it does
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1271,6 +1281,20 @@ func (x *ClusterNode) GetProblem() string {
 	return ""
 }
 
+func (x *ClusterNode) GetClockOffset() *durationpb.Duration {
+	if x != nil {
+		return x.ClockOffset
+	}
+	return nil
+}
+
+func (x *ClusterNode) GetPaused() string {
+	if x != nil {
+		return x.Paused
+	}
+	return ""
+}
+
 var File_agent_api_node_proto protoreflect.FileDescriptor
 
 const file_agent_api_node_proto_rawDesc = "" +
@@ -1309,11 +1333,12 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"\x0e\n" +
 	"\fDropResponse\"\"\n" +
 	"\fProbeRequest\x12\x12\n" +
-	"\x04from\x18\x01 \x01(\tR\x04from\"\x8b\x01\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\"\xaf\x01\n" +
 	"\rProbeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\breceived\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\breceived\x12.\n" +
-	"\x04sent\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04sent\"%\n" +
+	"\x04sent\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04sent\x12\"\n" +
+	"\fsynchronised\x18\x04 \x01(\bR\fsynchronised\"%\n" +
 	"\x0fProbeViaRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"B\n" +
 	"\x13TakeSnapshotRequest\x12\x12\n" +
@@ -1351,7 +1376,7 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12.\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x18.graphvol.v1.ClusterNodeR\x05nodes\x12\x1f\n" +
 	"\vanswered_by\x18\x04 \x01(\tR\n" +
-	"answeredBy\"\x98\x02\n" +
+	"answeredBy\"\xee\x02\n" +
 	"\vClusterNode\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
@@ -1361,7 +1386,10 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\avolumes\x18\x06 \x03(\tR\avolumes\x124\n" +
 	"\astarted\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12%\n" +
 	"\x0econfig_version\x18\b \x01(\tR\rconfigVersion\x12\x18\n" +
-	"\aproblem\x18\t \x01(\tR\aproblem2\x93\x03\n" +
+	"\aproblem\x18\t \x01(\tR\aproblem\x12<\n" +
+	"\fclock_offset\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\x12\x16\n" +
+	"\x06paused\x18\v \x01(\tR\x06paused2\x93\x03\n" +
 	"\x04Node\x12<\n" +
 	"\x04Part\x12\x18.graphvol.v1.PartRequest\x1a\x16.graphvol.v1.PartEvent(\x010\x01\x12D\n" +
 	"\aOutcome\x12\x1b.graphvol.v1.OutcomeRequest\x1a\x1c.graphvol.v1.OutcomeResponse\x12D\n" +
@@ -1441,31 +1469,32 @@ var file_agent_api_node_proto_depIdxs = []int32{
 	13, // 18: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
 	21, // 19: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
 	24, // 20: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
-	1,  // 21: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
-	4,  // 22: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
-	25, // 23: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
-	6,  // 24: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
-	8,  // 25: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
-	10, // 26: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
-	11, // 27: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
-	15, // 28: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
-	17, // 29: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
-	19, // 30: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
-	2,  // 31: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
-	5,  // 32: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
-	26, // 33: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
-	7,  // 34: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
-	9,  // 35: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
-	9,  // 36: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
-	12, // 37: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
-	16, // 38: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
-	18, // 39: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
-	20, // 40: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
-	31, // [31:41] is the sub-list for method output_type
-	21, // [21:31] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	22, // 21: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
+	1,  // 22: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
+	4,  // 23: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
+	25, // 24: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
+	6,  // 25: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
+	8,  // 26: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
+	10, // 27: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
+	11, // 28: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
+	15, // 29: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
+	17, // 30: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
+	19, // 31: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
+	2,  // 32: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
+	5,  // 33: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
+	26, // 34: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
+	7,  // 35: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
+	9,  // 36: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
+	9,  // 37: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
+	12, // 38: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
+	16, // 39: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
+	18, // 40: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
+	20, // 41: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
+	32, // [32:42] is the sub-list for method output_type
+	22, // [22:32] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_node_proto_init() }

@@ -14,8 +14,10 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"graphvol/agent"
+	"graphvol/agent/clock"
 	"graphvol/agent/cluster"
 	"graphvol/agent/config"
+	"graphvol/agent/graphmeta"
 	"graphvol/agent/pki"
 )
 
@@ -46,6 +48,8 @@ type Node struct {
 
 	certs       *pki.Files // nil: no TLS
 	volumes     []*volume
+	metadata    graphmeta.Provider // nil: none
+	clock       *clock.Monitor
 	peers       *peers
 	etcd        *cluster.Etcd
 	records     *cluster.Records
@@ -104,6 +108,12 @@ func newNode(o Options) (*Node, error) {
 	if n.state == "" {
 		n.state = config.DefaultNodeState
 	}
+	if n.cfg.Metadata.Set() {
+		var err error
+		if n.metadata, err = graphmeta.Open(n.cfg.Metadata); err != nil {
+			return nil, err
+		}
+	}
 	for i := range n.cfg.Volumes {
 		o, err := agent.Configured(&n.cfg.Volumes[i])
 		if err != nil {
@@ -145,6 +155,7 @@ func (n *Node) run(ctx context.Context) error {
 		}
 	}
 	n.peers = newPeers(n.certs)
+	n.clock = n.newClock()
 	defer n.peers.close()
 	servers, err := n.listen()
 	if err != nil {
@@ -158,6 +169,7 @@ func (n *Node) run(ctx context.Context) error {
 		return err
 	}
 	n.beside(n.follow)
+	n.beside(n.clock.Run)
 	defer n.leaveCluster()
 	servers.serve(n.log)
 	defer servers.stop()

@@ -2,11 +2,9 @@ package node
 
 import (
 	"context"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"graphvol/agent"
 	"graphvol/agent/api"
@@ -65,12 +63,6 @@ func (n *Node) find(label string) *volume {
 		}
 	}
 	return nil
-}
-
-// Probe implements the API.
-func (s *nodeService) Probe(context.Context, *api.ProbeRequest) (*api.ProbeResponse, error) {
-	received := time.Now()
-	return &api.ProbeResponse{Name: s.name, Received: timestamppb.New(received), Sent: timestamppb.Now()}, nil
 }
 
 // ProbeVia implements the API.

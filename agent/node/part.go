@@ -15,6 +15,7 @@ import (
 	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
+	"graphvol/agent/graphmeta"
 )
 
 // clusterTag is what volumes' snapshots of a snapshot of the cluster are tagged with.
@@ -25,6 +26,7 @@ type part struct {
 	*Node
 	id, name string
 	volumes  []*volumePart
+	before   *graphmeta.Meta // what the graph was; nil: none is read
 
 	life   context.Context // of the volumes' calls
 	cancel context.CancelFunc
@@ -44,6 +46,13 @@ func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 	if len(p.Node.volumes) == 0 {
 		return cluster.Prepared{}, status.Error(codes.FailedPrecondition, "it has no volumes")
 	}
+	if err := p.checkClock(); err != nil {
+		return cluster.Prepared{}, p.failed("clock", err)
+	}
+	metadata, err := p.readMetadata(ctx)
+	if err != nil {
+		return cluster.Prepared{}, p.failed("metadata", err)
+	}
 	for _, v := range p.Node.volumes {
 		vp, err := openVolumePart(ctx, p.life, v)
 		if err != nil {
@@ -52,8 +61,8 @@ func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 		p.volumes = append(p.volumes, vp)
 	}
 	req := &api.CutRequest{Step: api.CutRequest_STEP_PREPARE, Snapshot: &api.SnapshotRequest{Name: p.name, Tags: []string{clusterTag}}}
-	_, err := p.all(ctx, req)
-	return cluster.Prepared{}, p.failed("prepare", err)
+	_, err = p.all(ctx, req)
+	return cluster.Prepared{Metadata: metadata, ClockOffset: p.clockOffset()}, p.failed("prepare", err)
 }
 
 // Hold implements cluster.Local.
@@ -76,7 +85,7 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 }
 
 // Check implements cluster.Local.
-func (p *part) Check(context.Context) error { return nil }
+func (p *part) Check(ctx context.Context) error { return p.failed("check", p.checkMetadata(ctx)) }
 
 // Commit implements cluster.Local.
 func (p *part) Commit(ctx context.Context) error {
