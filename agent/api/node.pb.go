@@ -987,6 +987,178 @@ func (x *DeleteClusterSnapshotsResponse) GetDeleted() []*ClusterSnapshot {
 	return nil
 }
 
+type GetConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`            // empty: of all nodes that have none of their own
+	Effective     bool                   `protobuf:"varint,2,opt,name=effective,proto3" json:"effective,omitempty"` // what the node runs, or should
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigRequest) Reset() {
+	*x = GetConfigRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigRequest) ProtoMessage() {}
+
+func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
+func (*GetConfigRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetConfigRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *GetConfigRequest) GetEffective() bool {
+	if x != nil {
+		return x.Effective
+	}
+	return false
+}
+
+type SetConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`      // empty: of all nodes that have none of their own
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`      // YAML; empty: it is removed
+	Was           *int64                 `protobuf:"varint,3,opt,name=was,proto3,oneof" json:"was,omitempty"` // revision that is replaced; unset: whatever there is
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetConfigRequest) Reset() {
+	*x = SetConfigRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetConfigRequest) ProtoMessage() {}
+
+func (x *SetConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetConfigRequest.ProtoReflect.Descriptor instead.
+func (*SetConfigRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SetConfigRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SetConfigRequest) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *SetConfigRequest) GetWas() int64 {
+	if x != nil && x.Was != nil {
+		return *x.Was
+	}
+	return 0
+}
+
+type ConfigText struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"` // 0: there is none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfigText) Reset() {
+	*x = ConfigText{}
+	mi := &file_agent_api_node_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfigText) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfigText) ProtoMessage() {}
+
+func (x *ConfigText) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfigText.ProtoReflect.Descriptor instead.
+func (*ConfigText) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ConfigText) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ConfigText) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *ConfigText) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 type ListClusterSnapshotsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -995,7 +1167,7 @@ type ListClusterSnapshotsRequest struct {
 
 func (x *ListClusterSnapshotsRequest) Reset() {
 	*x = ListClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1179,7 @@ func (x *ListClusterSnapshotsRequest) String() string {
 func (*ListClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1192,7 @@ func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
 }
 
 type ListClusterSnapshotsResponse struct {
@@ -1032,7 +1204,7 @@ type ListClusterSnapshotsResponse struct {
 
 func (x *ListClusterSnapshotsResponse) Reset() {
 	*x = ListClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1216,7 @@ func (x *ListClusterSnapshotsResponse) String() string {
 func (*ListClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1229,7 @@ func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListClusterSnapshotsResponse) GetSnapshots() []*ClusterSnapshot {
@@ -1075,7 +1247,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1087,7 +1259,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1100,7 +1272,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{21}
 }
 
 type ClusterStatus struct {
@@ -1115,7 +1287,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_agent_api_node_proto_msgTypes[19]
+	mi := &file_agent_api_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1127,7 +1299,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[19]
+	mi := &file_agent_api_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1140,7 +1312,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ClusterStatus) GetCluster() string {
@@ -1190,7 +1362,7 @@ type ClusterNode struct {
 
 func (x *ClusterNode) Reset() {
 	*x = ClusterNode{}
-	mi := &file_agent_api_node_proto_msgTypes[20]
+	mi := &file_agent_api_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1374,7 @@ func (x *ClusterNode) String() string {
 func (*ClusterNode) ProtoMessage() {}
 
 func (x *ClusterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[20]
+	mi := &file_agent_api_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1387,7 @@ func (x *ClusterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
 func (*ClusterNode) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ClusterNode) GetName() string {
@@ -1366,7 +1538,20 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\x1dDeleteClusterSnapshotsRequest\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\"X\n" +
 	"\x1eDeleteClusterSnapshotsResponse\x126\n" +
-	"\adeleted\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\adeleted\"\x1d\n" +
+	"\adeleted\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\adeleted\"D\n" +
+	"\x10GetConfigRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
+	"\teffective\x18\x02 \x01(\bR\teffective\"Y\n" +
+	"\x10SetConfigRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x15\n" +
+	"\x03was\x18\x03 \x01(\x03H\x00R\x03was\x88\x01\x01B\x06\n" +
+	"\x04_was\"P\n" +
+	"\n" +
+	"ConfigText\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\x1d\n" +
 	"\x1bListClusterSnapshotsRequest\"Z\n" +
 	"\x1cListClusterSnapshotsResponse\x12:\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\tsnapshots\"\x13\n" +
@@ -1396,10 +1581,12 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\aSignOff\x12\x1b.graphvol.v1.SignOffRequest\x1a\x1c.graphvol.v1.SignOffResponse\x12;\n" +
 	"\x04Drop\x12\x18.graphvol.v1.DropRequest\x1a\x19.graphvol.v1.DropResponse\x12>\n" +
 	"\x05Probe\x12\x19.graphvol.v1.ProbeRequest\x1a\x1a.graphvol.v1.ProbeResponse\x12D\n" +
-	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\x87\x03\n" +
+	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\x91\x04\n" +
 	"\aCluster\x12R\n" +
 	"\fTakeSnapshot\x12 .graphvol.v1.TakeSnapshotRequest\x1a\x1e.graphvol.v1.TakeSnapshotEvent0\x01\x12q\n" +
-	"\x16DeleteClusterSnapshots\x12*.graphvol.v1.DeleteClusterSnapshotsRequest\x1a+.graphvol.v1.DeleteClusterSnapshotsResponse\x12k\n" +
+	"\x16DeleteClusterSnapshots\x12*.graphvol.v1.DeleteClusterSnapshotsRequest\x1a+.graphvol.v1.DeleteClusterSnapshotsResponse\x12C\n" +
+	"\tGetConfig\x12\x1d.graphvol.v1.GetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12C\n" +
+	"\tSetConfig\x12\x1d.graphvol.v1.SetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12k\n" +
 	"\x14ListClusterSnapshots\x12(.graphvol.v1.ListClusterSnapshotsRequest\x1a).graphvol.v1.ListClusterSnapshotsResponse\x12H\n" +
 	"\n" +
 	"GetCluster\x12\x1e.graphvol.v1.GetClusterRequest\x1a\x1a.graphvol.v1.ClusterStatusB\x14Z\x12graphvol/agent/apib\x06proto3"
@@ -1417,7 +1604,7 @@ func file_agent_api_node_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_agent_api_node_proto_goTypes = []any{
 	(PartRequest_Step)(0),                  // 0: graphvol.v1.PartRequest.Step
 	(*PartRequest)(nil),                    // 1: graphvol.v1.PartRequest
@@ -1436,62 +1623,69 @@ var file_agent_api_node_proto_goTypes = []any{
 	(*NodePart)(nil),                       // 14: graphvol.v1.NodePart
 	(*DeleteClusterSnapshotsRequest)(nil),  // 15: graphvol.v1.DeleteClusterSnapshotsRequest
 	(*DeleteClusterSnapshotsResponse)(nil), // 16: graphvol.v1.DeleteClusterSnapshotsResponse
-	(*ListClusterSnapshotsRequest)(nil),    // 17: graphvol.v1.ListClusterSnapshotsRequest
-	(*ListClusterSnapshotsResponse)(nil),   // 18: graphvol.v1.ListClusterSnapshotsResponse
-	(*GetClusterRequest)(nil),              // 19: graphvol.v1.GetClusterRequest
-	(*ClusterStatus)(nil),                  // 20: graphvol.v1.ClusterStatus
-	(*ClusterNode)(nil),                    // 21: graphvol.v1.ClusterNode
-	(*durationpb.Duration)(nil),            // 22: google.protobuf.Duration
-	(*SnapshotInfo)(nil),                   // 23: graphvol.v1.SnapshotInfo
-	(*timestamppb.Timestamp)(nil),          // 24: google.protobuf.Timestamp
-	(*SignOffRequest)(nil),                 // 25: graphvol.v1.SignOffRequest
-	(*SignOffResponse)(nil),                // 26: graphvol.v1.SignOffResponse
+	(*GetConfigRequest)(nil),               // 17: graphvol.v1.GetConfigRequest
+	(*SetConfigRequest)(nil),               // 18: graphvol.v1.SetConfigRequest
+	(*ConfigText)(nil),                     // 19: graphvol.v1.ConfigText
+	(*ListClusterSnapshotsRequest)(nil),    // 20: graphvol.v1.ListClusterSnapshotsRequest
+	(*ListClusterSnapshotsResponse)(nil),   // 21: graphvol.v1.ListClusterSnapshotsResponse
+	(*GetClusterRequest)(nil),              // 22: graphvol.v1.GetClusterRequest
+	(*ClusterStatus)(nil),                  // 23: graphvol.v1.ClusterStatus
+	(*ClusterNode)(nil),                    // 24: graphvol.v1.ClusterNode
+	(*durationpb.Duration)(nil),            // 25: google.protobuf.Duration
+	(*SnapshotInfo)(nil),                   // 26: graphvol.v1.SnapshotInfo
+	(*timestamppb.Timestamp)(nil),          // 27: google.protobuf.Timestamp
+	(*SignOffRequest)(nil),                 // 28: graphvol.v1.SignOffRequest
+	(*SignOffResponse)(nil),                // 29: graphvol.v1.SignOffResponse
 }
 var file_agent_api_node_proto_depIdxs = []int32{
 	0,  // 0: graphvol.v1.PartRequest.step:type_name -> graphvol.v1.PartRequest.Step
-	22, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
+	25, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
 	0,  // 2: graphvol.v1.PartEvent.done:type_name -> graphvol.v1.PartRequest.Step
 	3,  // 3: graphvol.v1.PartEvent.volumes:type_name -> graphvol.v1.VolumePart
-	22, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
-	23, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	25, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
+	26, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	3,  // 6: graphvol.v1.OutcomeRequest.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 7: graphvol.v1.OutcomeResponse.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 8: graphvol.v1.DropRequest.volumes:type_name -> graphvol.v1.VolumePart
-	24, // 9: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
-	24, // 10: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
+	27, // 9: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
+	27, // 10: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
 	13, // 11: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
-	24, // 12: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
-	22, // 13: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
-	22, // 14: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
+	27, // 12: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
+	25, // 13: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
+	25, // 14: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
 	14, // 15: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
 	3,  // 16: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
 	13, // 17: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
 	13, // 18: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
-	21, // 19: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
-	24, // 20: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
-	22, // 21: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
+	24, // 19: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
+	27, // 20: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
+	25, // 21: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
 	1,  // 22: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
 	4,  // 23: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
-	25, // 24: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
+	28, // 24: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
 	6,  // 25: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
 	8,  // 26: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
 	10, // 27: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
 	11, // 28: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
 	15, // 29: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
-	17, // 30: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
-	19, // 31: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
-	2,  // 32: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
-	5,  // 33: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
-	26, // 34: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
-	7,  // 35: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
-	9,  // 36: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
-	9,  // 37: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
-	12, // 38: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
-	16, // 39: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
-	18, // 40: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
-	20, // 41: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
-	32, // [32:42] is the sub-list for method output_type
-	22, // [22:32] is the sub-list for method input_type
+	17, // 30: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
+	18, // 31: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
+	20, // 32: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
+	22, // 33: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
+	2,  // 34: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
+	5,  // 35: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
+	29, // 36: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
+	7,  // 37: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
+	9,  // 38: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
+	9,  // 39: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
+	12, // 40: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
+	16, // 41: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
+	19, // 42: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
+	19, // 43: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
+	21, // 44: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
+	23, // 45: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
+	34, // [34:46] is the sub-list for method output_type
+	22, // [22:34] is the sub-list for method input_type
 	22, // [22:22] is the sub-list for extension type_name
 	22, // [22:22] is the sub-list for extension extendee
 	0,  // [0:22] is the sub-list for field type_name
@@ -1503,13 +1697,14 @@ func file_agent_api_node_proto_init() {
 		return
 	}
 	file_agent_api_volume_proto_init()
+	file_agent_api_node_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_node_proto_rawDesc), len(file_agent_api_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   21,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -326,6 +326,8 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 const (
 	Cluster_TakeSnapshot_FullMethodName           = "/graphvol.v1.Cluster/TakeSnapshot"
 	Cluster_DeleteClusterSnapshots_FullMethodName = "/graphvol.v1.Cluster/DeleteClusterSnapshots"
+	Cluster_GetConfig_FullMethodName              = "/graphvol.v1.Cluster/GetConfig"
+	Cluster_SetConfig_FullMethodName              = "/graphvol.v1.Cluster/SetConfig"
 	Cluster_ListClusterSnapshots_FullMethodName   = "/graphvol.v1.Cluster/ListClusterSnapshots"
 	Cluster_GetCluster_FullMethodName             = "/graphvol.v1.Cluster/GetCluster"
 )
@@ -341,6 +343,10 @@ type ClusterClient interface {
 	// DeleteClusterSnapshots deletes snapshots of the cluster on all nodes: all or none of those named are known, and then each is deleted on every node, or stays "deleting" until all
 	// its nodes have been there.
 	DeleteClusterSnapshots(ctx context.Context, in *DeleteClusterSnapshotsRequest, opts ...grpc.CallOption) (*DeleteClusterSnapshotsResponse, error)
+	// GetConfig gives the configuration in the cluster's configuration centre.
+	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error)
+	// SetConfig stores one there, after it was checked. All nodes that it is for apply it; GetCluster tells which have.
+	SetConfig(ctx context.Context, in *SetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error)
 	// ListClusterSnapshots tells all of them, oldest first, failed ones too.
 	ListClusterSnapshots(ctx context.Context, in *ListClusterSnapshotsRequest, opts ...grpc.CallOption) (*ListClusterSnapshotsResponse, error)
 	// GetCluster tells the nodes and how they fare.
@@ -384,6 +390,26 @@ func (c *clusterClient) DeleteClusterSnapshots(ctx context.Context, in *DeleteCl
 	return out, nil
 }
 
+func (c *clusterClient) GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigText)
+	err := c.cc.Invoke(ctx, Cluster_GetConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) SetConfig(ctx context.Context, in *SetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ConfigText)
+	err := c.cc.Invoke(ctx, Cluster_SetConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *clusterClient) ListClusterSnapshots(ctx context.Context, in *ListClusterSnapshotsRequest, opts ...grpc.CallOption) (*ListClusterSnapshotsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListClusterSnapshotsResponse)
@@ -415,6 +441,10 @@ type ClusterServer interface {
 	// DeleteClusterSnapshots deletes snapshots of the cluster on all nodes: all or none of those named are known, and then each is deleted on every node, or stays "deleting" until all
 	// its nodes have been there.
 	DeleteClusterSnapshots(context.Context, *DeleteClusterSnapshotsRequest) (*DeleteClusterSnapshotsResponse, error)
+	// GetConfig gives the configuration in the cluster's configuration centre.
+	GetConfig(context.Context, *GetConfigRequest) (*ConfigText, error)
+	// SetConfig stores one there, after it was checked. All nodes that it is for apply it; GetCluster tells which have.
+	SetConfig(context.Context, *SetConfigRequest) (*ConfigText, error)
 	// ListClusterSnapshots tells all of them, oldest first, failed ones too.
 	ListClusterSnapshots(context.Context, *ListClusterSnapshotsRequest) (*ListClusterSnapshotsResponse, error)
 	// GetCluster tells the nodes and how they fare.
@@ -434,6 +464,12 @@ func (UnimplementedClusterServer) TakeSnapshot(*TakeSnapshotRequest, grpc.Server
 }
 func (UnimplementedClusterServer) DeleteClusterSnapshots(context.Context, *DeleteClusterSnapshotsRequest) (*DeleteClusterSnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteClusterSnapshots not implemented")
+}
+func (UnimplementedClusterServer) GetConfig(context.Context, *GetConfigRequest) (*ConfigText, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConfig not implemented")
+}
+func (UnimplementedClusterServer) SetConfig(context.Context, *SetConfigRequest) (*ConfigText, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetConfig not implemented")
 }
 func (UnimplementedClusterServer) ListClusterSnapshots(context.Context, *ListClusterSnapshotsRequest) (*ListClusterSnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListClusterSnapshots not implemented")
@@ -491,6 +527,42 @@ func _Cluster_DeleteClusterSnapshots_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_GetConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).GetConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_GetConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).GetConfig(ctx, req.(*GetConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_SetConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).SetConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_SetConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).SetConfig(ctx, req.(*SetConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Cluster_ListClusterSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListClusterSnapshotsRequest)
 	if err := dec(in); err != nil {
@@ -537,6 +609,14 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteClusterSnapshots",
 			Handler:    _Cluster_DeleteClusterSnapshots_Handler,
+		},
+		{
+			MethodName: "GetConfig",
+			Handler:    _Cluster_GetConfig_Handler,
+		},
+		{
+			MethodName: "SetConfig",
+			Handler:    _Cluster_SetConfig_Handler,
 		},
 		{
 			MethodName: "ListClusterSnapshots",

@@ -6,8 +6,11 @@
 //	/graphvol/CLUSTER/nodes/NAME          Member, with the lease of its session
 //	/graphvol/CLUSTER/coordinator/LEASE   the coordinator's name; its key's creation revision is the term
 //	/graphvol/CLUSTER/snapshots/ID        Record
+//	/graphvol/CLUSTER/config/all          YAML: the configuration of all nodes that have none of their own
+//	/graphvol/CLUSTER/config/nodes/NAME   YAML: a node's own
+//	/graphvol/CLUSTER/applied/NAME        Applied
 //
-// Values are JSON. A Record is written only by the coordinator, in transactions that compare its key of the election: who has lost that can't write any more.
+// Other values are JSON. A Record is written only by the coordinator, in transactions that compare its key of the election: who has lost that can't write any more.
 //
 //	preparing → cut → complete → deleting → gone
 //	        ↘     ↘ failed     ↗

@@ -29,7 +29,7 @@ func (l Leadership) holds() clientv3.Cmp {
 // campaign waits to be elected, and leads as long as the session lives.
 func (m *Membership) campaign(ctx context.Context, s *concurrency.Session) error {
 	e := concurrency.NewElection(s, m.keys.election())
-	if err := e.Campaign(ctx, m.self.Name); err != nil {
+	if err := e.Campaign(ctx, m.name()); err != nil {
 		return fmt.Errorf("the election of the coordinator: %w", err)
 	}
 	m.log.Info("this node is the coordinator", "term", e.Rev())

@@ -35,7 +35,6 @@ type Membership struct {
 	etcd *Etcd
 	keys keys
 	log  *slog.Logger
-	self Member
 	lead func(context.Context, Leadership)
 
 	cancel context.CancelFunc
@@ -43,15 +42,17 @@ type Membership struct {
 
 	mu struct {
 		sync.Mutex
-		err error // why it isn't in the list; nil: it is
+		self  Member
+		lease clientv3.LeaseID // of the session; 0: there is none
+		err   error            // why it isn't in the list; nil: it is
 	}
 }
 
 // Join begins to keep self in the list, until Close. lead is called whenever this node is the coordinator, with a context that ends with that; it returns then.
 func Join(etcd *Etcd, cluster string, self Member, lead func(context.Context, Leadership), log *slog.Logger) *Membership {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &Membership{etcd: etcd, keys: newKeys(cluster), log: log, self: self, lead: lead, cancel: cancel, ended: make(chan struct{})}
-	m.mu.err = ErrEtcd
+	m := &Membership{etcd: etcd, keys: newKeys(cluster), log: log, lead: lead, cancel: cancel, ended: make(chan struct{})}
+	m.mu.self, m.mu.err = self, ErrEtcd
 	go m.run(ctx)
 	return m
 }
@@ -118,7 +119,6 @@ func (m *Membership) session(ctx context.Context) error {
 		return err
 	}
 	m.set(nil)
-	m.log.Info("this node is in the cluster", "node", m.self.Name, "address", m.self.Address)
 	sctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.Ctx(), cancel)
 	defer stop()
@@ -140,12 +140,21 @@ func (m *Membership) revoke(s *concurrency.Session) {
 }
 
 // register writes the node into the list. The entry of an earlier process at the same address is replaced; of another one it has to end first.
-func (m *Membership) register(ctx context.Context, s *concurrency.Session) error {
-	key := m.keys.node(m.self.Name)
-	value, err := json.Marshal(m.self)
+func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err error) {
+	m.mu.Lock()
+	m.mu.lease = s.Lease()
+	self := m.mu.self
+	m.mu.Unlock()
+	key := m.keys.node(self.Name)
+	value, err := json.Marshal(self)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err == nil {
+			m.log.Info("this node is in the cluster", "node", self.Name, "address", self.Address)
+		}
+	}()
 	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return m.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
 			Then(clientv3.OpPut(key, string(value), clientv3.WithLease(s.Lease()))).Else(clientv3.OpGet(key)).Commit()
@@ -155,7 +164,7 @@ func (m *Membership) register(ctx context.Context, s *concurrency.Session) error
 	}
 	old := res.Responses[0].GetResponseRange().Kvs[0]
 	var other Member
-	if err := json.Unmarshal(old.Value, &other); err == nil && other.Address != m.self.Address {
+	if err := json.Unmarshal(old.Value, &other); err == nil && other.Address != self.Address {
 		return fmt.Errorf("%w: %q is at %s; give this one another (node: name), or stop that one", ErrNameTaken, other.Name, other.Address)
 	}
 	res, err = bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
@@ -166,6 +175,30 @@ func (m *Membership) register(ctx context.Context, s *concurrency.Session) error
 		err = fmt.Errorf("%w: another one has just come", ErrNameTaken)
 	}
 	return err
+}
+
+// SetVolumes says that the node has other volumes now.
+func (m *Membership) SetVolumes(ctx context.Context, volumes []string) {
+	m.mu.Lock()
+	m.mu.self.Volumes = volumes
+	self, lease := m.mu.self, m.mu.lease
+	m.mu.Unlock()
+	value, err := json.Marshal(self)
+	if err == nil && lease != 0 {
+		_, err = bounded(ctx, func(ctx context.Context) (*clientv3.PutResponse, error) {
+			return m.etcd.Put(ctx, m.keys.node(self.Name), string(value), clientv3.WithLease(lease))
+		})
+	}
+	if err != nil {
+		m.log.Warn("the cluster is told later which volumes this node has", "err", err)
+	}
+}
+
+// name is the node's.
+func (m *Membership) name() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mu.self.Name
 }
 
 // Members lists the nodes that are there, by name.

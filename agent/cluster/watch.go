@@ -24,6 +24,9 @@ func (r *Records) Watch(ctx context.Context, fn func([]Record)) {
 // watch calls read now and after changes below a prefix, until ctx ends. When etcd fails it begins anew.
 func watch(ctx context.Context, etcd *Etcd, prefix string, read func(context.Context) error) {
 	for ctx.Err() == nil {
+		if err := etcd.Wait(ctx); err != nil {
+			return
+		}
 		wctx, cancel := context.WithCancel(ctx)
 		changes := etcd.Watch(clientv3.WithRequireLeader(wctx), prefix, clientv3.WithPrefix())
 		err := read(ctx) // after the watch has begun: nothing falls in between

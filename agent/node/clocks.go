@@ -15,7 +15,7 @@ import (
 
 // newClock makes the monitor of this machine's clock.
 func (n *Node) newClock() *clock.Monitor {
-	return clock.New(clock.Config{Peers: n.clockPeers, Servers: func() []string { return n.cfg.Preflight.NTP }, Log: n.log})
+	return clock.New(clock.Config{Peers: n.clockPeers, Servers: func() []string { return n.now.Load().file.Preflight.NTP }, Log: n.log})
 }
 
 // clockPeers are the other nodes. Without etcd none is known.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -127,21 +128,42 @@ func (s *clusterService) GetCluster(ctx context.Context, _ *api.GetClusterReques
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	res := &api.ClusterStatus{Cluster: s.cfg.Cluster.Name, AnsweredBy: s.name}
+	res := &api.ClusterStatus{Cluster: s.boot.Cluster.Name, AnsweredBy: s.name}
 	if res.Cluster == "" {
 		res.Cluster = cluster.DefaultName
 	}
 	if res.Coordinator, err = s.member.Coordinator(ctx); err != nil && !errors.Is(err, cluster.ErrNoCoordinator) {
 		return nil, statusOf(err)
 	}
+	reports, err := s.configs.Reports(ctx)
+	if err != nil {
+		return nil, statusOf(err)
+	}
 	for _, m := range all {
 		node := &api.ClusterNode{Name: m.Name, Address: m.Address, Version: m.Version, State: "alive", Volumes: m.Volumes, Started: timestamppb.New(m.Started)}
+		for _, r := range reports {
+			if r.Node == m.Name {
+				node.ConfigVersion, node.Problem = configVersion(r), r.Error
+			}
+		}
 		if m.Name == s.name {
 			node.Problem = s.problemText()
 		}
 		res.Nodes = append(res.Nodes, node)
 	}
 	return res, nil
+}
+
+// configVersion tells which configuration a node runs.
+func configVersion(r cluster.Applied) string {
+	version := "its own file"
+	if r.Revision != 0 {
+		version = fmt.Sprintf("revision %d", r.Revision)
+	}
+	if r.Refused != 0 {
+		version += fmt.Sprintf(", refuses %d", r.Refused)
+	}
+	return version
 }
 
 func (n *Node) problemText() string {

@@ -28,7 +28,7 @@ func statusOf(err error) error {
 	}{
 		{cluster.ErrNotCoordinator, codes.Aborted}, {cluster.ErrNoCoordinator, codes.Unavailable}, {cluster.ErrEtcd, codes.Unavailable},
 		{cluster.ErrBusy, codes.ResourceExhausted}, {cluster.ErrExists, codes.AlreadyExists}, {cluster.ErrNameTaken, codes.AlreadyExists},
-		{cluster.ErrNotFound, codes.NotFound}, {cluster.ErrOpen, codes.FailedPrecondition},
+		{cluster.ErrNotFound, codes.NotFound}, {cluster.ErrOpen, codes.FailedPrecondition}, {cluster.ErrChanged, codes.Aborted},
 		{context.Canceled, codes.Canceled}, {context.DeadlineExceeded, codes.DeadlineExceeded},
 	} {
 		if errors.Is(err, t.is) {

@@ -34,13 +34,13 @@ func (n *Node) listen() (*servers, error) {
 		return nil, err
 	}
 	s.add(n, local)
-	if n.cfg.Node.Listen == "" {
+	if n.boot.Node.Listen == "" {
 		return s, nil
 	}
-	ln, err := net.Listen("tcp", n.cfg.Node.Listen)
+	ln, err := net.Listen("tcp", n.boot.Node.Listen)
 	if err != nil {
 		local.Close()
-		return nil, &agent.Error{Code: codes.FailedPrecondition, Message: fmt.Sprintf("can't listen on %s: %v; choose another address (node: listen)", n.cfg.Node.Listen, errors.Unwrap(err)), Err: err}
+		return nil, &agent.Error{Code: codes.FailedPrecondition, Message: fmt.Sprintf("can't listen on %s: %v; choose another address (node: listen)", n.boot.Node.Listen, errors.Unwrap(err)), Err: err}
 	}
 	var opts []grpc.ServerOption
 	if n.certs != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,6 @@ import (
 	"graphvol/agent/clock"
 	"graphvol/agent/cluster"
 	"graphvol/agent/config"
-	"graphvol/agent/graphmeta"
 	"graphvol/agent/pki"
 )
 
@@ -40,20 +40,20 @@ type Options struct {
 // Node is a running agent.
 type Node struct {
 	opts    Options
-	cfg     *config.File
+	boot    *config.File // its own file, which makes it what it is
 	name    string
 	state   string
 	log     *slog.Logger
 	started time.Time
 
 	certs       *pki.Files // nil: no TLS
-	volumes     []*volume
-	metadata    graphmeta.Provider // nil: none
+	now         atomic.Pointer[current]
 	clock       *clock.Monitor
 	peers       *peers
 	etcd        *cluster.Etcd
 	records     *cluster.Records
 	member      *cluster.Membership
+	configs     *cluster.Configs
 	coordinator *cluster.Coordinator
 	terms       cluster.Terms
 
@@ -91,11 +91,38 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	n.log = agent.NewLogger(lf, level)
 	defer func() { n.log.Info("the agent ends", "err", err) }()
+	if err := n.configure(); err != nil {
+		return err
+	}
 	return n.run(ctx)
 }
 
+// configure puts the configuration into force that was before: the centre's, if there was one.
+func (n *Node) configure() error {
+	c, err := newCurrent(n.boot, 0)
+	if err != nil {
+		return err
+	}
+	n.now.Store(c)
+	central, err := readCentral(n.state)
+	if err != nil || central.Revision == 0 {
+		return err
+	}
+	file, err := parseCentral(n.boot, central.Text)
+	if err == nil {
+		c, err = newCurrent(file, central.Revision)
+	}
+	if err != nil {
+		n.log.Error("the configuration of the centre can't be used, and the node's own file is in force", "revision", central.Revision, "err", err)
+		n.problem("configuration", err)
+		return nil
+	}
+	n.now.Store(c)
+	return nil
+}
+
 func newNode(o Options) (*Node, error) {
-	n := &Node{opts: o, cfg: o.Config, name: o.Config.Node.Name, state: o.Config.Node.State, started: time.Now()}
+	n := &Node{opts: o, boot: o.Config, name: o.Config.Node.Name, state: o.Config.Node.State, started: time.Now()}
 	n.mu.problems = make(map[string]string)
 	n.background.ctx, n.background.cancel = context.WithCancel(context.Background())
 	if n.name == "" {
@@ -107,22 +134,6 @@ func newNode(o Options) (*Node, error) {
 	}
 	if n.state == "" {
 		n.state = config.DefaultNodeState
-	}
-	if n.cfg.Metadata.Set() {
-		var err error
-		if n.metadata, err = graphmeta.Open(n.cfg.Metadata); err != nil {
-			return nil, err
-		}
-	}
-	for i := range n.cfg.Volumes {
-		o, err := agent.Configured(&n.cfg.Volumes[i])
-		if err != nil {
-			return nil, err
-		}
-		if o.State == "" {
-			o.State = agent.DefaultState(o.Backing)
-		}
-		n.volumes = append(n.volumes, &volume{label: n.cfg.Volumes[i].Label(), cfg: &n.cfg.Volumes[i], opts: o})
 	}
 	return n, nil
 }
@@ -145,9 +156,9 @@ func lockState(state string) (*os.File, error) {
 
 func (n *Node) run(ctx context.Context) error {
 	n.log.Info("the agent starts", "node", n.name, "version", n.opts.Version)
-	if n.cfg.Node.TLS.Set() {
+	if n.boot.Node.TLS.Set() {
 		var err error
-		if n.certs, err = pki.Open(n.cfg.Node.TLS, n.log); err != nil {
+		if n.certs, err = pki.Open(n.boot.Node.TLS, n.log); err != nil {
 			return err
 		}
 		if err := n.certs.CheckNode(n.name); err != nil {
@@ -162,13 +173,14 @@ func (n *Node) run(ctx context.Context) error {
 		return err
 	}
 	// Volumes first: databases wait for them, and nothing of the cluster is needed.
-	stop := n.mountAll(ctx)
-	defer stop()
+	n.mountAll()
 	if err := n.joinCluster(); err != nil {
+		n.stopBeside()
 		servers.stop()
 		return err
 	}
 	n.beside(n.follow)
+	n.beside(n.followConfig)
 	n.beside(n.clock.Run)
 	defer n.leaveCluster()
 	servers.serve(n.log)
@@ -182,27 +194,28 @@ func (n *Node) run(ctx context.Context) error {
 
 // joinCluster begins to take part. That it hasn't come so far, since others have to start first, keeps nobody waiting.
 func (n *Node) joinCluster() (err error) {
-	c := n.cfg.Etcd
+	c := n.boot.Etcd
 	if !c.TLS.Set() {
-		c.TLS = n.cfg.Node.TLS
+		c.TLS = n.boot.Node.TLS
 	}
 	certs := n.certs
-	if n.cfg.Etcd.TLS.Set() {
-		if certs, err = pki.Open(n.cfg.Etcd.TLS, n.log); err != nil {
+	if n.boot.Etcd.TLS.Set() {
+		if certs, err = pki.Open(n.boot.Etcd.TLS, n.log); err != nil {
 			return err
 		}
 	}
 	if n.etcd, err = cluster.OpenEtcd(n.name, n.state, c, etcdTLS(certs, c.Endpoints)); err != nil {
 		return err
 	}
-	n.records = cluster.NewRecords(n.etcd, n.cfg.Cluster.Name)
+	n.records = cluster.NewRecords(n.etcd, n.boot.Cluster.Name)
+	n.configs = cluster.NewConfigs(n.etcd, n.boot.Cluster.Name)
 	n.coordinator = cluster.NewCoordinator(cluster.CoordinatorConfig{
 		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Log: n.log,
 	})
 	self := cluster.Member{
-		Name: n.name, Instance: instance(n.started), Address: n.address(), Version: n.opts.Version, Started: n.started.UTC(), Volumes: n.labels(),
+		Name: n.name, Instance: instance(n.started), Address: n.address(), Version: n.opts.Version, Started: n.started.UTC(), Volumes: n.now.Load().labels(),
 	}
-	n.member = cluster.Join(n.etcd, n.cfg.Cluster.Name, self, n.coordinator.Lead, n.log)
+	n.member = cluster.Join(n.etcd, n.boot.Cluster.Name, self, n.coordinator.Lead, n.log)
 	return nil
 }
 
@@ -229,17 +242,17 @@ func instance(started time.Time) string { return fmt.Sprintf("%d-%d", os.Getpid(
 func (n *Node) members(ctx context.Context) ([]cluster.Member, error) { return n.member.Members(ctx) }
 
 func (n *Node) settings() cluster.Settings {
-	c := n.cfg.Cluster
+	c := n.now.Load().file.Cluster
 	return cluster.Settings{Nodes: c.Nodes, Timeout: c.Timeout, Hold: c.HoldTimeout, MaxConcurrent: c.MaxConcurrent}
 }
 
 // address is where others reach this node. A node that doesn't listen for others is reached by itself alone, over its socket.
 func (n *Node) address() string {
 	switch {
-	case n.cfg.Node.Advertise != "":
-		return n.cfg.Node.Advertise
-	case n.cfg.Node.Listen != "":
-		return n.cfg.Node.Listen
+	case n.boot.Node.Advertise != "":
+		return n.boot.Node.Advertise
+	case n.boot.Node.Listen != "":
+		return n.boot.Node.Listen
 	}
 	return "unix:" + n.socket()
 }
@@ -248,13 +261,6 @@ func (n *Node) socket() string { return SocketPath(n.state) }
 
 // SocketPath is where the agent with a state directory listens for commands.
 func SocketPath(state string) string { return filepath.Join(state, socketName) }
-
-func (n *Node) labels() (all []string) {
-	for _, v := range n.volumes {
-		all = append(all, v.label)
-	}
-	return all
-}
 
 // problem notes what is wrong with something; nil: nothing any more.
 func (n *Node) problem(of string, err error) {

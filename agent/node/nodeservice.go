@@ -28,7 +28,7 @@ func (s *nodeService) Outcome(ctx context.Context, req *api.OutcomeRequest) (*ap
 	for _, asked := range req.GetVolumes() {
 		part := &api.VolumePart{Volume: asked.GetVolume()}
 		res.Volumes = append(res.Volumes, part)
-		v := s.find(asked.GetVolume())
+		v := s.now.Load().find(asked.GetVolume())
 		if v == nil {
 			part.Error = "the node has no such volume any more"
 			continue
@@ -54,15 +54,6 @@ func (v *volume) snapshot(ctx context.Context, id string) (*api.SnapshotInfo, er
 	}
 	defer c.Close()
 	return c.GetSnapshot(ctx, &api.GetSnapshotRequest{Snapshot: id})
-}
-
-func (n *Node) find(label string) *volume {
-	for _, v := range n.volumes {
-		if v.label == label {
-			return v
-		}
-	}
-	return nil
 }
 
 // ProbeVia implements the API.

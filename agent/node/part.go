@@ -24,8 +24,9 @@ const clusterTag = "cluster"
 // part is this node's part in one snapshot of the cluster: all its volumes at once.
 type part struct {
 	*Node
+	*current // as it was when the part began
 	id, name string
-	volumes  []*volumePart
+	parts    []*volumePart
 	before   *graphmeta.Meta // what the graph was; nil: none is read
 
 	life   context.Context // of the volumes' calls
@@ -35,7 +36,7 @@ type part struct {
 var _ cluster.Local = (*part)(nil)
 
 func (n *Node) newPart(id, name string) *part {
-	p := &part{Node: n, id: id, name: name}
+	p := &part{Node: n, current: n.now.Load(), id: id, name: name}
 	p.life, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -43,7 +44,7 @@ func (n *Node) newPart(id, name string) *part {
 // Prepare implements cluster.Local.
 func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 	p.log.Info("preparing a snapshot of the cluster", "id", p.id, "name", p.name)
-	if len(p.Node.volumes) == 0 {
+	if len(p.volumes) == 0 {
 		return cluster.Prepared{}, status.Error(codes.FailedPrecondition, "it has no volumes")
 	}
 	if err := p.checkClock(); err != nil {
@@ -53,12 +54,12 @@ func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 	if err != nil {
 		return cluster.Prepared{}, p.failed("metadata", err)
 	}
-	for _, v := range p.Node.volumes {
+	for _, v := range p.volumes {
 		vp, err := openVolumePart(ctx, p.life, v)
 		if err != nil {
 			return cluster.Prepared{}, p.failed("prepare", err)
 		}
-		p.volumes = append(p.volumes, vp)
+		p.parts = append(p.parts, vp)
 	}
 	req := &api.CutRequest{Step: api.CutRequest_STEP_PREPARE, Snapshot: &api.SnapshotRequest{Name: p.name, Tags: []string{clusterTag}}}
 	_, err = p.all(ctx, req)
@@ -79,7 +80,7 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 	}
 	var out []*api.VolumePart
 	for i, ev := range events {
-		out = append(out, &api.VolumePart{Volume: p.volumes[i].label, Snapshot: ev.GetSnapshot()})
+		out = append(out, &api.VolumePart{Volume: p.parts[i].label, Snapshot: ev.GetSnapshot()})
 	}
 	return out, nil
 }
@@ -95,9 +96,9 @@ func (p *part) Commit(ctx context.Context) error {
 
 // Wait implements cluster.Local.
 func (p *part) Wait(ctx context.Context) ([]*api.VolumePart, error) {
-	out := make([]*api.VolumePart, len(p.volumes))
+	out := make([]*api.VolumePart, len(p.parts))
 	var g errgroup.Group
-	for i, v := range p.volumes {
+	for i, v := range p.parts {
 		g.Go(func() error {
 			out[i] = v.wait()
 			return nil
@@ -110,7 +111,7 @@ func (p *part) Wait(ctx context.Context) ([]*api.VolumePart, error) {
 // End implements cluster.Local.
 func (p *part) End() {
 	p.cancel()
-	for _, v := range p.volumes {
+	for _, v := range p.parts {
 		if err := v.client.Close(); err != nil {
 			p.log.Warn("closing a volume's connection", "volume", v.label, "err", err)
 		}
@@ -121,9 +122,9 @@ func (p *part) End() {
 func (p *part) all(ctx context.Context, req *api.CutRequest) ([]*api.CutEvent, error) {
 	stop := context.AfterFunc(ctx, p.cancel)
 	defer stop()
-	events := make([]*api.CutEvent, len(p.volumes))
+	events := make([]*api.CutEvent, len(p.parts))
 	var g errgroup.Group
-	for i, v := range p.volumes {
+	for i, v := range p.parts {
 		g.Go(func() (err error) {
 			if events[i], err = v.ask(req); err != nil {
 				p.cancel() // the others need not go on

@@ -109,7 +109,7 @@ func (n *Node) eachVolume(part []cluster.VolumePart, fn func(v *volume, snap str
 	errs := make([]error, len(part))
 	var all sync.WaitGroup
 	for i, p := range part {
-		v := n.find(p.Volume)
+		v := n.now.Load().find(p.Volume)
 		if p.Snapshot == "" || v == nil { // one that isn't configured any more is nobody's here
 			continue
 		}

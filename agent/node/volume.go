@@ -42,19 +42,17 @@ func (v *volume) notMounted(err error) error {
 	return &agent.Error{Code: codes.FailedPrecondition, Message: "the volume " + v.label + " is not mounted: graphvol cluster status tells why; graphvol mount --config mounts it", Err: err}
 }
 
-// mountAll mounts all volumes, at the same time. It returns when each was tried once; those that could not be mounted are tried again until stop is called.
-func (n *Node) mountAll(ctx context.Context) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var first, all sync.WaitGroup
-	for _, v := range n.volumes {
+// mountAll mounts all volumes, at the same time. It returns when each was tried once; those that could not be mounted are tried again.
+func (n *Node) mountAll() {
+	var first sync.WaitGroup
+	for _, v := range n.now.Load().volumes {
 		first.Add(1)
-		all.Go(func() { n.mountUntil(ctx, v, sync.OnceFunc(first.Done)) })
+		n.beside(func(ctx context.Context) { n.mountUntil(ctx, v, sync.OnceFunc(first.Done)) })
 	}
 	first.Wait()
-	return func() { cancel(); all.Wait() }
 }
 
-// mountUntil mounts a volume, with pauses that grow while that fails.
+// mountUntil mounts a volume, with pauses that grow while that fails, for as long as it is configured.
 func (n *Node) mountUntil(ctx context.Context, v *volume, tried func()) {
 	defer tried()
 	pause := backoff.NewExponentialBackOff()
@@ -62,7 +60,7 @@ func (n *Node) mountUntil(ctx context.Context, v *volume, tried func()) {
 	for {
 		err := n.mount(ctx, v)
 		n.problem("volume "+v.label, err)
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil || n.now.Load().find(v.label) != v {
 			return
 		}
 		n.log.Error("the volume can't be mounted, and is tried again", "volume", v.label, "err", err)

@@ -7,9 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -47,7 +44,8 @@ agent (graphvol agent); these commands ask the one of this machine, and it asks 
 	cmd.PersistentFlags().StringVar(&f.config, "config", config.Path, "the agent's configuration, which says where it listens")
 	cmd.PersistentFlags().StringVar(&f.socket, "socket", "", "the agent's socket (default: agent.sock in the state directory of the configuration)")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
-	cmd.AddCommand(a.clusterSnapshotCmd(&f), a.clusterSnapshotsCmd(&f), a.clusterDeleteCmd(&f), a.clusterStatusCmd(&f))
+	cmd.AddCommand(a.clusterSnapshotCmd(&f), a.clusterSnapshotsCmd(&f), a.clusterDeleteCmd(&f), a.clusterStatusCmd(&f),
+		a.clusterConfigCmd(&f))
 	return cmd
 }
 
@@ -83,6 +81,16 @@ func (f *clusterFlags) dial() (api.ClusterClient, io.Closer, error) {
 	return api.NewClusterClient(conn), conn, nil
 }
 
+// ask calls the agent of this machine.
+func (f *clusterFlags) ask(fn func(api.ClusterClient) error) error {
+	c, conn, err := f.dial()
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return fn(c)
+}
+
 // noAgent puts into words that nobody listens. The agent may have answered that somebody else can't be reached.
 func noAgent(path string, err error) error {
 	if status.Code(err) != codes.Unavailable {
@@ -94,246 +102,4 @@ func noAgent(path string, err error) error {
 		return err
 	}
 	return &agent.Error{Code: codes.Unavailable, Message: fmt.Sprintf("no agent answers at %s: start it (graphvol agent), or name its --config or --socket", path), Err: err}
-}
-
-// clusterRow is what --json tells of a snapshot of the cluster.
-type clusterRow struct {
-	ID       string    `json:"id"`
-	Name     string    `json:"name"`
-	State    string    `json:"state"`
-	Parent   string    `json:"parent"`
-	Created  time.Time `json:"created"`
-	HoldMS   float64   `json:"hold_ms"`
-	TookMS   float64   `json:"took_ms"`
-	Checksum string    `json:"checksum_sha256"`
-	Error    string    `json:"error,omitempty"`
-	Nodes    []nodeRow `json:"nodes"`
-}
-
-type nodeRow struct {
-	Node    string      `json:"node"`
-	Volumes []volumeRow `json:"volumes"`
-}
-
-type volumeRow struct {
-	Volume   string  `json:"volume"`
-	Snapshot string  `json:"snapshot"`
-	State    string  `json:"state"`
-	HoldMS   float64 `json:"hold_ms"`
-	Error    string  `json:"error,omitempty"`
-}
-
-func rowOfCluster(s *api.ClusterSnapshot) clusterRow {
-	r := clusterRow{
-		ID: s.GetId(), Name: s.GetName(), State: s.GetState(), Parent: s.GetParent(), Created: s.GetCreated().AsTime(),
-		HoldMS: millis(s.GetHold().AsDuration()), TookMS: millis(s.GetTook().AsDuration()), Checksum: s.GetChecksumSha256(), Error: s.GetError(), Nodes: []nodeRow{},
-	}
-	for _, n := range s.GetNodes() {
-		row := nodeRow{Node: n.GetNode(), Volumes: []volumeRow{}}
-		for _, v := range n.GetVolumes() {
-			row.Volumes = append(row.Volumes, volumeRow{v.GetVolume(), v.GetSnapshot().GetId(), v.GetSnapshot().GetState(), millis(v.GetSnapshot().GetPause().AsDuration()), v.GetError()})
-		}
-		r.Nodes = append(r.Nodes, row)
-	}
-	return r
-}
-
-func (a *app) clusterSnapshotCmd(f *clusterFlags) *cobra.Command {
-	req := &api.TakeSnapshotRequest{}
-	cmd := &cobra.Command{
-		Use:   "snapshot",
-		Short: "Take a snapshot over all nodes",
-		Long: `Takes a snapshot of all volumes of all nodes, as they are at one moment, while the databases
-work on. Writers are held on all nodes at once, for milliseconds.
-
-What one client changed on one node and then, when that had returned, on another, is never
-in the snapshot without the first; with --cache writeback "returned" is fsync. It is complete
-when every volume's part is stored, and else there is none.`,
-		Example: `  graphvol cluster snapshot --name before-upgrade`,
-		Args:    args(cobra.NoArgs, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.takeClusterSnapshot(cmd.Context(), f, req)
-			if err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(a.out, rowOfCluster(s))
-			}
-			volumes := int64(0)
-			for _, n := range s.GetNodes() {
-				volumes += int64(len(n.GetVolumes()))
-			}
-			fmt.Fprintf(a.out, "%s  %s\n  held writers of %s on %s for at most %s; ", s.GetName(), s.GetId(), plural(volumes, "volume"), plural(int64(len(s.GetNodes())), "node"), duration(s.GetHold().AsDuration()))
-			if s.GetState() != "complete" {
-				fmt.Fprintf(a.out, "being stored (%s)\n", s.GetState())
-				return nil
-			}
-			_, err = fmt.Fprintf(a.out, "complete after %s\n", duration(s.GetTook().AsDuration()))
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&req.Name, "name", "", "name of the snapshot (default: made from the time)")
-	cmd.Flags().BoolVar(&req.NoWait, "no-wait", false, "return after the pause, don't wait until everything is stored")
-	return cmd
-}
-
-func (a *app) takeClusterSnapshot(ctx context.Context, f *clusterFlags, req *api.TakeSnapshotRequest) (last *api.ClusterSnapshot, err error) {
-	c, conn, err := f.dial()
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	path, _ := f.path()
-	stream, err := c.TakeSnapshot(ctx, req)
-	if err != nil {
-		return nil, noAgent(path, err)
-	}
-	bar := newProgress(a.err, "preparing")
-	defer bar.done()
-	for {
-		ev, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return last, nil
-		}
-		if err != nil {
-			return nil, noAgent(path, err)
-		}
-		bar.stage(ev.GetPhase())
-		last = ev.GetSnapshot()
-	}
-}
-
-func (a *app) clusterSnapshotsCmd(f *clusterFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:     "snapshots",
-		Short:   "List the snapshots of the cluster",
-		Long:    `Lists the snapshots of the cluster, oldest first, with those that failed and why.`,
-		Example: `  graphvol cluster snapshots --json`,
-		Args:    args(cobra.NoArgs, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, conn, err := f.dial()
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			res, err := c.ListClusterSnapshots(cmd.Context(), &api.ListClusterSnapshotsRequest{})
-			if err != nil {
-				return err
-			}
-			rows := []clusterRow{}
-			for _, s := range res.GetSnapshots() {
-				rows = append(rows, rowOfCluster(s))
-			}
-			if f.json {
-				return printJSON(a.out, struct {
-					Snapshots []clusterRow `json:"snapshots"`
-				}{rows})
-			}
-			w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "NAME\tID\tSTATE\tCREATED\tNODES\tHOLD\tERROR")
-			for _, r := range rows {
-				fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\t%d\t%.1fms\t%s\n", r.Name, r.ID, r.State, r.Created.Local().Format(time.DateTime), len(r.Nodes), r.HoldMS, r.Error)
-			}
-			return w.Flush()
-		},
-	}
-}
-
-func (a *app) clusterDeleteCmd(f *clusterFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:   "delete SNAPSHOT...",
-		Short: "Delete snapshots of the cluster on all nodes",
-		Long: `Deletes snapshots of the cluster, on all nodes. All that are named must be known, or nothing
-happens. Where a node is away, its part is deleted when it is back. graphvol prune gives the
-space back, on each node.`,
-		Example: `  graphvol cluster delete before-upgrade`,
-		Args:    args(cobra.MinimumNArgs(1), "one or more SNAPSHOTs"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, conn, err := f.dial()
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			res, err := c.DeleteClusterSnapshots(cmd.Context(), &api.DeleteClusterSnapshotsRequest{Snapshots: args})
-			if err != nil {
-				return err
-			}
-			rows := []clusterRow{}
-			for _, s := range res.GetDeleted() {
-				rows = append(rows, rowOfCluster(s))
-				if !f.json {
-					fmt.Fprintf(a.out, "deleted %s  %s\n", s.GetName(), s.GetId())
-				}
-			}
-			if f.json {
-				return printJSON(a.out, struct {
-					Deleted []clusterRow `json:"deleted"`
-				}{rows})
-			}
-			return nil
-		},
-	}
-}
-
-// clusterNodeRow is what --json tells of a node.
-type clusterNodeRow struct {
-	Name     string    `json:"name"`
-	Address  string    `json:"address"`
-	State    string    `json:"state"`
-	Evidence []string  `json:"evidence"`
-	Version  string    `json:"version"`
-	Started  time.Time `json:"started"`
-	Volumes  []string  `json:"volumes"`
-	Problem  string    `json:"problem,omitempty"`
-}
-
-func (a *app) clusterStatusCmd(f *clusterFlags) *cobra.Command {
-	return &cobra.Command{
-		Use:     "status",
-		Short:   "Show the nodes of the cluster and how they fare",
-		Long:    `Shows the nodes of the cluster, which of them is the coordinator, and how they fare.`,
-		Example: `  graphvol cluster status`,
-		Args:    args(cobra.NoArgs, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, conn, err := f.dial()
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			st, err := c.GetCluster(cmd.Context(), &api.GetClusterRequest{})
-			if err != nil {
-				return err
-			}
-			return a.printCluster(st, f.json)
-		},
-	}
-}
-
-func (a *app) printCluster(st *api.ClusterStatus, asJSON bool) error {
-	rows := []clusterNodeRow{}
-	for _, n := range st.GetNodes() {
-		rows = append(rows, clusterNodeRow{
-			n.GetName(), n.GetAddress(), n.GetState(), append([]string{}, n.GetEvidence()...), n.GetVersion(), n.GetStarted().AsTime(), append([]string{}, n.GetVolumes()...), n.GetProblem(),
-		})
-	}
-	if asJSON {
-		return printJSON(a.out, struct {
-			Cluster     string           `json:"cluster"`
-			Coordinator string           `json:"coordinator"`
-			Nodes       []clusterNodeRow `json:"nodes"`
-		}{st.GetCluster(), st.GetCoordinator(), rows})
-	}
-	fmt.Fprintf(a.out, "cluster %s, coordinator %s\n", st.GetCluster(), st.GetCoordinator())
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tSTATE\tADDRESS\tVOLUMES\tVERSION")
-	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, r.Address, strings.Join(r.Volumes, " "), r.Version)
-		for _, e := range r.Evidence {
-			fmt.Fprintf(w, "\t  %s\n", e)
-		}
-		if r.Problem != "" {
-			fmt.Fprintf(w, "\t  %s\n", r.Problem)
-		}
-	}
-	return w.Flush()
 }

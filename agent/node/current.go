@@ -1,0 +1,178 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"graphvol/agent"
+	"graphvol/agent/cluster"
+	"graphvol/agent/config"
+	"graphvol/agent/graphmeta"
+	"graphvol/internal/durable"
+)
+
+// centreName is the file in the agent's state directory with the newest configuration of the centre that was in force: the node has its volumes also while etcd is away.
+const centreName = "config.json"
+
+// current is a configuration in force. It doesn't change.
+type current struct {
+	file     *config.File
+	volumes  []*volume
+	metadata graphmeta.Provider // nil: none
+	revision int64              // of the configuration centre; 0: it is the node's own file
+}
+
+func newCurrent(file *config.File, revision int64) (*current, error) {
+	c := &current{file: file, revision: revision}
+	if file.Metadata.Set() {
+		var err error
+		if c.metadata, err = graphmeta.Open(file.Metadata); err != nil {
+			return nil, err
+		}
+	}
+	for i := range file.Volumes {
+		v := &file.Volumes[i]
+		o, err := agent.Configured(v)
+		if err != nil {
+			return nil, err
+		}
+		if o.State == "" {
+			o.State = agent.DefaultState(o.Backing)
+		}
+		c.volumes = append(c.volumes, &volume{label: v.Label(), cfg: v, opts: o})
+	}
+	return c, nil
+}
+
+// find gives a volume by its label; nil: there is none.
+func (c *current) find(label string) *volume {
+	for _, v := range c.volumes {
+		if v.label == label {
+			return v
+		}
+	}
+	return nil
+}
+
+func (c *current) labels() (all []string) {
+	for _, v := range c.volumes {
+		all = append(all, v.label)
+	}
+	return all
+}
+
+// parseCentral reads a configuration of the centre. What makes the node what it is comes from its own file.
+func parseCentral(own *config.File, text string) (*config.File, error) {
+	f, err := config.Parse([]byte(text))
+	if err != nil {
+		return nil, err
+	}
+	if !reflect.ValueOf(f.Node).IsZero() || !reflect.ValueOf(f.Etcd).IsZero() {
+		return nil, errors.New("node and etcd belong into each node's own file: leave them out here")
+	}
+	f.Node, f.Etcd, f.Cluster.Name = own.Node, own.Etcd, own.Cluster.Name
+	return f, nil
+}
+
+// next makes what comes after now, and refuses what a mounted volume can't become.
+func (n *Node) next(ctx context.Context, cfg cluster.Config) (*current, error) {
+	file := n.boot
+	if cfg.Revision != 0 {
+		var err error
+		if file, err = parseCentral(n.boot, cfg.Text); err != nil {
+			return nil, err
+		}
+	}
+	c, err := newCurrent(file, cfg.Revision)
+	if err != nil {
+		return nil, err
+	}
+	now := n.now.Load()
+	for _, v := range c.volumes {
+		old := now.find(v.label)
+		if old == nil || reflect.DeepEqual(old.opts, v.opts) || !agent.IsMounted(ctx, old.opts) {
+			continue
+		}
+		return nil, fmt.Errorf("the volume %s is mounted at %s with other options, and they can't change while it is: unmount it (graphvol umount %s), then set the configuration again", v.label, old.opts.Mount, old.opts.Mount)
+	}
+	return c, nil
+}
+
+// apply puts a configuration of the centre into force, or leaves everything as it is and says why.
+func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
+	now := n.now.Load()
+	if cfg.Revision == now.revision {
+		n.report(ctx, cluster.Applied{Revision: now.revision})
+		return
+	}
+	c, err := n.next(ctx, cfg)
+	if err == nil {
+		err = writeCentral(n.state, cfg)
+	}
+	n.problem("configuration", err)
+	if err != nil {
+		n.log.Error("the configuration of the centre is refused, and the one before stays in force", "revision", cfg.Revision, "err", err)
+		n.report(ctx, cluster.Applied{Revision: now.revision, Refused: cfg.Revision, Error: err.Error()})
+		return
+	}
+	n.now.Store(c)
+	n.log.Info("another configuration is in force", "revision", cfg.Revision, "before", now.revision)
+	for _, v := range now.volumes {
+		if c.find(v.label) == nil {
+			n.problem("volume "+v.label, nil)
+			n.log.Warn("the volume isn't configured any more: it stays mounted, and is no part of snapshots of the cluster", "volume", v.label, "mount", v.opts.Mount)
+		}
+	}
+	for _, v := range c.volumes {
+		if old := now.find(v.label); old == nil || !reflect.DeepEqual(old.opts, v.opts) {
+			n.beside(func(ctx context.Context) { n.mountUntil(ctx, v, func() {}) })
+		}
+	}
+	n.member.SetVolumes(ctx, c.labels())
+	n.report(ctx, cluster.Applied{Revision: c.revision})
+}
+
+func (n *Node) report(ctx context.Context, a cluster.Applied) {
+	a.Node, a.At = n.name, time.Now().UTC()
+	if err := n.configs.Report(ctx, a); err != nil && ctx.Err() == nil {
+		n.log.Warn("the cluster isn't told which configuration runs here", "err", err)
+	}
+}
+
+// followConfig applies what the centre has, until ctx ends.
+func (n *Node) followConfig(ctx context.Context) {
+	n.configs.Watch(ctx, n.name, func(cfg cluster.Config) { n.apply(ctx, cfg) })
+}
+
+func writeCentral(state string, cfg cluster.Config) error {
+	p, err := json.Marshal(cfg)
+	if err != nil {
+		return err
+	}
+	if err := durable.WriteFile(filepath.Join(state, centreName), p); err != nil {
+		return fmt.Errorf("the configuration can't be kept in the agent's state directory: %w", err)
+	}
+	return nil
+}
+
+// readCentral gives the configuration of the centre that was in force; revision 0 if there was none.
+func readCentral(state string) (cfg cluster.Config, err error) {
+	p, err := os.ReadFile(filepath.Join(state, centreName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return cfg, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(p, &cfg)
+	}
+	if err != nil {
+		return cfg, fmt.Errorf("the configuration of the centre that was in force here can't be read: %w; remove %s, and the agent takes it from etcd again", err, filepath.Join(state, centreName))
+	}
+	return cfg, nil
+}

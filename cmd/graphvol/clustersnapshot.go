@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"graphvol/agent/api"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// clusterRow is what --json tells of a snapshot of the cluster.
+type clusterRow struct {
+	ID       string    `json:"id"`
+	Name     string    `json:"name"`
+	State    string    `json:"state"`
+	Parent   string    `json:"parent"`
+	Created  time.Time `json:"created"`
+	HoldMS   float64   `json:"hold_ms"`
+	TookMS   float64   `json:"took_ms"`
+	Checksum string    `json:"checksum_sha256"`
+	Error    string    `json:"error,omitempty"`
+	Nodes    []nodeRow `json:"nodes"`
+}
+
+type nodeRow struct {
+	Node    string      `json:"node"`
+	Volumes []volumeRow `json:"volumes"`
+}
+
+type volumeRow struct {
+	Volume   string  `json:"volume"`
+	Snapshot string  `json:"snapshot"`
+	State    string  `json:"state"`
+	HoldMS   float64 `json:"hold_ms"`
+	Error    string  `json:"error,omitempty"`
+}
+
+func rowOfCluster(s *api.ClusterSnapshot) clusterRow {
+	r := clusterRow{
+		ID: s.GetId(), Name: s.GetName(), State: s.GetState(), Parent: s.GetParent(), Created: s.GetCreated().AsTime(),
+		HoldMS: millis(s.GetHold().AsDuration()), TookMS: millis(s.GetTook().AsDuration()), Checksum: s.GetChecksumSha256(), Error: s.GetError(), Nodes: []nodeRow{},
+	}
+	for _, n := range s.GetNodes() {
+		row := nodeRow{Node: n.GetNode(), Volumes: []volumeRow{}}
+		for _, v := range n.GetVolumes() {
+			row.Volumes = append(row.Volumes, volumeRow{v.GetVolume(), v.GetSnapshot().GetId(), v.GetSnapshot().GetState(), millis(v.GetSnapshot().GetPause().AsDuration()), v.GetError()})
+		}
+		r.Nodes = append(r.Nodes, row)
+	}
+	return r
+}
+
+func (a *app) clusterSnapshotCmd(f *clusterFlags) *cobra.Command {
+	req := &api.TakeSnapshotRequest{}
+	cmd := &cobra.Command{
+		Use:   "snapshot",
+		Short: "Take a snapshot over all nodes",
+		Long: `Takes a snapshot of all volumes of all nodes, as they are at one moment, while the databases
+work on. Writers are held on all nodes at once, for milliseconds.
+
+What one client changed on one node and then, when that had returned, on another, is never
+in the snapshot without the first; with --cache writeback "returned" is fsync. It is complete
+when every volume's part is stored, and else there is none.`,
+		Example: `  graphvol cluster snapshot --name before-upgrade`,
+		Args:    args(cobra.NoArgs, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := a.takeClusterSnapshot(cmd.Context(), f, req)
+			if err != nil {
+				return err
+			}
+			if f.json {
+				return printJSON(a.out, rowOfCluster(s))
+			}
+			volumes := int64(0)
+			for _, n := range s.GetNodes() {
+				volumes += int64(len(n.GetVolumes()))
+			}
+			fmt.Fprintf(a.out, "%s  %s\n  held writers of %s on %s for at most %s; ", s.GetName(), s.GetId(), plural(volumes, "volume"), plural(int64(len(s.GetNodes())), "node"), duration(s.GetHold().AsDuration()))
+			if s.GetState() != "complete" {
+				fmt.Fprintf(a.out, "being stored (%s)\n", s.GetState())
+				return nil
+			}
+			_, err = fmt.Fprintf(a.out, "complete after %s\n", duration(s.GetTook().AsDuration()))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&req.Name, "name", "", "name of the snapshot (default: made from the time)")
+	cmd.Flags().BoolVar(&req.NoWait, "no-wait", false, "return after the pause, don't wait until everything is stored")
+	return cmd
+}
+
+func (a *app) takeClusterSnapshot(ctx context.Context, f *clusterFlags, req *api.TakeSnapshotRequest) (last *api.ClusterSnapshot, err error) {
+	c, conn, err := f.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	path, _ := f.path()
+	stream, err := c.TakeSnapshot(ctx, req)
+	if err != nil {
+		return nil, noAgent(path, err)
+	}
+	bar := newProgress(a.err, "preparing")
+	defer bar.done()
+	for {
+		ev, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return last, nil
+		}
+		if err != nil {
+			return nil, noAgent(path, err)
+		}
+		bar.stage(ev.GetPhase())
+		last = ev.GetSnapshot()
+	}
+}
+
+func (a *app) clusterSnapshotsCmd(f *clusterFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:     "snapshots",
+		Short:   "List the snapshots of the cluster",
+		Long:    `Lists the snapshots of the cluster, oldest first, with those that failed and why.`,
+		Example: `  graphvol cluster snapshots --json`,
+		Args:    args(cobra.NoArgs, "no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.ask(func(c api.ClusterClient) error {
+				res, err := c.ListClusterSnapshots(cmd.Context(), &api.ListClusterSnapshotsRequest{})
+				if err != nil {
+					return err
+				}
+				return a.printClusterSnapshots(res.GetSnapshots(), f.json)
+			})
+		},
+	}
+}
+
+func (a *app) printClusterSnapshots(list []*api.ClusterSnapshot, asJSON bool) error {
+	rows := []clusterRow{}
+	for _, s := range list {
+		rows = append(rows, rowOfCluster(s))
+	}
+	if asJSON {
+		return printJSON(a.out, struct {
+			Snapshots []clusterRow `json:"snapshots"`
+		}{rows})
+	}
+	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "NAME\tID\tSTATE\tCREATED\tNODES\tHOLD\tERROR")
+	for _, r := range rows {
+		fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\t%d\t%.1fms\t%s\n", r.Name, r.ID, r.State, r.Created.Local().Format(time.DateTime), len(r.Nodes), r.HoldMS, r.Error)
+	}
+	return w.Flush()
+}
+
+func (a *app) clusterDeleteCmd(f *clusterFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete SNAPSHOT...",
+		Short: "Delete snapshots of the cluster on all nodes",
+		Long: `Deletes snapshots of the cluster, on all nodes. All that are named must be known, or nothing
+happens. Where a node is away, its part is deleted when it is back. graphvol prune gives the
+space back, on each node.`,
+		Example: `  graphvol cluster delete before-upgrade`,
+		Args:    args(cobra.MinimumNArgs(1), "one or more SNAPSHOTs"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.ask(func(c api.ClusterClient) error {
+				res, err := c.DeleteClusterSnapshots(cmd.Context(), &api.DeleteClusterSnapshotsRequest{Snapshots: args})
+				if err != nil {
+					return err
+				}
+				return a.printDeleted(res.GetDeleted(), f.json)
+			})
+		},
+	}
+}
+
+func (a *app) printDeleted(list []*api.ClusterSnapshot, asJSON bool) error {
+	rows := []clusterRow{}
+	for _, s := range list {
+		rows = append(rows, rowOfCluster(s))
+		if !asJSON {
+			fmt.Fprintf(a.out, "deleted %s  %s\n", s.GetName(), s.GetId())
+		}
+	}
+	if !asJSON {
+		return nil
+	}
+	return printJSON(a.out, struct {
+		Deleted []clusterRow `json:"deleted"`
+	}{rows})
+}
