@@ -29,9 +29,9 @@ type Conn struct {
 // Connect connects to the server that a connection string names, before ctx's deadline. What the string leaves out the environment says, as for all programs: PGPASSFILE,
 // PGPASSWORD and the like. An error that the server has given, or that says it isn't there, is an Error.
 func Connect(ctx context.Context, dsn string) (*Conn, error) {
-	cfg, err := pgx.ParseConfig(dsn)
+	cfg, err := parse(dsn)
 	if err != nil {
-		return nil, fmt.Errorf("the dsn can't be used: %s; write it as host=/run/postgresql user=backup dbname=graph", oneLine(err))
+		return nil, err
 	}
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec // without prepared statements, which poolers don't like
 	cfg.MaxProtocolMessageBodyLen = MaxValue + 64<<10
@@ -43,6 +43,35 @@ func Connect(ctx context.Context, dsn string) (*Conn, error) {
 		return nil, explainConnect(ctx, err, c.where, cfg.User, cfg.Database)
 	}
 	return c, nil
+}
+
+func parse(dsn string) (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return nil, fmt.Errorf("the dsn can't be used: %s; write it as host=/run/postgresql user=backup dbname=graph", oneLine(err))
+	}
+	return cfg, nil
+}
+
+// Place is what a connection string names.
+type Place struct {
+	Host     string // or the directory of a socket
+	Port     int
+	Database string
+	Role     string
+}
+
+// ParseDSN reads a connection string, and what the environment says beside it.
+func ParseDSN(dsn string) (Place, error) {
+	cfg, err := parse(dsn)
+	if err != nil {
+		return Place{}, err
+	}
+	database := cfg.Database
+	if database == "" {
+		database = cfg.User // as the server takes it
+	}
+	return Place{cfg.Host, int(cfg.Port), database, cfg.User}, nil
 }
 
 func where(host string, port uint16) string {

@@ -154,6 +154,16 @@ func (s *Server) Exec(t testing.TB, sql string) {
 	}
 }
 
+// Shell runs a command as somebody does who may everything in the server, with its programs in PATH.
+func (s *Server) Shell(t testing.TB, command string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", command)
+	cmd.Env = append(os.Environ(), "PGUSER="+Superuser, "PATH="+s.bin+":"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+}
+
 // Access replaces the lines of pg_hba.conf, which say who may connect how. The superuser always may.
 func (s *Server) Access(t testing.TB, lines ...string) {
 	t.Helper()
