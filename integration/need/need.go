@@ -28,7 +28,7 @@ func debian() map[string]string {
 		"mkfs.xfs":    "xfsprogs",
 		"mkfs.ext4":   "e2fsprogs",
 		"mkfs.btrfs":  "btrfs-progs",
-		"initdb":      "postgresql",
+		"postgres":    "postgresql",
 	}
 }
 
