@@ -50,6 +50,9 @@ func parse(dsn string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the dsn can't be used: %s; write it as host=/run/postgresql user=backup dbname=graph", oneLine(err))
 	}
+	if cfg.Database == "" {
+		cfg.Database = cfg.User // as the server takes it
+	}
 	return cfg, nil
 }
 
@@ -67,11 +70,7 @@ func ParseDSN(dsn string) (Place, error) {
 	if err != nil {
 		return Place{}, err
 	}
-	database := cfg.Database
-	if database == "" {
-		database = cfg.User // as the server takes it
-	}
-	return Place{cfg.Host, int(cfg.Port), database, cfg.User}, nil
+	return Place{cfg.Host, int(cfg.Port), cfg.Database, cfg.User}, nil
 }
 
 func where(host string, port uint16) string {

@@ -172,9 +172,10 @@ func TestConnectFails(t *testing.T) {
 	for dsn, want := range map[string]string{
 		s.DSN("other"): "PostgreSQL at " + s.Dir + "/.s.PGSQL.5432 refuses role other in database postgres: no pg_hba.conf entry for host \"[local]\", user \"other\", database \"postgres\", no encryption (28000); " +
 			"to mend it: let pg_hba.conf have a line by which role other may connect, then SELECT pg_reload_conf()",
-		s.DSN("secret"):                       "password authentication failed for user \"secret\" (28P01); to mend it: write the right password into the file that PGPASSFILE names",
-		s.DSN("postgres") + " dbname=nowhere": "database \"nowhere\" does not exist (3D000); to mend it: write the right dbname into the dsn, or CREATE DATABASE \"nowhere\"",
-		"host=" + t.TempDir():                 "can't be reached: connect: no such file or directory; to mend it: start it (systemctl start postgresql), or write its address into the dsn",
+		s.DSN("secret"):                                               "password authentication failed for user \"secret\" (28P01); to mend it: write the right password into the file that PGPASSFILE names",
+		s.DSN("postgres") + " dbname=nowhere":                         "database \"nowhere\" does not exist (3D000); to mend it: write the right dbname into the dsn, or CREATE DATABASE \"nowhere\"",
+		"host=" + s.Dir + " user=other":                               "refuses role other in database other: ",
+		"host=" + t.TempDir():                                         "can't be reached: connect: no such file or directory; to mend it: start it (systemctl start postgresql), or write its address into the dsn",
 		"postgres://" + closed.Addr().String() + "/x?sslmode=disable": "PostgreSQL at " + closed.Addr().String() + " can't be reached: connect: connection refused",
 		"postgres://" + closed.Addr().String() + "/x":                 "can't be reached: connect: connection refused",
 		"postgres://a:hidden@h:port/x":                                "the dsn can't be used: ",
