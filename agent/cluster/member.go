@@ -114,7 +114,10 @@ func (m *Membership) session(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer m.revoke(s)
+	defer func() {
+		s.Orphan()
+		m.revoke(context.Background(), s.Lease())
+	}()
 	if err := m.register(ctx, s); err != nil {
 		return err
 	}
@@ -129,17 +132,17 @@ func (m *Membership) session(ctx context.Context) error {
 	return errors.New("the node's lease has ended")
 }
 
-// revoke ends a session's lease. If etcd can't be told, it ends by itself.
-func (m *Membership) revoke(s *concurrency.Session) {
-	s.Orphan()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+// revoke ends a lease. If etcd can't be told, it ends by itself.
+func (m *Membership) revoke(ctx context.Context, lease clientv3.LeaseID) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if _, err := m.etcd.Revoke(ctx, s.Lease()); err != nil {
+	if _, err := m.etcd.Revoke(ctx, lease); err != nil {
 		m.log.Debug("the lease ends by itself", "err", err)
 	}
 }
 
-// register writes the node into the list. The entry of an earlier process at the same address is replaced; of another one it has to end first.
+// register writes the node into the list. The entry of an earlier process at the same address is replaced, and its lease ended: if it was the coordinator, nobody waits for that any more.
+// The entry of another node has to end first.
 func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err error) {
 	m.mu.Lock()
 	m.mu.lease = s.Lease()
@@ -173,6 +176,9 @@ func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err 
 	})
 	if err == nil && !res.Succeeded {
 		err = fmt.Errorf("%w: another one has just come", ErrNameTaken)
+	}
+	if err == nil {
+		m.revoke(ctx, clientv3.LeaseID(old.Lease))
 	}
 	return err
 }
