@@ -36,6 +36,7 @@ type volumeRow struct {
 	Snapshot string  `json:"snapshot"`
 	State    string  `json:"state"`
 	HoldMS   float64 `json:"hold_ms"`
+	Checksum string  `json:"checksum_sha256"`
 	Error    string  `json:"error,omitempty"`
 }
 
@@ -47,7 +48,8 @@ func rowOfCluster(s *api.ClusterSnapshot) clusterRow {
 	for _, n := range s.GetNodes() {
 		row := nodeRow{Node: n.GetNode(), Volumes: []volumeRow{}}
 		for _, v := range n.GetVolumes() {
-			row.Volumes = append(row.Volumes, volumeRow{v.GetVolume(), v.GetSnapshot().GetId(), v.GetSnapshot().GetState(), millis(v.GetSnapshot().GetPause().AsDuration()), v.GetError()})
+			snap := v.GetSnapshot()
+			row.Volumes = append(row.Volumes, volumeRow{v.GetVolume(), snap.GetId(), snap.GetState(), millis(snap.GetPause().AsDuration()), snap.GetChecksumSha256(), v.GetError()})
 		}
 		r.Nodes = append(r.Nodes, row)
 	}
