@@ -1,0 +1,197 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"graphvol/integration/volume"
+)
+
+// Options say what a cluster is made of. Bin, Dir and Net must be given.
+type Options struct {
+	Bin     string // the graphvol binary
+	Dir     string // holds a directory for each node, and one for certificates
+	Net     *Network
+	Size    int           // nodes; default 3
+	Volumes []Volume      // of each node; default: one with the default cache
+	Timeout time.Duration // default 10 s
+	Hold    time.Duration // default: the agent's own
+}
+
+// Volume is one of each node's.
+type Volume struct {
+	Name    string
+	Cache   string // writeback or through; default: the agent's own
+	Backing string // a pattern with %s for the node's name; default: in the node's directory
+}
+
+// Cluster is some nodes that know each other.
+type Cluster struct {
+	Options
+	Nodes []*Node
+}
+
+// New makes the nodes' directories, certificates and configurations. Nothing runs yet.
+func New(ctx context.Context, o Options) (*Cluster, error) {
+	if o.Size == 0 {
+		o.Size = 3
+	}
+	if len(o.Volumes) == 0 {
+		o.Volumes = []Volume{{Name: "graph"}}
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	c := &Cluster{Options: o}
+	if _, err := run(ctx, o.Bin, "cert", "ca", c.certs()); err != nil {
+		return nil, err
+	}
+	for i := range o.Size {
+		n := &Node{Name: string(rune('a' + i)), cluster: c, number: i}
+		if err := c.makeNode(ctx, n); err != nil {
+			return nil, err
+		}
+		c.Nodes = append(c.Nodes, n)
+	}
+	return c, c.configure()
+}
+
+func (c *Cluster) certs() string { return filepath.Join(c.Dir, "certs") }
+
+func (c *Cluster) makeNode(ctx context.Context, n *Node) error {
+	dir := filepath.Join(c.Dir, n.Name)
+	n.Config, n.State = filepath.Join(dir, "graphvol.yaml"), filepath.Join(dir, "agent")
+	for _, o := range c.Options.Volumes {
+		vo := volume.Options{Bin: c.Bin, Dir: filepath.Join(dir, o.Name), Cache: o.Cache}
+		if o.Backing != "" {
+			vo.Backing = fmt.Sprintf(o.Backing, n.Name)
+		}
+		v, err := volume.New(vo)
+		if err != nil {
+			return err
+		}
+		n.Volumes = append(n.Volumes, v)
+	}
+	_, err := run(ctx, c.Bin, "cert", "node", c.certs(), n.Name, "--host", c.Net.Host(n.number))
+	return err
+}
+
+// configure writes all configurations.
+func (c *Cluster) configure() error {
+	var names, members []string
+	ports := make([][2]int, len(c.Nodes))
+	for i, n := range c.Nodes {
+		for j, wished := range []int{7443, 2380} {
+			p, err := c.Net.Port(wished)
+			if err != nil {
+				return err
+			}
+			ports[i][j] = p
+		}
+		names = append(names, n.Name)
+		members = append(members, fmt.Sprintf("    %s: https://%s:%d\n", n.Name, c.Net.Host(i), ports[i][1]))
+	}
+	for i, n := range c.Nodes {
+		var b strings.Builder
+		fmt.Fprintf(&b, "node:\n  name: %s\n  listen: %s:%d\n  state: %s\n", n.Name, c.Net.Host(i), ports[i][0], n.State)
+		fmt.Fprintf(&b, "  tls: {ca: %[1]s/ca.crt, cert: %[1]s/%[2]s.crt, key: %[1]s/%[2]s.key}\n", c.certs(), n.Name)
+		fmt.Fprintf(&b, "etcd:\n  listen: https://%s:%d\n  members:\n%s", c.Net.Host(i), ports[i][1], strings.Join(members, ""))
+		fmt.Fprintf(&b, "cluster:\n  nodes: [%s]\n  timeout: %v\n", strings.Join(names, ", "), c.Timeout)
+		if c.Hold > 0 {
+			fmt.Fprintf(&b, "  hold-timeout: %v\n", c.Hold)
+		}
+		b.WriteString("volumes:\n")
+		for j, v := range n.Volumes {
+			fmt.Fprintf(&b, "  - name: %s\n    backing: %s\n    mount: %s\n    snapshot: {settle-after: 0s}\n", c.Options.Volumes[j].Name, v.Backing, v.Mount)
+			if v.Cache != "" {
+				fmt.Fprintf(&b, "    cache: %s\n", v.Cache)
+			}
+		}
+		if err := os.WriteFile(n.Config, []byte(b.String()), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Start starts all agents that don't run, and waits for Whole.
+func (c *Cluster) Start(ctx context.Context) error {
+	errs := make([]error, len(c.Nodes))
+	var all sync.WaitGroup
+	for i, n := range c.Nodes {
+		if n.agent == nil {
+			all.Go(func() { errs[i] = n.Start(ctx) })
+		}
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return c.Whole(ctx)
+}
+
+// Whole returns when every agent lists all nodes, and the same coordinator.
+func (c *Cluster) Whole(ctx context.Context) error {
+	var last error
+	for {
+		if last = c.whole(ctx); last == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), last)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (c *Cluster) whole(ctx context.Context) error {
+	coordinator := ""
+	for _, n := range c.Nodes {
+		st, err := n.Status(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("node %s: %w", n.Name, err)
+		case len(st.Nodes) != len(c.Nodes):
+			return fmt.Errorf("node %s lists %d nodes, want %d", n.Name, len(st.Nodes), len(c.Nodes))
+		case st.Coordinator == "" || coordinator != "" && st.Coordinator != coordinator:
+			return fmt.Errorf("node %s calls %q the coordinator, another one %q", n.Name, st.Coordinator, coordinator)
+		}
+		coordinator = st.Coordinator
+	}
+	return nil
+}
+
+// Coordinator asks the nodes, one after the other, which one coordinates.
+func (c *Cluster) Coordinator(ctx context.Context) (*Node, error) {
+	var errs []error
+	for _, n := range c.Nodes {
+		st, err := n.Status(ctx)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if i := slices.IndexFunc(c.Nodes, func(n *Node) bool { return n.Name == st.Coordinator }); i >= 0 {
+			return c.Nodes[i], nil
+		}
+	}
+	return nil, errors.Join(append(errs, errors.New("no node knows a coordinator"))...)
+}
+
+// Close ends the agents and unmounts the volumes.
+func (c *Cluster) Close() error {
+	errs := make([]error, len(c.Nodes))
+	var all sync.WaitGroup
+	for i, n := range c.Nodes {
+		all.Go(func() { errs[i] = n.close() })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
