@@ -57,7 +57,6 @@ func narrow() map[string][]string {
 		"agent/pki":               {"agent/config", "internal/..."},
 		"agent/graphmeta":         {"agent/config", "internal/..."},
 		"agent/placement":         {"internal/..."},
-		"agent/preflight/check":   {},
 		"agent/preflight/pgroles": {"agent/config", "agent/preflight/check", "internal/..."},
 		"fs/browse":               {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":                 {"internal/..."},
