@@ -230,7 +230,8 @@ type VolumePart struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"` // its name on the node
 	Snapshot      *SnapshotInfo          `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"` // why there is none
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`   // why there is none
+	Copies        []*RemoteInfo          `protobuf:"bytes,4,rep,name=copies,proto3" json:"copies,omitempty"` // where its store is copied to; with STEP_CUT
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -284,6 +285,13 @@ func (x *VolumePart) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *VolumePart) GetCopies() []*RemoteInfo {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
 }
 
 type OutcomeRequest struct {
@@ -462,6 +470,162 @@ func (*DropResponse) Descriptor() ([]byte, []int) {
 	return file_agent_api_node_proto_rawDescGZIP(), []int{6}
 }
 
+type RestoreVolumeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`               // that has, or had, the volume
+	Volume        string                 `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`           // its name there
+	Snapshot      string                 `protobuf:"bytes,3,opt,name=snapshot,proto3" json:"snapshot,omitempty"`       // id
+	Destination   []byte                 `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"` // absolute; made if missing
+	Copies        []*RemoteInfo          `protobuf:"bytes,5,rep,name=copies,proto3" json:"copies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreVolumeRequest) Reset() {
+	*x = RestoreVolumeRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreVolumeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreVolumeRequest) ProtoMessage() {}
+
+func (x *RestoreVolumeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreVolumeRequest.ProtoReflect.Descriptor instead.
+func (*RestoreVolumeRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RestoreVolumeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RestoreVolumeRequest) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *RestoreVolumeRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *RestoreVolumeRequest) GetDestination() []byte {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *RestoreVolumeRequest) GetCopies() []*RemoteInfo {
+	if x != nil {
+		return x.Copies
+	}
+	return nil
+}
+
+type ReadMetadataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadMetadataRequest) Reset() {
+	*x = ReadMetadataRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadMetadataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadMetadataRequest) ProtoMessage() {}
+
+func (x *ReadMetadataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadMetadataRequest.ProtoReflect.Descriptor instead.
+func (*ReadMetadataRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{8}
+}
+
+type ReadMetadataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Metadata      []byte                 `protobuf:"bytes,1,opt,name=metadata,proto3" json:"metadata,omitempty"` // JSON; empty: this node reads none
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadMetadataResponse) Reset() {
+	*x = ReadMetadataResponse{}
+	mi := &file_agent_api_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadMetadataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadMetadataResponse) ProtoMessage() {}
+
+func (x *ReadMetadataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadMetadataResponse.ProtoReflect.Descriptor instead.
+func (*ReadMetadataResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReadMetadataResponse) GetMetadata() []byte {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
 type ProbeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	From          string                 `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
@@ -471,7 +635,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[7]
+	mi := &file_agent_api_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +647,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[7]
+	mi := &file_agent_api_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +660,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{7}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProbeRequest) GetFrom() string {
@@ -518,7 +682,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[8]
+	mi := &file_agent_api_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -530,7 +694,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[8]
+	mi := &file_agent_api_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -543,7 +707,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{8}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ProbeResponse) GetName() string {
@@ -583,7 +747,7 @@ type ProbeViaRequest struct {
 
 func (x *ProbeViaRequest) Reset() {
 	*x = ProbeViaRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[9]
+	mi := &file_agent_api_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +759,7 @@ func (x *ProbeViaRequest) String() string {
 func (*ProbeViaRequest) ProtoMessage() {}
 
 func (x *ProbeViaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[9]
+	mi := &file_agent_api_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +772,7 @@ func (x *ProbeViaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeViaRequest.ProtoReflect.Descriptor instead.
 func (*ProbeViaRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{9}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ProbeViaRequest) GetNode() string {
@@ -628,7 +792,7 @@ type TakeSnapshotRequest struct {
 
 func (x *TakeSnapshotRequest) Reset() {
 	*x = TakeSnapshotRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[10]
+	mi := &file_agent_api_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -640,7 +804,7 @@ func (x *TakeSnapshotRequest) String() string {
 func (*TakeSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[10]
+	mi := &file_agent_api_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -653,7 +817,7 @@ func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{10}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TakeSnapshotRequest) GetName() string {
@@ -680,7 +844,7 @@ type TakeSnapshotEvent struct {
 
 func (x *TakeSnapshotEvent) Reset() {
 	*x = TakeSnapshotEvent{}
-	mi := &file_agent_api_node_proto_msgTypes[11]
+	mi := &file_agent_api_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +856,7 @@ func (x *TakeSnapshotEvent) String() string {
 func (*TakeSnapshotEvent) ProtoMessage() {}
 
 func (x *TakeSnapshotEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[11]
+	mi := &file_agent_api_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +869,7 @@ func (x *TakeSnapshotEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotEvent.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{11}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TakeSnapshotEvent) GetPhase() string {
@@ -742,7 +906,7 @@ type ClusterSnapshot struct {
 
 func (x *ClusterSnapshot) Reset() {
 	*x = ClusterSnapshot{}
-	mi := &file_agent_api_node_proto_msgTypes[12]
+	mi := &file_agent_api_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +918,7 @@ func (x *ClusterSnapshot) String() string {
 func (*ClusterSnapshot) ProtoMessage() {}
 
 func (x *ClusterSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[12]
+	mi := &file_agent_api_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +931,7 @@ func (x *ClusterSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSnapshot.ProtoReflect.Descriptor instead.
 func (*ClusterSnapshot) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{12}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ClusterSnapshot) GetId() string {
@@ -857,7 +1021,7 @@ type NodePart struct {
 
 func (x *NodePart) Reset() {
 	*x = NodePart{}
-	mi := &file_agent_api_node_proto_msgTypes[13]
+	mi := &file_agent_api_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1033,7 @@ func (x *NodePart) String() string {
 func (*NodePart) ProtoMessage() {}
 
 func (x *NodePart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[13]
+	mi := &file_agent_api_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1046,7 @@ func (x *NodePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodePart.ProtoReflect.Descriptor instead.
 func (*NodePart) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{13}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *NodePart) GetNode() string {
@@ -908,7 +1072,7 @@ type DeleteClusterSnapshotsRequest struct {
 
 func (x *DeleteClusterSnapshotsRequest) Reset() {
 	*x = DeleteClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[14]
+	mi := &file_agent_api_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -920,7 +1084,7 @@ func (x *DeleteClusterSnapshotsRequest) String() string {
 func (*DeleteClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *DeleteClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[14]
+	mi := &file_agent_api_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -933,7 +1097,7 @@ func (x *DeleteClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{14}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteClusterSnapshotsRequest) GetSnapshots() []string {
@@ -952,7 +1116,7 @@ type DeleteClusterSnapshotsResponse struct {
 
 func (x *DeleteClusterSnapshotsResponse) Reset() {
 	*x = DeleteClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[15]
+	mi := &file_agent_api_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -964,7 +1128,7 @@ func (x *DeleteClusterSnapshotsResponse) String() string {
 func (*DeleteClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *DeleteClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[15]
+	mi := &file_agent_api_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -977,12 +1141,232 @@ func (x *DeleteClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{15}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteClusterSnapshotsResponse) GetDeleted() []*ClusterSnapshot {
 	if x != nil {
 		return x.Deleted
+	}
+	return nil
+}
+
+type RestoreClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`       // name, id, unique prefix, or "latest"
+	Destination   []byte                 `protobuf:"bytes,2,opt,name=destination,proto3" json:"destination,omitempty"` // absolute
+	Map           []string               `protobuf:"bytes,3,rep,name=map,proto3" json:"map,omitempty"`                 // rules OLD=NEW, docs/cluster.md
+	DryRun        bool                   `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	AnyVersion    bool                   `protobuf:"varint,5,opt,name=any_version,json=anyVersion,proto3" json:"any_version,omitempty"` // also if the graph's metadata is another one now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreClusterRequest) Reset() {
+	*x = RestoreClusterRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreClusterRequest) ProtoMessage() {}
+
+func (x *RestoreClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreClusterRequest.ProtoReflect.Descriptor instead.
+func (*RestoreClusterRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *RestoreClusterRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *RestoreClusterRequest) GetDestination() []byte {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *RestoreClusterRequest) GetMap() []string {
+	if x != nil {
+		return x.Map
+	}
+	return nil
+}
+
+func (x *RestoreClusterRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *RestoreClusterRequest) GetAnyVersion() bool {
+	if x != nil {
+		return x.AnyVersion
+	}
+	return false
+}
+
+type RestoreClusterEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Warnings      []string               `protobuf:"bytes,1,rep,name=warnings,proto3" json:"warnings,omitempty"` // in the first event
+	Plan          []*RestoredVolume      `protobuf:"bytes,2,rep,name=plan,proto3" json:"plan,omitempty"`         // in the first event
+	Done          *RestoredVolume        `protobuf:"bytes,3,opt,name=done,proto3" json:"done,omitempty"`         // one volume is restored
+	Progress      *Progress              `protobuf:"bytes,4,opt,name=progress,proto3" json:"progress,omitempty"` // of all together
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreClusterEvent) Reset() {
+	*x = RestoreClusterEvent{}
+	mi := &file_agent_api_node_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreClusterEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreClusterEvent) ProtoMessage() {}
+
+func (x *RestoreClusterEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreClusterEvent.ProtoReflect.Descriptor instead.
+func (*RestoreClusterEvent) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RestoreClusterEvent) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+func (x *RestoreClusterEvent) GetPlan() []*RestoredVolume {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+func (x *RestoreClusterEvent) GetDone() *RestoredVolume {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+func (x *RestoreClusterEvent) GetProgress() *Progress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+type RestoredVolume struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FromNode      string                 `protobuf:"bytes,1,opt,name=from_node,json=fromNode,proto3" json:"from_node,omitempty"`
+	FromVolume    string                 `protobuf:"bytes,2,opt,name=from_volume,json=fromVolume,proto3" json:"from_volume,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"` // where it is restored
+	Destination   []byte                 `protobuf:"bytes,4,opt,name=destination,proto3" json:"destination,omitempty"`
+	Result        *RestoreResult         `protobuf:"bytes,5,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoredVolume) Reset() {
+	*x = RestoredVolume{}
+	mi := &file_agent_api_node_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoredVolume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoredVolume) ProtoMessage() {}
+
+func (x *RestoredVolume) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoredVolume.ProtoReflect.Descriptor instead.
+func (*RestoredVolume) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RestoredVolume) GetFromNode() string {
+	if x != nil {
+		return x.FromNode
+	}
+	return ""
+}
+
+func (x *RestoredVolume) GetFromVolume() string {
+	if x != nil {
+		return x.FromVolume
+	}
+	return ""
+}
+
+func (x *RestoredVolume) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RestoredVolume) GetDestination() []byte {
+	if x != nil {
+		return x.Destination
+	}
+	return nil
+}
+
+func (x *RestoredVolume) GetResult() *RestoreResult {
+	if x != nil {
+		return x.Result
 	}
 	return nil
 }
@@ -997,7 +1381,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1009,7 +1393,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1022,7 +1406,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetConfigRequest) GetNode() string {
@@ -1050,7 +1434,7 @@ type SetConfigRequest struct {
 
 func (x *SetConfigRequest) Reset() {
 	*x = SetConfigRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1446,7 @@ func (x *SetConfigRequest) String() string {
 func (*SetConfigRequest) ProtoMessage() {}
 
 func (x *SetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1459,7 @@ func (x *SetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetConfigRequest.ProtoReflect.Descriptor instead.
 func (*SetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetConfigRequest) GetNode() string {
@@ -1110,7 +1494,7 @@ type ConfigText struct {
 
 func (x *ConfigText) Reset() {
 	*x = ConfigText{}
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1506,7 @@ func (x *ConfigText) String() string {
 func (*ConfigText) ProtoMessage() {}
 
 func (x *ConfigText) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1519,7 @@ func (x *ConfigText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigText.ProtoReflect.Descriptor instead.
 func (*ConfigText) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConfigText) GetNode() string {
@@ -1167,7 +1551,7 @@ type ListClusterSnapshotsRequest struct {
 
 func (x *ListClusterSnapshotsRequest) Reset() {
 	*x = ListClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[19]
+	mi := &file_agent_api_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1179,7 +1563,7 @@ func (x *ListClusterSnapshotsRequest) String() string {
 func (*ListClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[19]
+	mi := &file_agent_api_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1192,7 +1576,7 @@ func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{25}
 }
 
 type ListClusterSnapshotsResponse struct {
@@ -1204,7 +1588,7 @@ type ListClusterSnapshotsResponse struct {
 
 func (x *ListClusterSnapshotsResponse) Reset() {
 	*x = ListClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[20]
+	mi := &file_agent_api_node_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1216,7 +1600,7 @@ func (x *ListClusterSnapshotsResponse) String() string {
 func (*ListClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[20]
+	mi := &file_agent_api_node_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1229,7 +1613,7 @@ func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListClusterSnapshotsResponse) GetSnapshots() []*ClusterSnapshot {
@@ -1247,7 +1631,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[21]
+	mi := &file_agent_api_node_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1259,7 +1643,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[21]
+	mi := &file_agent_api_node_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1272,7 +1656,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{21}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{27}
 }
 
 type ClusterStatus struct {
@@ -1287,7 +1671,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_agent_api_node_proto_msgTypes[22]
+	mi := &file_agent_api_node_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1299,7 +1683,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[22]
+	mi := &file_agent_api_node_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1312,7 +1696,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{22}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ClusterStatus) GetCluster() string {
@@ -1362,7 +1746,7 @@ type ClusterNode struct {
 
 func (x *ClusterNode) Reset() {
 	*x = ClusterNode{}
-	mi := &file_agent_api_node_proto_msgTypes[23]
+	mi := &file_agent_api_node_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1374,7 +1758,7 @@ func (x *ClusterNode) String() string {
 func (*ClusterNode) ProtoMessage() {}
 
 func (x *ClusterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[23]
+	mi := &file_agent_api_node_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1387,7 +1771,7 @@ func (x *ClusterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
 func (*ClusterNode) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{23}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ClusterNode) GetName() string {
@@ -1490,12 +1874,13 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\x04done\x18\x01 \x01(\x0e2\x1d.graphvol.v1.PartRequest.StepR\x04done\x121\n" +
 	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\x12\x1a\n" +
 	"\bmetadata\x18\x03 \x01(\fR\bmetadata\x12<\n" +
-	"\fclock_offset\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\"q\n" +
+	"\fclock_offset\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\"\xa2\x01\n" +
 	"\n" +
 	"VolumePart\x12\x16\n" +
 	"\x06volume\x18\x01 \x01(\tR\x06volume\x125\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x19.graphvol.v1.SnapshotInfoR\bsnapshot\x12\x14\n" +
-	"\x05error\x18\x03 \x01(\tR\x05error\"C\n" +
+	"\x05error\x18\x03 \x01(\tR\x05error\x12/\n" +
+	"\x06copies\x18\x04 \x03(\v2\x17.graphvol.v1.RemoteInfoR\x06copies\"C\n" +
 	"\x0eOutcomeRequest\x121\n" +
 	"\avolumes\x18\x01 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"D\n" +
 	"\x0fOutcomeResponse\x121\n" +
@@ -1503,7 +1888,16 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\vDropRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"\x0e\n" +
-	"\fDropResponse\"\"\n" +
+	"\fDropResponse\"\xb1\x01\n" +
+	"\x14RestoreVolumeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
+	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x1a\n" +
+	"\bsnapshot\x18\x03 \x01(\tR\bsnapshot\x12 \n" +
+	"\vdestination\x18\x04 \x01(\fR\vdestination\x12/\n" +
+	"\x06copies\x18\x05 \x03(\v2\x17.graphvol.v1.RemoteInfoR\x06copies\"\x15\n" +
+	"\x13ReadMetadataRequest\"2\n" +
+	"\x14ReadMetadataResponse\x12\x1a\n" +
+	"\bmetadata\x18\x01 \x01(\fR\bmetadata\"\"\n" +
 	"\fProbeRequest\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\tR\x04from\"\xaf\x01\n" +
 	"\rProbeResponse\x12\x12\n" +
@@ -1538,7 +1932,26 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\x1dDeleteClusterSnapshotsRequest\x12\x1c\n" +
 	"\tsnapshots\x18\x01 \x03(\tR\tsnapshots\"X\n" +
 	"\x1eDeleteClusterSnapshotsResponse\x126\n" +
-	"\adeleted\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\adeleted\"D\n" +
+	"\adeleted\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\adeleted\"\xa1\x01\n" +
+	"\x15RestoreClusterRequest\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12 \n" +
+	"\vdestination\x18\x02 \x01(\fR\vdestination\x12\x10\n" +
+	"\x03map\x18\x03 \x03(\tR\x03map\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\x12\x1f\n" +
+	"\vany_version\x18\x05 \x01(\bR\n" +
+	"anyVersion\"\xc6\x01\n" +
+	"\x13RestoreClusterEvent\x12\x1a\n" +
+	"\bwarnings\x18\x01 \x03(\tR\bwarnings\x12/\n" +
+	"\x04plan\x18\x02 \x03(\v2\x1b.graphvol.v1.RestoredVolumeR\x04plan\x12/\n" +
+	"\x04done\x18\x03 \x01(\v2\x1b.graphvol.v1.RestoredVolumeR\x04done\x121\n" +
+	"\bprogress\x18\x04 \x01(\v2\x15.graphvol.v1.ProgressR\bprogress\"\xb8\x01\n" +
+	"\x0eRestoredVolume\x12\x1b\n" +
+	"\tfrom_node\x18\x01 \x01(\tR\bfromNode\x12\x1f\n" +
+	"\vfrom_volume\x18\x02 \x01(\tR\n" +
+	"fromVolume\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12 \n" +
+	"\vdestination\x18\x04 \x01(\fR\vdestination\x122\n" +
+	"\x06result\x18\x05 \x01(\v2\x1a.graphvol.v1.RestoreResultR\x06result\"D\n" +
 	"\x10GetConfigRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
 	"\teffective\x18\x02 \x01(\bR\teffective\"Y\n" +
@@ -1574,17 +1987,20 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\aproblem\x18\t \x01(\tR\aproblem\x12<\n" +
 	"\fclock_offset\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\x12\x16\n" +
-	"\x06paused\x18\v \x01(\tR\x06paused2\x93\x03\n" +
+	"\x06paused\x18\v \x01(\tR\x06paused2\xb9\x04\n" +
 	"\x04Node\x12<\n" +
 	"\x04Part\x12\x18.graphvol.v1.PartRequest\x1a\x16.graphvol.v1.PartEvent(\x010\x01\x12D\n" +
 	"\aOutcome\x12\x1b.graphvol.v1.OutcomeRequest\x1a\x1c.graphvol.v1.OutcomeResponse\x12D\n" +
 	"\aSignOff\x12\x1b.graphvol.v1.SignOffRequest\x1a\x1c.graphvol.v1.SignOffResponse\x12;\n" +
-	"\x04Drop\x12\x18.graphvol.v1.DropRequest\x1a\x19.graphvol.v1.DropResponse\x12>\n" +
+	"\x04Drop\x12\x18.graphvol.v1.DropRequest\x1a\x19.graphvol.v1.DropResponse\x12O\n" +
+	"\rRestoreVolume\x12!.graphvol.v1.RestoreVolumeRequest\x1a\x19.graphvol.v1.RestoreEvent0\x01\x12S\n" +
+	"\fReadMetadata\x12 .graphvol.v1.ReadMetadataRequest\x1a!.graphvol.v1.ReadMetadataResponse\x12>\n" +
 	"\x05Probe\x12\x19.graphvol.v1.ProbeRequest\x1a\x1a.graphvol.v1.ProbeResponse\x12D\n" +
-	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\x91\x04\n" +
+	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\xe4\x04\n" +
 	"\aCluster\x12R\n" +
 	"\fTakeSnapshot\x12 .graphvol.v1.TakeSnapshotRequest\x1a\x1e.graphvol.v1.TakeSnapshotEvent0\x01\x12q\n" +
-	"\x16DeleteClusterSnapshots\x12*.graphvol.v1.DeleteClusterSnapshotsRequest\x1a+.graphvol.v1.DeleteClusterSnapshotsResponse\x12C\n" +
+	"\x16DeleteClusterSnapshots\x12*.graphvol.v1.DeleteClusterSnapshotsRequest\x1a+.graphvol.v1.DeleteClusterSnapshotsResponse\x12Q\n" +
+	"\aRestore\x12\".graphvol.v1.RestoreClusterRequest\x1a .graphvol.v1.RestoreClusterEvent0\x01\x12C\n" +
 	"\tGetConfig\x12\x1d.graphvol.v1.GetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12C\n" +
 	"\tSetConfig\x12\x1d.graphvol.v1.SetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12k\n" +
 	"\x14ListClusterSnapshots\x12(.graphvol.v1.ListClusterSnapshotsRequest\x1a).graphvol.v1.ListClusterSnapshotsResponse\x12H\n" +
@@ -1604,7 +2020,7 @@ func file_agent_api_node_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_agent_api_node_proto_goTypes = []any{
 	(PartRequest_Step)(0),                  // 0: graphvol.v1.PartRequest.Step
 	(*PartRequest)(nil),                    // 1: graphvol.v1.PartRequest
@@ -1614,81 +2030,103 @@ var file_agent_api_node_proto_goTypes = []any{
 	(*OutcomeResponse)(nil),                // 5: graphvol.v1.OutcomeResponse
 	(*DropRequest)(nil),                    // 6: graphvol.v1.DropRequest
 	(*DropResponse)(nil),                   // 7: graphvol.v1.DropResponse
-	(*ProbeRequest)(nil),                   // 8: graphvol.v1.ProbeRequest
-	(*ProbeResponse)(nil),                  // 9: graphvol.v1.ProbeResponse
-	(*ProbeViaRequest)(nil),                // 10: graphvol.v1.ProbeViaRequest
-	(*TakeSnapshotRequest)(nil),            // 11: graphvol.v1.TakeSnapshotRequest
-	(*TakeSnapshotEvent)(nil),              // 12: graphvol.v1.TakeSnapshotEvent
-	(*ClusterSnapshot)(nil),                // 13: graphvol.v1.ClusterSnapshot
-	(*NodePart)(nil),                       // 14: graphvol.v1.NodePart
-	(*DeleteClusterSnapshotsRequest)(nil),  // 15: graphvol.v1.DeleteClusterSnapshotsRequest
-	(*DeleteClusterSnapshotsResponse)(nil), // 16: graphvol.v1.DeleteClusterSnapshotsResponse
-	(*GetConfigRequest)(nil),               // 17: graphvol.v1.GetConfigRequest
-	(*SetConfigRequest)(nil),               // 18: graphvol.v1.SetConfigRequest
-	(*ConfigText)(nil),                     // 19: graphvol.v1.ConfigText
-	(*ListClusterSnapshotsRequest)(nil),    // 20: graphvol.v1.ListClusterSnapshotsRequest
-	(*ListClusterSnapshotsResponse)(nil),   // 21: graphvol.v1.ListClusterSnapshotsResponse
-	(*GetClusterRequest)(nil),              // 22: graphvol.v1.GetClusterRequest
-	(*ClusterStatus)(nil),                  // 23: graphvol.v1.ClusterStatus
-	(*ClusterNode)(nil),                    // 24: graphvol.v1.ClusterNode
-	(*durationpb.Duration)(nil),            // 25: google.protobuf.Duration
-	(*SnapshotInfo)(nil),                   // 26: graphvol.v1.SnapshotInfo
-	(*timestamppb.Timestamp)(nil),          // 27: google.protobuf.Timestamp
-	(*SignOffRequest)(nil),                 // 28: graphvol.v1.SignOffRequest
-	(*SignOffResponse)(nil),                // 29: graphvol.v1.SignOffResponse
+	(*RestoreVolumeRequest)(nil),           // 8: graphvol.v1.RestoreVolumeRequest
+	(*ReadMetadataRequest)(nil),            // 9: graphvol.v1.ReadMetadataRequest
+	(*ReadMetadataResponse)(nil),           // 10: graphvol.v1.ReadMetadataResponse
+	(*ProbeRequest)(nil),                   // 11: graphvol.v1.ProbeRequest
+	(*ProbeResponse)(nil),                  // 12: graphvol.v1.ProbeResponse
+	(*ProbeViaRequest)(nil),                // 13: graphvol.v1.ProbeViaRequest
+	(*TakeSnapshotRequest)(nil),            // 14: graphvol.v1.TakeSnapshotRequest
+	(*TakeSnapshotEvent)(nil),              // 15: graphvol.v1.TakeSnapshotEvent
+	(*ClusterSnapshot)(nil),                // 16: graphvol.v1.ClusterSnapshot
+	(*NodePart)(nil),                       // 17: graphvol.v1.NodePart
+	(*DeleteClusterSnapshotsRequest)(nil),  // 18: graphvol.v1.DeleteClusterSnapshotsRequest
+	(*DeleteClusterSnapshotsResponse)(nil), // 19: graphvol.v1.DeleteClusterSnapshotsResponse
+	(*RestoreClusterRequest)(nil),          // 20: graphvol.v1.RestoreClusterRequest
+	(*RestoreClusterEvent)(nil),            // 21: graphvol.v1.RestoreClusterEvent
+	(*RestoredVolume)(nil),                 // 22: graphvol.v1.RestoredVolume
+	(*GetConfigRequest)(nil),               // 23: graphvol.v1.GetConfigRequest
+	(*SetConfigRequest)(nil),               // 24: graphvol.v1.SetConfigRequest
+	(*ConfigText)(nil),                     // 25: graphvol.v1.ConfigText
+	(*ListClusterSnapshotsRequest)(nil),    // 26: graphvol.v1.ListClusterSnapshotsRequest
+	(*ListClusterSnapshotsResponse)(nil),   // 27: graphvol.v1.ListClusterSnapshotsResponse
+	(*GetClusterRequest)(nil),              // 28: graphvol.v1.GetClusterRequest
+	(*ClusterStatus)(nil),                  // 29: graphvol.v1.ClusterStatus
+	(*ClusterNode)(nil),                    // 30: graphvol.v1.ClusterNode
+	(*durationpb.Duration)(nil),            // 31: google.protobuf.Duration
+	(*SnapshotInfo)(nil),                   // 32: graphvol.v1.SnapshotInfo
+	(*RemoteInfo)(nil),                     // 33: graphvol.v1.RemoteInfo
+	(*timestamppb.Timestamp)(nil),          // 34: google.protobuf.Timestamp
+	(*Progress)(nil),                       // 35: graphvol.v1.Progress
+	(*RestoreResult)(nil),                  // 36: graphvol.v1.RestoreResult
+	(*SignOffRequest)(nil),                 // 37: graphvol.v1.SignOffRequest
+	(*SignOffResponse)(nil),                // 38: graphvol.v1.SignOffResponse
+	(*RestoreEvent)(nil),                   // 39: graphvol.v1.RestoreEvent
 }
 var file_agent_api_node_proto_depIdxs = []int32{
 	0,  // 0: graphvol.v1.PartRequest.step:type_name -> graphvol.v1.PartRequest.Step
-	25, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
+	31, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
 	0,  // 2: graphvol.v1.PartEvent.done:type_name -> graphvol.v1.PartRequest.Step
 	3,  // 3: graphvol.v1.PartEvent.volumes:type_name -> graphvol.v1.VolumePart
-	25, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
-	26, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
-	3,  // 6: graphvol.v1.OutcomeRequest.volumes:type_name -> graphvol.v1.VolumePart
-	3,  // 7: graphvol.v1.OutcomeResponse.volumes:type_name -> graphvol.v1.VolumePart
-	3,  // 8: graphvol.v1.DropRequest.volumes:type_name -> graphvol.v1.VolumePart
-	27, // 9: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
-	27, // 10: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
-	13, // 11: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
-	27, // 12: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
-	25, // 13: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
-	25, // 14: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
-	14, // 15: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
-	3,  // 16: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
-	13, // 17: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
-	13, // 18: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
-	24, // 19: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
-	27, // 20: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
-	25, // 21: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
-	1,  // 22: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
-	4,  // 23: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
-	28, // 24: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
-	6,  // 25: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
-	8,  // 26: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
-	10, // 27: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
-	11, // 28: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
-	15, // 29: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
-	17, // 30: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
-	18, // 31: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
-	20, // 32: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
-	22, // 33: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
-	2,  // 34: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
-	5,  // 35: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
-	29, // 36: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
-	7,  // 37: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
-	9,  // 38: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
-	9,  // 39: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
-	12, // 40: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
-	16, // 41: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
-	19, // 42: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
-	19, // 43: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
-	21, // 44: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
-	23, // 45: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
-	34, // [34:46] is the sub-list for method output_type
-	22, // [22:34] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	31, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
+	32, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	33, // 6: graphvol.v1.VolumePart.copies:type_name -> graphvol.v1.RemoteInfo
+	3,  // 7: graphvol.v1.OutcomeRequest.volumes:type_name -> graphvol.v1.VolumePart
+	3,  // 8: graphvol.v1.OutcomeResponse.volumes:type_name -> graphvol.v1.VolumePart
+	3,  // 9: graphvol.v1.DropRequest.volumes:type_name -> graphvol.v1.VolumePart
+	33, // 10: graphvol.v1.RestoreVolumeRequest.copies:type_name -> graphvol.v1.RemoteInfo
+	34, // 11: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
+	34, // 12: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
+	16, // 13: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
+	34, // 14: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
+	31, // 15: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
+	31, // 16: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
+	17, // 17: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
+	3,  // 18: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
+	16, // 19: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
+	22, // 20: graphvol.v1.RestoreClusterEvent.plan:type_name -> graphvol.v1.RestoredVolume
+	22, // 21: graphvol.v1.RestoreClusterEvent.done:type_name -> graphvol.v1.RestoredVolume
+	35, // 22: graphvol.v1.RestoreClusterEvent.progress:type_name -> graphvol.v1.Progress
+	36, // 23: graphvol.v1.RestoredVolume.result:type_name -> graphvol.v1.RestoreResult
+	16, // 24: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
+	30, // 25: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
+	34, // 26: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
+	31, // 27: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
+	1,  // 28: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
+	4,  // 29: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
+	37, // 30: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
+	6,  // 31: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
+	8,  // 32: graphvol.v1.Node.RestoreVolume:input_type -> graphvol.v1.RestoreVolumeRequest
+	9,  // 33: graphvol.v1.Node.ReadMetadata:input_type -> graphvol.v1.ReadMetadataRequest
+	11, // 34: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
+	13, // 35: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
+	14, // 36: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
+	18, // 37: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
+	20, // 38: graphvol.v1.Cluster.Restore:input_type -> graphvol.v1.RestoreClusterRequest
+	23, // 39: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
+	24, // 40: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
+	26, // 41: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
+	28, // 42: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
+	2,  // 43: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
+	5,  // 44: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
+	38, // 45: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
+	7,  // 46: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
+	39, // 47: graphvol.v1.Node.RestoreVolume:output_type -> graphvol.v1.RestoreEvent
+	10, // 48: graphvol.v1.Node.ReadMetadata:output_type -> graphvol.v1.ReadMetadataResponse
+	12, // 49: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
+	12, // 50: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
+	15, // 51: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
+	19, // 52: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
+	21, // 53: graphvol.v1.Cluster.Restore:output_type -> graphvol.v1.RestoreClusterEvent
+	25, // 54: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
+	25, // 55: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
+	27, // 56: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
+	29, // 57: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
+	43, // [43:58] is the sub-list for method output_type
+	28, // [28:43] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_node_proto_init() }
@@ -1697,14 +2135,14 @@ func file_agent_api_node_proto_init() {
 		return
 	}
 	file_agent_api_volume_proto_init()
-	file_agent_api_node_proto_msgTypes[17].OneofWrappers = []any{}
+	file_agent_api_node_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_node_proto_rawDesc), len(file_agent_api_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -19,12 +19,14 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Node_Part_FullMethodName     = "/graphvol.v1.Node/Part"
-	Node_Outcome_FullMethodName  = "/graphvol.v1.Node/Outcome"
-	Node_SignOff_FullMethodName  = "/graphvol.v1.Node/SignOff"
-	Node_Drop_FullMethodName     = "/graphvol.v1.Node/Drop"
-	Node_Probe_FullMethodName    = "/graphvol.v1.Node/Probe"
-	Node_ProbeVia_FullMethodName = "/graphvol.v1.Node/ProbeVia"
+	Node_Part_FullMethodName          = "/graphvol.v1.Node/Part"
+	Node_Outcome_FullMethodName       = "/graphvol.v1.Node/Outcome"
+	Node_SignOff_FullMethodName       = "/graphvol.v1.Node/SignOff"
+	Node_Drop_FullMethodName          = "/graphvol.v1.Node/Drop"
+	Node_RestoreVolume_FullMethodName = "/graphvol.v1.Node/RestoreVolume"
+	Node_ReadMetadata_FullMethodName  = "/graphvol.v1.Node/ReadMetadata"
+	Node_Probe_FullMethodName         = "/graphvol.v1.Node/Probe"
+	Node_ProbeVia_FullMethodName      = "/graphvol.v1.Node/ProbeVia"
 )
 
 // NodeClient is the client API for Node service.
@@ -42,6 +44,10 @@ type NodeClient interface {
 	SignOff(ctx context.Context, in *SignOffRequest, opts ...grpc.CallOption) (*SignOffResponse, error)
 	// Drop deletes the volumes' snapshots of a snapshot of the cluster, and its manifest.
 	Drop(ctx context.Context, in *DropRequest, opts ...grpc.CallOption) (*DropResponse, error)
+	// RestoreVolume restores a volume's snapshot to a directory of this node: from the volume, if it is this node's, else from one of its copies.
+	RestoreVolume(ctx context.Context, in *RestoreVolumeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreEvent], error)
+	// ReadMetadata reads what the graph is now.
+	ReadMetadata(ctx context.Context, in *ReadMetadataRequest, opts ...grpc.CallOption) (*ReadMetadataResponse, error)
 	// Probe answers at once. It is how agents see each other, and each other's clocks.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error)
 	// ProbeVia probes another node from this one.
@@ -99,6 +105,35 @@ func (c *nodeClient) Drop(ctx context.Context, in *DropRequest, opts ...grpc.Cal
 	return out, nil
 }
 
+func (c *nodeClient) RestoreVolume(ctx context.Context, in *RestoreVolumeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Node_ServiceDesc.Streams[1], Node_RestoreVolume_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestoreVolumeRequest, RestoreEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Node_RestoreVolumeClient = grpc.ServerStreamingClient[RestoreEvent]
+
+func (c *nodeClient) ReadMetadata(ctx context.Context, in *ReadMetadataRequest, opts ...grpc.CallOption) (*ReadMetadataResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReadMetadataResponse)
+	err := c.cc.Invoke(ctx, Node_ReadMetadata_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *nodeClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ProbeResponse)
@@ -134,6 +169,10 @@ type NodeServer interface {
 	SignOff(context.Context, *SignOffRequest) (*SignOffResponse, error)
 	// Drop deletes the volumes' snapshots of a snapshot of the cluster, and its manifest.
 	Drop(context.Context, *DropRequest) (*DropResponse, error)
+	// RestoreVolume restores a volume's snapshot to a directory of this node: from the volume, if it is this node's, else from one of its copies.
+	RestoreVolume(*RestoreVolumeRequest, grpc.ServerStreamingServer[RestoreEvent]) error
+	// ReadMetadata reads what the graph is now.
+	ReadMetadata(context.Context, *ReadMetadataRequest) (*ReadMetadataResponse, error)
 	// Probe answers at once. It is how agents see each other, and each other's clocks.
 	Probe(context.Context, *ProbeRequest) (*ProbeResponse, error)
 	// ProbeVia probes another node from this one.
@@ -159,6 +198,12 @@ func (UnimplementedNodeServer) SignOff(context.Context, *SignOffRequest) (*SignO
 }
 func (UnimplementedNodeServer) Drop(context.Context, *DropRequest) (*DropResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drop not implemented")
+}
+func (UnimplementedNodeServer) RestoreVolume(*RestoreVolumeRequest, grpc.ServerStreamingServer[RestoreEvent]) error {
+	return status.Error(codes.Unimplemented, "method RestoreVolume not implemented")
+}
+func (UnimplementedNodeServer) ReadMetadata(context.Context, *ReadMetadataRequest) (*ReadMetadataResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReadMetadata not implemented")
 }
 func (UnimplementedNodeServer) Probe(context.Context, *ProbeRequest) (*ProbeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
@@ -248,6 +293,35 @@ func _Node_Drop_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Node_RestoreVolume_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RestoreVolumeRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(NodeServer).RestoreVolume(m, &grpc.GenericServerStream[RestoreVolumeRequest, RestoreEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Node_RestoreVolumeServer = grpc.ServerStreamingServer[RestoreEvent]
+
+func _Node_ReadMetadata_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadMetadataRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).ReadMetadata(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_ReadMetadata_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).ReadMetadata(ctx, req.(*ReadMetadataRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Node_Probe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ProbeRequest)
 	if err := dec(in); err != nil {
@@ -304,6 +378,10 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Node_Drop_Handler,
 		},
 		{
+			MethodName: "ReadMetadata",
+			Handler:    _Node_ReadMetadata_Handler,
+		},
+		{
 			MethodName: "Probe",
 			Handler:    _Node_Probe_Handler,
 		},
@@ -319,6 +397,11 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 			ClientStreams: true,
 		},
+		{
+			StreamName:    "RestoreVolume",
+			Handler:       _Node_RestoreVolume_Handler,
+			ServerStreams: true,
+		},
 	},
 	Metadata: "agent/api/node.proto",
 }
@@ -326,6 +409,7 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 const (
 	Cluster_TakeSnapshot_FullMethodName           = "/graphvol.v1.Cluster/TakeSnapshot"
 	Cluster_DeleteClusterSnapshots_FullMethodName = "/graphvol.v1.Cluster/DeleteClusterSnapshots"
+	Cluster_Restore_FullMethodName                = "/graphvol.v1.Cluster/Restore"
 	Cluster_GetConfig_FullMethodName              = "/graphvol.v1.Cluster/GetConfig"
 	Cluster_SetConfig_FullMethodName              = "/graphvol.v1.Cluster/SetConfig"
 	Cluster_ListClusterSnapshots_FullMethodName   = "/graphvol.v1.Cluster/ListClusterSnapshots"
@@ -343,6 +427,9 @@ type ClusterClient interface {
 	// DeleteClusterSnapshots deletes snapshots of the cluster on all nodes: all or none of those named are known, and then each is deleted on every node, or stays "deleting" until all
 	// its nodes have been there.
 	DeleteClusterSnapshots(ctx context.Context, in *DeleteClusterSnapshotsRequest, opts ...grpc.CallOption) (*DeleteClusterSnapshotsResponse, error)
+	// Restore restores a complete snapshot to directories of the nodes, all at the same time: those for node N to DESTINATION/N/VOLUME. First come
+	// the warnings; with dry_run nothing else.
+	Restore(ctx context.Context, in *RestoreClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreClusterEvent], error)
 	// GetConfig gives the configuration in the cluster's configuration centre.
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error)
 	// SetConfig stores one there, after it was checked. All nodes that it is for apply it; GetCluster tells which have.
@@ -389,6 +476,25 @@ func (c *clusterClient) DeleteClusterSnapshots(ctx context.Context, in *DeleteCl
 	}
 	return out, nil
 }
+
+func (c *clusterClient) Restore(ctx context.Context, in *RestoreClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreClusterEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Cluster_ServiceDesc.Streams[1], Cluster_Restore_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[RestoreClusterRequest, RestoreClusterEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Cluster_RestoreClient = grpc.ServerStreamingClient[RestoreClusterEvent]
 
 func (c *clusterClient) GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -441,6 +547,9 @@ type ClusterServer interface {
 	// DeleteClusterSnapshots deletes snapshots of the cluster on all nodes: all or none of those named are known, and then each is deleted on every node, or stays "deleting" until all
 	// its nodes have been there.
 	DeleteClusterSnapshots(context.Context, *DeleteClusterSnapshotsRequest) (*DeleteClusterSnapshotsResponse, error)
+	// Restore restores a complete snapshot to directories of the nodes, all at the same time: those for node N to DESTINATION/N/VOLUME. First come
+	// the warnings; with dry_run nothing else.
+	Restore(*RestoreClusterRequest, grpc.ServerStreamingServer[RestoreClusterEvent]) error
 	// GetConfig gives the configuration in the cluster's configuration centre.
 	GetConfig(context.Context, *GetConfigRequest) (*ConfigText, error)
 	// SetConfig stores one there, after it was checked. All nodes that it is for apply it; GetCluster tells which have.
@@ -464,6 +573,9 @@ func (UnimplementedClusterServer) TakeSnapshot(*TakeSnapshotRequest, grpc.Server
 }
 func (UnimplementedClusterServer) DeleteClusterSnapshots(context.Context, *DeleteClusterSnapshotsRequest) (*DeleteClusterSnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteClusterSnapshots not implemented")
+}
+func (UnimplementedClusterServer) Restore(*RestoreClusterRequest, grpc.ServerStreamingServer[RestoreClusterEvent]) error {
+	return status.Error(codes.Unimplemented, "method Restore not implemented")
 }
 func (UnimplementedClusterServer) GetConfig(context.Context, *GetConfigRequest) (*ConfigText, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetConfig not implemented")
@@ -526,6 +638,17 @@ func _Cluster_DeleteClusterSnapshots_Handler(srv interface{}, ctx context.Contex
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Cluster_Restore_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(RestoreClusterRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServer).Restore(m, &grpc.GenericServerStream[RestoreClusterRequest, RestoreClusterEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Cluster_RestoreServer = grpc.ServerStreamingServer[RestoreClusterEvent]
 
 func _Cluster_GetConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetConfigRequest)
@@ -631,6 +754,11 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "TakeSnapshot",
 			Handler:       _Cluster_TakeSnapshot_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Restore",
+			Handler:       _Cluster_Restore_Handler,
 			ServerStreams: true,
 		},
 	},

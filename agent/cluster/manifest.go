@@ -48,6 +48,7 @@ type TopologyVolume struct {
 	Checksum string `json:"checksum_sha256"`
 	Files    int64  `json:"files"`
 	Bytes    int64  `json:"bytes"`
+	Copies   []Copy `json:"copies,omitempty"` // where else its data is
 }
 
 // makeManifest describes a record all of whose parts are complete.
@@ -59,7 +60,7 @@ func makeManifest(rec *Record, addresses map[string]string, parent string) *Mani
 	for _, n := range rec.Nodes {
 		t := TopologyNode{Name: n.Node, Address: addresses[n.Node]}
 		for _, v := range n.Volumes {
-			t.Volumes = append(t.Volumes, TopologyVolume{v.Volume, v.Snapshot, v.Manifest, v.Checksum, v.Files, v.Bytes})
+			t.Volumes = append(t.Volumes, TopologyVolume{v.Volume, v.Snapshot, v.Manifest, v.Checksum, v.Files, v.Bytes, v.Copies})
 		}
 		m.Topology.Nodes = append(m.Topology.Nodes, t)
 		if len(n.Metadata) > 0 {

@@ -130,6 +130,9 @@ func volumeParts(list []*api.VolumePart) []VolumePart {
 			Volume: v.GetVolume(), Snapshot: s.GetId(), State: s.GetState(), Hold: s.GetPause().AsDuration(),
 			Manifest: s.GetManifestSha256(), Checksum: s.GetChecksumSha256(), Files: s.GetFiles(), Bytes: s.GetBytes(), Error: v.GetError(),
 		}
+		for _, c := range v.GetCopies() {
+			out[i].Copies = append(out[i].Copies, Copy{c.GetUrls(), c.GetErasure(), c.GetEncrypted()})
+		}
 	}
 	return out
 }

@@ -44,6 +44,19 @@ type NodePart struct {
 	ClockOffset *time.Duration  `json:"clock_offset,omitempty"`
 }
 
+// end notes what has become of the volumes' snapshots. What only the cut has told stays.
+func (n *NodePart) end(volumes []VolumePart) {
+	for i, v := range volumes {
+		for _, before := range n.Volumes {
+			if before.Volume == v.Volume {
+				volumes[i].Copies = before.Copies
+				volumes[i].Hold = max(v.Hold, before.Hold)
+			}
+		}
+	}
+	n.Volumes = volumes
+}
+
 // VolumePart is one volume's snapshot.
 type VolumePart struct {
 	Volume   string        `json:"volume"`
@@ -55,6 +68,14 @@ type VolumePart struct {
 	Files    int64         `json:"files,omitempty"`
 	Bytes    int64         `json:"bytes,omitempty"`
 	Error    string        `json:"error,omitempty"`
+	Copies   []Copy        `json:"copies,omitempty"`
+}
+
+// Copy is a place that a volume's store is copied to. It holds no secrets.
+type Copy struct {
+	Targets   []string `json:"targets"`           // URLs
+	Erasure   string   `json:"erasure,omitempty"` // "K+M"; empty: not spread
+	Encrypted bool     `json:"encrypted,omitempty"`
 }
 
 // Open tells whether nothing final is known of it.

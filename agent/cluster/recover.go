@@ -63,7 +63,7 @@ func (t *taking) ask(ctx context.Context, i int) error {
 		volumes, err := t.outcome(ctx, part)
 		switch {
 		case err == nil && final(volumes):
-			part.Volumes = volumes
+			part.end(volumes)
 			return nil
 		case err == nil:
 			answered = time.Now()

@@ -155,7 +155,7 @@ func (t *taking) finish(ctx context.Context) error {
 		all.Go(func() {
 			volumes, err := p.commit()
 			if err == nil {
-				t.rec.Nodes[i].Volumes = volumeParts(volumes)
+				t.rec.Nodes[i].end(volumeParts(volumes))
 				return
 			}
 			t.Log.Info("the call of a node has ended; it is asked what has become of its part", "id", t.rec.ID, "node", p.node.Name, "err", err)

@@ -173,6 +173,7 @@ func (n *Node) run(ctx context.Context) error {
 		return err
 	}
 	// Volumes first: databases wait for them, and nothing of the cluster is needed.
+	n.removeAttached()
 	n.mountAll()
 	if err := n.joinCluster(); err != nil {
 		n.stopBeside()

@@ -80,7 +80,8 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 	}
 	var out []*api.VolumePart
 	for i, ev := range events {
-		out = append(out, &api.VolumePart{Volume: p.parts[i].label, Snapshot: ev.GetSnapshot()})
+		v := p.parts[i]
+		out = append(out, &api.VolumePart{Volume: v.label, Snapshot: ev.GetSnapshot(), Copies: v.copies})
 	}
 	return out, nil
 }
@@ -149,6 +150,7 @@ type volumePart struct {
 	*volume
 	client *agent.Client
 	stream api.Volume_CutClient
+	copies []*api.RemoteInfo
 }
 
 // openVolumePart connects to a volume. ctx bounds connecting, life the call.
@@ -157,11 +159,15 @@ func openVolumePart(ctx, life context.Context, v *volume) (*volumePart, error) {
 	if err != nil {
 		return nil, v.said(err)
 	}
+	st, err := c.Status(ctx, &api.StatusRequest{})
+	if err != nil {
+		return nil, errors.Join(v.said(err), c.Close())
+	}
 	stream, err := c.Cut(life)
 	if err != nil {
 		return nil, errors.Join(v.said(err), c.Close())
 	}
-	return &volumePart{v, c, stream}, nil
+	return &volumePart{v, c, stream, st.GetRemotes()}, nil
 }
 
 // said tells which volume has failed.

@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
@@ -45,7 +42,7 @@ agent (graphvol agent); these commands ask the one of this machine, and it asks 
 	cmd.PersistentFlags().StringVar(&f.socket, "socket", "", "the agent's socket (default: agent.sock in the state directory of the configuration)")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
 	cmd.AddCommand(a.clusterSnapshotCmd(&f), a.clusterSnapshotsCmd(&f), a.clusterDeleteCmd(&f), a.clusterStatusCmd(&f),
-		a.clusterConfigCmd(&f))
+		a.clusterConfigCmd(&f), a.clusterRestoreCmd(&f))
 	return cmd
 }
 
@@ -65,30 +62,18 @@ func (f *clusterFlags) path() (string, error) {
 	return node.SocketPath(state), nil
 }
 
-// dial connects to the agent of this machine.
-func (f *clusterFlags) dial() (api.ClusterClient, io.Closer, error) {
-	path, err := f.path()
-	if err != nil {
-		return nil, nil, err
-	}
-	conn, err := node.Dial("unix:"+path, insecure.NewCredentials(), grpc.WithUnaryInterceptor(
-		func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-			return noAgent(path, invoke(ctx, method, req, reply, cc, opts...))
-		}))
-	if err != nil {
-		return nil, nil, err
-	}
-	return api.NewClusterClient(conn), conn, nil
-}
-
 // ask calls the agent of this machine.
 func (f *clusterFlags) ask(fn func(api.ClusterClient) error) error {
-	c, conn, err := f.dial()
+	path, err := f.path()
+	if err != nil {
+		return err
+	}
+	conn, err := node.Dial("unix:"+path, insecure.NewCredentials())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	return fn(c)
+	return noAgent(path, fn(api.NewClusterClient(conn)))
 }
 
 // noAgent puts into words that nobody listens. The agent may have answered that somebody else can't be reached.

@@ -70,24 +70,13 @@ when every volume's part is stored, and else there is none.`,
 		Example: `  graphvol cluster snapshot --name before-upgrade`,
 		Args:    args(cobra.NoArgs, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := a.takeClusterSnapshot(cmd.Context(), f, req)
-			if err != nil {
-				return err
-			}
-			if f.json {
-				return printJSON(a.out, rowOfCluster(s))
-			}
-			volumes := int64(0)
-			for _, n := range s.GetNodes() {
-				volumes += int64(len(n.GetVolumes()))
-			}
-			fmt.Fprintf(a.out, "%s  %s\n  held writers of %s on %s for at most %s; ", s.GetName(), s.GetId(), plural(volumes, "volume"), plural(int64(len(s.GetNodes())), "node"), duration(s.GetHold().AsDuration()))
-			if s.GetState() != "complete" {
-				fmt.Fprintf(a.out, "being stored (%s)\n", s.GetState())
-				return nil
-			}
-			_, err = fmt.Fprintf(a.out, "complete after %s\n", duration(s.GetTook().AsDuration()))
-			return err
+			return f.ask(func(c api.ClusterClient) error {
+				s, err := a.takeClusterSnapshot(cmd.Context(), c, req)
+				if err != nil {
+					return err
+				}
+				return a.printClusterSnapshot(s, f.json)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&req.Name, "name", "", "name of the snapshot (default: made from the time)")
@@ -95,16 +84,10 @@ when every volume's part is stored, and else there is none.`,
 	return cmd
 }
 
-func (a *app) takeClusterSnapshot(ctx context.Context, f *clusterFlags, req *api.TakeSnapshotRequest) (last *api.ClusterSnapshot, err error) {
-	c, conn, err := f.dial()
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	path, _ := f.path()
+func (a *app) takeClusterSnapshot(ctx context.Context, c api.ClusterClient, req *api.TakeSnapshotRequest) (last *api.ClusterSnapshot, err error) {
 	stream, err := c.TakeSnapshot(ctx, req)
 	if err != nil {
-		return nil, noAgent(path, err)
+		return nil, err
 	}
 	bar := newProgress(a.err, "preparing")
 	defer bar.done()
@@ -114,11 +97,28 @@ func (a *app) takeClusterSnapshot(ctx context.Context, f *clusterFlags, req *api
 			return last, nil
 		}
 		if err != nil {
-			return nil, noAgent(path, err)
+			return nil, err
 		}
 		bar.stage(ev.GetPhase())
 		last = ev.GetSnapshot()
 	}
+}
+
+func (a *app) printClusterSnapshot(s *api.ClusterSnapshot, asJSON bool) error {
+	if asJSON {
+		return printJSON(a.out, rowOfCluster(s))
+	}
+	volumes := int64(0)
+	for _, n := range s.GetNodes() {
+		volumes += int64(len(n.GetVolumes()))
+	}
+	fmt.Fprintf(a.out, "%s  %s\n  held writers of %s on %s for at most %s; ", s.GetName(), s.GetId(), plural(volumes, "volume"), plural(int64(len(s.GetNodes())), "node"), duration(s.GetHold().AsDuration()))
+	if s.GetState() != "complete" {
+		_, err := fmt.Fprintf(a.out, "being stored (%s)\n", s.GetState())
+		return err
+	}
+	_, err := fmt.Fprintf(a.out, "complete after %s\n", duration(s.GetTook().AsDuration()))
+	return err
 }
 
 func (a *app) clusterSnapshotsCmd(f *clusterFlags) *cobra.Command {
