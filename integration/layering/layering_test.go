@@ -43,6 +43,7 @@ func layers() [][]string {
 		{"agent/cluster"},
 		{"agent/clock", "agent/preflight/check"},
 		{"agent/pki"},
+		{"agent/hook", "agent/pki"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
@@ -54,6 +55,7 @@ func narrow() map[string][]string {
 		"agent/config":            {},
 		"agent/clock":             {},
 		"agent/preflight/check":   {},
+		"agent/hook":              {"agent/config", "internal/..."},
 		"agent/pki":               {"agent/config", "internal/..."},
 		"agent/graphmeta":         {"agent/config", "internal/..."},
 		"agent/placement":         {"internal/..."},
