@@ -174,6 +174,7 @@ func (n *Node) run(ctx context.Context) error {
 	}
 	// Volumes first: databases wait for them, and nothing of the cluster is needed.
 	n.removeAttached()
+	n.recoverHooks(ctx)
 	n.mountAll()
 	if err := n.joinCluster(); err != nil {
 		n.stopBeside()

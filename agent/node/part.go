@@ -16,6 +16,7 @@ import (
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
 	"graphvol/agent/graphmeta"
+	"graphvol/agent/hook"
 )
 
 // clusterTag is what volumes' snapshots of a snapshot of the cluster are tagged with.
@@ -27,6 +28,7 @@ type part struct {
 	*current // as it was when the part began
 	id, name string
 	parts    []*volumePart
+	hooks    *hooks
 	before   *graphmeta.Meta // what the graph was; nil: none is read
 
 	life   context.Context // of the volumes' calls
@@ -49,6 +51,10 @@ func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 	}
 	if err := p.checkClock(); err != nil {
 		return cluster.Prepared{}, p.failed("clock", err)
+	}
+	var err error
+	if p.hooks, err = p.preHooks(ctx, p.volumes, p.name); err != nil {
+		return cluster.Prepared{}, p.failed("hooks", err)
 	}
 	metadata, err := p.readMetadata(ctx)
 	if err != nil {
@@ -78,6 +84,7 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 	if err != nil {
 		return nil, p.failed("cut", err)
 	}
+	p.hooks.startPost(p.Node, hook.Taken)
 	var out []*api.VolumePart
 	for i, ev := range events {
 		v := p.parts[i]
@@ -87,7 +94,10 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 }
 
 // Check implements cluster.Local.
-func (p *part) Check(ctx context.Context) error { return p.failed("check", p.checkMetadata(ctx)) }
+func (p *part) Check(ctx context.Context) error {
+	p.hooks.wait()
+	return p.failed("check", p.checkMetadata(ctx))
+}
 
 // Commit implements cluster.Local.
 func (p *part) Commit(ctx context.Context) error {
@@ -112,6 +122,10 @@ func (p *part) Wait(ctx context.Context) ([]*api.VolumePart, error) {
 // End implements cluster.Local.
 func (p *part) End() {
 	p.cancel()
+	if p.hooks != nil {
+		p.hooks.startPost(p.Node, hook.Failed)
+		p.hooks.wait()
+	}
 	for _, v := range p.parts {
 		if err := v.client.Close(); err != nil {
 			p.log.Warn("closing a volume's connection", "volume", v.label, "err", err)
