@@ -470,6 +470,162 @@ func (*DropResponse) Descriptor() ([]byte, []int) {
 	return file_agent_api_node_proto_rawDescGZIP(), []int{6}
 }
 
+type InventoryRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Known         []string               `protobuf:"bytes,1,rep,name=known,proto3" json:"known,omitempty"` // ids of snapshots of the cluster whose manifests needn't be sent
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InventoryRequest) Reset() {
+	*x = InventoryRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InventoryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InventoryRequest) ProtoMessage() {}
+
+func (x *InventoryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InventoryRequest.ProtoReflect.Descriptor instead.
+func (*InventoryRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *InventoryRequest) GetKnown() []string {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
+type InventoryResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volumes       []*VolumeInventory     `protobuf:"bytes,1,rep,name=volumes,proto3" json:"volumes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InventoryResponse) Reset() {
+	*x = InventoryResponse{}
+	mi := &file_agent_api_node_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InventoryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InventoryResponse) ProtoMessage() {}
+
+func (x *InventoryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InventoryResponse.ProtoReflect.Descriptor instead.
+func (*InventoryResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *InventoryResponse) GetVolumes() []*VolumeInventory {
+	if x != nil {
+		return x.Volumes
+	}
+	return nil
+}
+
+type VolumeInventory struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Volume        string                 `protobuf:"bytes,1,opt,name=volume,proto3" json:"volume,omitempty"`
+	Snapshots     []*SnapshotInfo        `protobuf:"bytes,2,rep,name=snapshots,proto3" json:"snapshots,omitempty"` // that were taken for the cluster
+	Manifests     [][]byte               `protobuf:"bytes,3,rep,name=manifests,proto3" json:"manifests,omitempty"` // that aren't known
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`         // why nothing is known of the volume
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VolumeInventory) Reset() {
+	*x = VolumeInventory{}
+	mi := &file_agent_api_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VolumeInventory) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VolumeInventory) ProtoMessage() {}
+
+func (x *VolumeInventory) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VolumeInventory.ProtoReflect.Descriptor instead.
+func (*VolumeInventory) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *VolumeInventory) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *VolumeInventory) GetSnapshots() []*SnapshotInfo {
+	if x != nil {
+		return x.Snapshots
+	}
+	return nil
+}
+
+func (x *VolumeInventory) GetManifests() [][]byte {
+	if x != nil {
+		return x.Manifests
+	}
+	return nil
+}
+
+func (x *VolumeInventory) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type RestoreVolumeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`               // that has, or had, the volume
@@ -483,7 +639,7 @@ type RestoreVolumeRequest struct {
 
 func (x *RestoreVolumeRequest) Reset() {
 	*x = RestoreVolumeRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[7]
+	mi := &file_agent_api_node_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -495,7 +651,7 @@ func (x *RestoreVolumeRequest) String() string {
 func (*RestoreVolumeRequest) ProtoMessage() {}
 
 func (x *RestoreVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[7]
+	mi := &file_agent_api_node_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -508,7 +664,7 @@ func (x *RestoreVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreVolumeRequest.ProtoReflect.Descriptor instead.
 func (*RestoreVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{7}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RestoreVolumeRequest) GetNode() string {
@@ -554,7 +710,7 @@ type ReadMetadataRequest struct {
 
 func (x *ReadMetadataRequest) Reset() {
 	*x = ReadMetadataRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[8]
+	mi := &file_agent_api_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +722,7 @@ func (x *ReadMetadataRequest) String() string {
 func (*ReadMetadataRequest) ProtoMessage() {}
 
 func (x *ReadMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[8]
+	mi := &file_agent_api_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +735,7 @@ func (x *ReadMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMetadataRequest.ProtoReflect.Descriptor instead.
 func (*ReadMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{8}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{11}
 }
 
 type ReadMetadataResponse struct {
@@ -591,7 +747,7 @@ type ReadMetadataResponse struct {
 
 func (x *ReadMetadataResponse) Reset() {
 	*x = ReadMetadataResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[9]
+	mi := &file_agent_api_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +759,7 @@ func (x *ReadMetadataResponse) String() string {
 func (*ReadMetadataResponse) ProtoMessage() {}
 
 func (x *ReadMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[9]
+	mi := &file_agent_api_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +772,7 @@ func (x *ReadMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadMetadataResponse.ProtoReflect.Descriptor instead.
 func (*ReadMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{9}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadMetadataResponse) GetMetadata() []byte {
@@ -635,7 +791,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[10]
+	mi := &file_agent_api_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +803,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[10]
+	mi := &file_agent_api_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +816,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{10}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProbeRequest) GetFrom() string {
@@ -682,7 +838,7 @@ type ProbeResponse struct {
 
 func (x *ProbeResponse) Reset() {
 	*x = ProbeResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[11]
+	mi := &file_agent_api_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +850,7 @@ func (x *ProbeResponse) String() string {
 func (*ProbeResponse) ProtoMessage() {}
 
 func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[11]
+	mi := &file_agent_api_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +863,7 @@ func (x *ProbeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeResponse.ProtoReflect.Descriptor instead.
 func (*ProbeResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{11}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ProbeResponse) GetName() string {
@@ -747,7 +903,7 @@ type ProbeViaRequest struct {
 
 func (x *ProbeViaRequest) Reset() {
 	*x = ProbeViaRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[12]
+	mi := &file_agent_api_node_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +915,7 @@ func (x *ProbeViaRequest) String() string {
 func (*ProbeViaRequest) ProtoMessage() {}
 
 func (x *ProbeViaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[12]
+	mi := &file_agent_api_node_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +928,7 @@ func (x *ProbeViaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeViaRequest.ProtoReflect.Descriptor instead.
 func (*ProbeViaRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{12}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProbeViaRequest) GetNode() string {
@@ -792,7 +948,7 @@ type TakeSnapshotRequest struct {
 
 func (x *TakeSnapshotRequest) Reset() {
 	*x = TakeSnapshotRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[13]
+	mi := &file_agent_api_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +960,7 @@ func (x *TakeSnapshotRequest) String() string {
 func (*TakeSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[13]
+	mi := &file_agent_api_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +973,7 @@ func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{13}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TakeSnapshotRequest) GetName() string {
@@ -844,7 +1000,7 @@ type TakeSnapshotEvent struct {
 
 func (x *TakeSnapshotEvent) Reset() {
 	*x = TakeSnapshotEvent{}
-	mi := &file_agent_api_node_proto_msgTypes[14]
+	mi := &file_agent_api_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +1012,7 @@ func (x *TakeSnapshotEvent) String() string {
 func (*TakeSnapshotEvent) ProtoMessage() {}
 
 func (x *TakeSnapshotEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[14]
+	mi := &file_agent_api_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +1025,7 @@ func (x *TakeSnapshotEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotEvent.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{14}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TakeSnapshotEvent) GetPhase() string {
@@ -891,7 +1047,7 @@ type ClusterSnapshot struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Id             string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name           string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	State          string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`   // "preparing", "cut", "complete", "failed" or "deleting"
+	State          string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`   // "preparing", "cut", "complete", "failed", "damaged" or "deleting"
 	Parent         string                 `protobuf:"bytes,4,opt,name=parent,proto3" json:"parent,omitempty"` // id
 	Created        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created,proto3" json:"created,omitempty"`
 	Hold           *durationpb.Duration   `protobuf:"bytes,6,opt,name=hold,proto3" json:"hold,omitempty"` // the longest of all volumes
@@ -906,7 +1062,7 @@ type ClusterSnapshot struct {
 
 func (x *ClusterSnapshot) Reset() {
 	*x = ClusterSnapshot{}
-	mi := &file_agent_api_node_proto_msgTypes[15]
+	mi := &file_agent_api_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1074,7 @@ func (x *ClusterSnapshot) String() string {
 func (*ClusterSnapshot) ProtoMessage() {}
 
 func (x *ClusterSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[15]
+	mi := &file_agent_api_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1087,7 @@ func (x *ClusterSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSnapshot.ProtoReflect.Descriptor instead.
 func (*ClusterSnapshot) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{15}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ClusterSnapshot) GetId() string {
@@ -1021,7 +1177,7 @@ type NodePart struct {
 
 func (x *NodePart) Reset() {
 	*x = NodePart{}
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1033,7 +1189,7 @@ func (x *NodePart) String() string {
 func (*NodePart) ProtoMessage() {}
 
 func (x *NodePart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1046,7 +1202,7 @@ func (x *NodePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodePart.ProtoReflect.Descriptor instead.
 func (*NodePart) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *NodePart) GetNode() string {
@@ -1072,7 +1228,7 @@ type DeleteClusterSnapshotsRequest struct {
 
 func (x *DeleteClusterSnapshotsRequest) Reset() {
 	*x = DeleteClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1240,7 @@ func (x *DeleteClusterSnapshotsRequest) String() string {
 func (*DeleteClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *DeleteClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1253,7 @@ func (x *DeleteClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteClusterSnapshotsRequest) GetSnapshots() []string {
@@ -1116,7 +1272,7 @@ type DeleteClusterSnapshotsResponse struct {
 
 func (x *DeleteClusterSnapshotsResponse) Reset() {
 	*x = DeleteClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1128,7 +1284,7 @@ func (x *DeleteClusterSnapshotsResponse) String() string {
 func (*DeleteClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *DeleteClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1141,7 +1297,7 @@ func (x *DeleteClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteClusterSnapshotsResponse) GetDeleted() []*ClusterSnapshot {
@@ -1164,7 +1320,7 @@ type RestoreClusterRequest struct {
 
 func (x *RestoreClusterRequest) Reset() {
 	*x = RestoreClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[19]
+	mi := &file_agent_api_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1176,7 +1332,7 @@ func (x *RestoreClusterRequest) String() string {
 func (*RestoreClusterRequest) ProtoMessage() {}
 
 func (x *RestoreClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[19]
+	mi := &file_agent_api_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1189,7 +1345,7 @@ func (x *RestoreClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreClusterRequest.ProtoReflect.Descriptor instead.
 func (*RestoreClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RestoreClusterRequest) GetSnapshot() string {
@@ -1239,7 +1395,7 @@ type RestoreClusterEvent struct {
 
 func (x *RestoreClusterEvent) Reset() {
 	*x = RestoreClusterEvent{}
-	mi := &file_agent_api_node_proto_msgTypes[20]
+	mi := &file_agent_api_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1407,7 @@ func (x *RestoreClusterEvent) String() string {
 func (*RestoreClusterEvent) ProtoMessage() {}
 
 func (x *RestoreClusterEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[20]
+	mi := &file_agent_api_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1420,7 @@ func (x *RestoreClusterEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreClusterEvent.ProtoReflect.Descriptor instead.
 func (*RestoreClusterEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RestoreClusterEvent) GetWarnings() []string {
@@ -1308,7 +1464,7 @@ type RestoredVolume struct {
 
 func (x *RestoredVolume) Reset() {
 	*x = RestoredVolume{}
-	mi := &file_agent_api_node_proto_msgTypes[21]
+	mi := &file_agent_api_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1476,7 @@ func (x *RestoredVolume) String() string {
 func (*RestoredVolume) ProtoMessage() {}
 
 func (x *RestoredVolume) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[21]
+	mi := &file_agent_api_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1489,7 @@ func (x *RestoredVolume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoredVolume.ProtoReflect.Descriptor instead.
 func (*RestoredVolume) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{21}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RestoredVolume) GetFromNode() string {
@@ -1371,6 +1527,186 @@ func (x *RestoredVolume) GetResult() *RestoreResult {
 	return nil
 }
 
+type RepairClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DryRun        bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairClusterRequest) Reset() {
+	*x = RepairClusterRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairClusterRequest) ProtoMessage() {}
+
+func (x *RepairClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairClusterRequest.ProtoReflect.Descriptor instead.
+func (*RepairClusterRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *RepairClusterRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type RepairClusterResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Findings      []*RepairFinding       `protobuf:"bytes,1,rep,name=findings,proto3" json:"findings,omitempty"`
+	Away          []string               `protobuf:"bytes,2,rep,name=away,proto3" json:"away,omitempty"` // nodes that could not be asked: nothing is decided of what they have
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairClusterResponse) Reset() {
+	*x = RepairClusterResponse{}
+	mi := &file_agent_api_node_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairClusterResponse) ProtoMessage() {}
+
+func (x *RepairClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairClusterResponse.ProtoReflect.Descriptor instead.
+func (*RepairClusterResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *RepairClusterResponse) GetFindings() []*RepairFinding {
+	if x != nil {
+		return x.Findings
+	}
+	return nil
+}
+
+func (x *RepairClusterResponse) GetAway() []string {
+	if x != nil {
+		return x.Away
+	}
+	return nil
+}
+
+type RepairFinding struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // name
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	Node          string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`     // may be empty
+	Volume        string                 `protobuf:"bytes,4,opt,name=volume,proto3" json:"volume,omitempty"` // may be empty
+	Problem       string                 `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
+	Done          string                 `protobuf:"bytes,6,opt,name=done,proto3" json:"done,omitempty"` // what was done about it, or would be; empty: nothing
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RepairFinding) Reset() {
+	*x = RepairFinding{}
+	mi := &file_agent_api_node_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RepairFinding) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RepairFinding) ProtoMessage() {}
+
+func (x *RepairFinding) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RepairFinding.ProtoReflect.Descriptor instead.
+func (*RepairFinding) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *RepairFinding) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *RepairFinding) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RepairFinding) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RepairFinding) GetVolume() string {
+	if x != nil {
+		return x.Volume
+	}
+	return ""
+}
+
+func (x *RepairFinding) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *RepairFinding) GetDone() string {
+	if x != nil {
+		return x.Done
+	}
+	return ""
+}
+
 type GetConfigRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`            // empty: of all nodes that have none of their own
@@ -1381,7 +1717,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[22]
+	mi := &file_agent_api_node_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1729,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[22]
+	mi := &file_agent_api_node_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1742,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{22}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetConfigRequest) GetNode() string {
@@ -1434,7 +1770,7 @@ type SetConfigRequest struct {
 
 func (x *SetConfigRequest) Reset() {
 	*x = SetConfigRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[23]
+	mi := &file_agent_api_node_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1782,7 @@ func (x *SetConfigRequest) String() string {
 func (*SetConfigRequest) ProtoMessage() {}
 
 func (x *SetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[23]
+	mi := &file_agent_api_node_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1795,7 @@ func (x *SetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetConfigRequest.ProtoReflect.Descriptor instead.
 func (*SetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{23}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SetConfigRequest) GetNode() string {
@@ -1494,7 +1830,7 @@ type ConfigText struct {
 
 func (x *ConfigText) Reset() {
 	*x = ConfigText{}
-	mi := &file_agent_api_node_proto_msgTypes[24]
+	mi := &file_agent_api_node_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1842,7 @@ func (x *ConfigText) String() string {
 func (*ConfigText) ProtoMessage() {}
 
 func (x *ConfigText) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[24]
+	mi := &file_agent_api_node_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1855,7 @@ func (x *ConfigText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigText.ProtoReflect.Descriptor instead.
 func (*ConfigText) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{24}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ConfigText) GetNode() string {
@@ -1551,7 +1887,7 @@ type ListClusterSnapshotsRequest struct {
 
 func (x *ListClusterSnapshotsRequest) Reset() {
 	*x = ListClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[25]
+	mi := &file_agent_api_node_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1899,7 @@ func (x *ListClusterSnapshotsRequest) String() string {
 func (*ListClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[25]
+	mi := &file_agent_api_node_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1912,7 @@ func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{25}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{31}
 }
 
 type ListClusterSnapshotsResponse struct {
@@ -1588,7 +1924,7 @@ type ListClusterSnapshotsResponse struct {
 
 func (x *ListClusterSnapshotsResponse) Reset() {
 	*x = ListClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[26]
+	mi := &file_agent_api_node_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1936,7 @@ func (x *ListClusterSnapshotsResponse) String() string {
 func (*ListClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[26]
+	mi := &file_agent_api_node_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1949,7 @@ func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{26}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListClusterSnapshotsResponse) GetSnapshots() []*ClusterSnapshot {
@@ -1631,7 +1967,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[27]
+	mi := &file_agent_api_node_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1979,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[27]
+	mi := &file_agent_api_node_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1992,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{33}
 }
 
 type ClusterStatus struct {
@@ -1671,7 +2007,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_agent_api_node_proto_msgTypes[28]
+	mi := &file_agent_api_node_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +2019,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[28]
+	mi := &file_agent_api_node_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +2032,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ClusterStatus) GetCluster() string {
@@ -1746,7 +2082,7 @@ type ClusterNode struct {
 
 func (x *ClusterNode) Reset() {
 	*x = ClusterNode{}
-	mi := &file_agent_api_node_proto_msgTypes[29]
+	mi := &file_agent_api_node_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +2094,7 @@ func (x *ClusterNode) String() string {
 func (*ClusterNode) ProtoMessage() {}
 
 func (x *ClusterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[29]
+	mi := &file_agent_api_node_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +2107,7 @@ func (x *ClusterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
 func (*ClusterNode) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{29}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ClusterNode) GetName() string {
@@ -1888,7 +2224,16 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\vDropRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x121\n" +
 	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"\x0e\n" +
-	"\fDropResponse\"\xb1\x01\n" +
+	"\fDropResponse\"(\n" +
+	"\x10InventoryRequest\x12\x14\n" +
+	"\x05known\x18\x01 \x03(\tR\x05known\"K\n" +
+	"\x11InventoryResponse\x126\n" +
+	"\avolumes\x18\x01 \x03(\v2\x1c.graphvol.v1.VolumeInventoryR\avolumes\"\x96\x01\n" +
+	"\x0fVolumeInventory\x12\x16\n" +
+	"\x06volume\x18\x01 \x01(\tR\x06volume\x127\n" +
+	"\tsnapshots\x18\x02 \x03(\v2\x19.graphvol.v1.SnapshotInfoR\tsnapshots\x12\x1c\n" +
+	"\tmanifests\x18\x03 \x03(\fR\tmanifests\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xb1\x01\n" +
 	"\x14RestoreVolumeRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06volume\x18\x02 \x01(\tR\x06volume\x12\x1a\n" +
@@ -1951,7 +2296,19 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"fromVolume\x12\x12\n" +
 	"\x04node\x18\x03 \x01(\tR\x04node\x12 \n" +
 	"\vdestination\x18\x04 \x01(\fR\vdestination\x122\n" +
-	"\x06result\x18\x05 \x01(\v2\x1a.graphvol.v1.RestoreResultR\x06result\"D\n" +
+	"\x06result\x18\x05 \x01(\v2\x1a.graphvol.v1.RestoreResultR\x06result\"/\n" +
+	"\x14RepairClusterRequest\x12\x17\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"c\n" +
+	"\x15RepairClusterResponse\x126\n" +
+	"\bfindings\x18\x01 \x03(\v2\x1a.graphvol.v1.RepairFindingR\bfindings\x12\x12\n" +
+	"\x04away\x18\x02 \x03(\tR\x04away\"\x95\x01\n" +
+	"\rRepairFinding\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x16\n" +
+	"\x06volume\x18\x04 \x01(\tR\x06volume\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x12\n" +
+	"\x04done\x18\x06 \x01(\tR\x04done\"D\n" +
 	"\x10GetConfigRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1c\n" +
 	"\teffective\x18\x02 \x01(\bR\teffective\"Y\n" +
@@ -1987,20 +2344,22 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\aproblem\x18\t \x01(\tR\aproblem\x12<\n" +
 	"\fclock_offset\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\vclockOffset\x12\x16\n" +
-	"\x06paused\x18\v \x01(\tR\x06paused2\xb9\x04\n" +
+	"\x06paused\x18\v \x01(\tR\x06paused2\x85\x05\n" +
 	"\x04Node\x12<\n" +
 	"\x04Part\x12\x18.graphvol.v1.PartRequest\x1a\x16.graphvol.v1.PartEvent(\x010\x01\x12D\n" +
 	"\aOutcome\x12\x1b.graphvol.v1.OutcomeRequest\x1a\x1c.graphvol.v1.OutcomeResponse\x12D\n" +
 	"\aSignOff\x12\x1b.graphvol.v1.SignOffRequest\x1a\x1c.graphvol.v1.SignOffResponse\x12;\n" +
-	"\x04Drop\x12\x18.graphvol.v1.DropRequest\x1a\x19.graphvol.v1.DropResponse\x12O\n" +
+	"\x04Drop\x12\x18.graphvol.v1.DropRequest\x1a\x19.graphvol.v1.DropResponse\x12J\n" +
+	"\tInventory\x12\x1d.graphvol.v1.InventoryRequest\x1a\x1e.graphvol.v1.InventoryResponse\x12O\n" +
 	"\rRestoreVolume\x12!.graphvol.v1.RestoreVolumeRequest\x1a\x19.graphvol.v1.RestoreEvent0\x01\x12S\n" +
 	"\fReadMetadata\x12 .graphvol.v1.ReadMetadataRequest\x1a!.graphvol.v1.ReadMetadataResponse\x12>\n" +
 	"\x05Probe\x12\x19.graphvol.v1.ProbeRequest\x1a\x1a.graphvol.v1.ProbeResponse\x12D\n" +
-	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\xe4\x04\n" +
+	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\xb5\x05\n" +
 	"\aCluster\x12R\n" +
 	"\fTakeSnapshot\x12 .graphvol.v1.TakeSnapshotRequest\x1a\x1e.graphvol.v1.TakeSnapshotEvent0\x01\x12q\n" +
 	"\x16DeleteClusterSnapshots\x12*.graphvol.v1.DeleteClusterSnapshotsRequest\x1a+.graphvol.v1.DeleteClusterSnapshotsResponse\x12Q\n" +
-	"\aRestore\x12\".graphvol.v1.RestoreClusterRequest\x1a .graphvol.v1.RestoreClusterEvent0\x01\x12C\n" +
+	"\aRestore\x12\".graphvol.v1.RestoreClusterRequest\x1a .graphvol.v1.RestoreClusterEvent0\x01\x12O\n" +
+	"\x06Repair\x12!.graphvol.v1.RepairClusterRequest\x1a\".graphvol.v1.RepairClusterResponse\x12C\n" +
 	"\tGetConfig\x12\x1d.graphvol.v1.GetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12C\n" +
 	"\tSetConfig\x12\x1d.graphvol.v1.SetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12k\n" +
 	"\x14ListClusterSnapshots\x12(.graphvol.v1.ListClusterSnapshotsRequest\x1a).graphvol.v1.ListClusterSnapshotsResponse\x12H\n" +
@@ -2020,7 +2379,7 @@ func file_agent_api_node_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_agent_api_node_proto_goTypes = []any{
 	(PartRequest_Step)(0),                  // 0: graphvol.v1.PartRequest.Step
 	(*PartRequest)(nil),                    // 1: graphvol.v1.PartRequest
@@ -2030,103 +2389,116 @@ var file_agent_api_node_proto_goTypes = []any{
 	(*OutcomeResponse)(nil),                // 5: graphvol.v1.OutcomeResponse
 	(*DropRequest)(nil),                    // 6: graphvol.v1.DropRequest
 	(*DropResponse)(nil),                   // 7: graphvol.v1.DropResponse
-	(*RestoreVolumeRequest)(nil),           // 8: graphvol.v1.RestoreVolumeRequest
-	(*ReadMetadataRequest)(nil),            // 9: graphvol.v1.ReadMetadataRequest
-	(*ReadMetadataResponse)(nil),           // 10: graphvol.v1.ReadMetadataResponse
-	(*ProbeRequest)(nil),                   // 11: graphvol.v1.ProbeRequest
-	(*ProbeResponse)(nil),                  // 12: graphvol.v1.ProbeResponse
-	(*ProbeViaRequest)(nil),                // 13: graphvol.v1.ProbeViaRequest
-	(*TakeSnapshotRequest)(nil),            // 14: graphvol.v1.TakeSnapshotRequest
-	(*TakeSnapshotEvent)(nil),              // 15: graphvol.v1.TakeSnapshotEvent
-	(*ClusterSnapshot)(nil),                // 16: graphvol.v1.ClusterSnapshot
-	(*NodePart)(nil),                       // 17: graphvol.v1.NodePart
-	(*DeleteClusterSnapshotsRequest)(nil),  // 18: graphvol.v1.DeleteClusterSnapshotsRequest
-	(*DeleteClusterSnapshotsResponse)(nil), // 19: graphvol.v1.DeleteClusterSnapshotsResponse
-	(*RestoreClusterRequest)(nil),          // 20: graphvol.v1.RestoreClusterRequest
-	(*RestoreClusterEvent)(nil),            // 21: graphvol.v1.RestoreClusterEvent
-	(*RestoredVolume)(nil),                 // 22: graphvol.v1.RestoredVolume
-	(*GetConfigRequest)(nil),               // 23: graphvol.v1.GetConfigRequest
-	(*SetConfigRequest)(nil),               // 24: graphvol.v1.SetConfigRequest
-	(*ConfigText)(nil),                     // 25: graphvol.v1.ConfigText
-	(*ListClusterSnapshotsRequest)(nil),    // 26: graphvol.v1.ListClusterSnapshotsRequest
-	(*ListClusterSnapshotsResponse)(nil),   // 27: graphvol.v1.ListClusterSnapshotsResponse
-	(*GetClusterRequest)(nil),              // 28: graphvol.v1.GetClusterRequest
-	(*ClusterStatus)(nil),                  // 29: graphvol.v1.ClusterStatus
-	(*ClusterNode)(nil),                    // 30: graphvol.v1.ClusterNode
-	(*durationpb.Duration)(nil),            // 31: google.protobuf.Duration
-	(*SnapshotInfo)(nil),                   // 32: graphvol.v1.SnapshotInfo
-	(*RemoteInfo)(nil),                     // 33: graphvol.v1.RemoteInfo
-	(*timestamppb.Timestamp)(nil),          // 34: google.protobuf.Timestamp
-	(*Progress)(nil),                       // 35: graphvol.v1.Progress
-	(*RestoreResult)(nil),                  // 36: graphvol.v1.RestoreResult
-	(*SignOffRequest)(nil),                 // 37: graphvol.v1.SignOffRequest
-	(*SignOffResponse)(nil),                // 38: graphvol.v1.SignOffResponse
-	(*RestoreEvent)(nil),                   // 39: graphvol.v1.RestoreEvent
+	(*InventoryRequest)(nil),               // 8: graphvol.v1.InventoryRequest
+	(*InventoryResponse)(nil),              // 9: graphvol.v1.InventoryResponse
+	(*VolumeInventory)(nil),                // 10: graphvol.v1.VolumeInventory
+	(*RestoreVolumeRequest)(nil),           // 11: graphvol.v1.RestoreVolumeRequest
+	(*ReadMetadataRequest)(nil),            // 12: graphvol.v1.ReadMetadataRequest
+	(*ReadMetadataResponse)(nil),           // 13: graphvol.v1.ReadMetadataResponse
+	(*ProbeRequest)(nil),                   // 14: graphvol.v1.ProbeRequest
+	(*ProbeResponse)(nil),                  // 15: graphvol.v1.ProbeResponse
+	(*ProbeViaRequest)(nil),                // 16: graphvol.v1.ProbeViaRequest
+	(*TakeSnapshotRequest)(nil),            // 17: graphvol.v1.TakeSnapshotRequest
+	(*TakeSnapshotEvent)(nil),              // 18: graphvol.v1.TakeSnapshotEvent
+	(*ClusterSnapshot)(nil),                // 19: graphvol.v1.ClusterSnapshot
+	(*NodePart)(nil),                       // 20: graphvol.v1.NodePart
+	(*DeleteClusterSnapshotsRequest)(nil),  // 21: graphvol.v1.DeleteClusterSnapshotsRequest
+	(*DeleteClusterSnapshotsResponse)(nil), // 22: graphvol.v1.DeleteClusterSnapshotsResponse
+	(*RestoreClusterRequest)(nil),          // 23: graphvol.v1.RestoreClusterRequest
+	(*RestoreClusterEvent)(nil),            // 24: graphvol.v1.RestoreClusterEvent
+	(*RestoredVolume)(nil),                 // 25: graphvol.v1.RestoredVolume
+	(*RepairClusterRequest)(nil),           // 26: graphvol.v1.RepairClusterRequest
+	(*RepairClusterResponse)(nil),          // 27: graphvol.v1.RepairClusterResponse
+	(*RepairFinding)(nil),                  // 28: graphvol.v1.RepairFinding
+	(*GetConfigRequest)(nil),               // 29: graphvol.v1.GetConfigRequest
+	(*SetConfigRequest)(nil),               // 30: graphvol.v1.SetConfigRequest
+	(*ConfigText)(nil),                     // 31: graphvol.v1.ConfigText
+	(*ListClusterSnapshotsRequest)(nil),    // 32: graphvol.v1.ListClusterSnapshotsRequest
+	(*ListClusterSnapshotsResponse)(nil),   // 33: graphvol.v1.ListClusterSnapshotsResponse
+	(*GetClusterRequest)(nil),              // 34: graphvol.v1.GetClusterRequest
+	(*ClusterStatus)(nil),                  // 35: graphvol.v1.ClusterStatus
+	(*ClusterNode)(nil),                    // 36: graphvol.v1.ClusterNode
+	(*durationpb.Duration)(nil),            // 37: google.protobuf.Duration
+	(*SnapshotInfo)(nil),                   // 38: graphvol.v1.SnapshotInfo
+	(*RemoteInfo)(nil),                     // 39: graphvol.v1.RemoteInfo
+	(*timestamppb.Timestamp)(nil),          // 40: google.protobuf.Timestamp
+	(*Progress)(nil),                       // 41: graphvol.v1.Progress
+	(*RestoreResult)(nil),                  // 42: graphvol.v1.RestoreResult
+	(*SignOffRequest)(nil),                 // 43: graphvol.v1.SignOffRequest
+	(*SignOffResponse)(nil),                // 44: graphvol.v1.SignOffResponse
+	(*RestoreEvent)(nil),                   // 45: graphvol.v1.RestoreEvent
 }
 var file_agent_api_node_proto_depIdxs = []int32{
 	0,  // 0: graphvol.v1.PartRequest.step:type_name -> graphvol.v1.PartRequest.Step
-	31, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
+	37, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
 	0,  // 2: graphvol.v1.PartEvent.done:type_name -> graphvol.v1.PartRequest.Step
 	3,  // 3: graphvol.v1.PartEvent.volumes:type_name -> graphvol.v1.VolumePart
-	31, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
-	32, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
-	33, // 6: graphvol.v1.VolumePart.copies:type_name -> graphvol.v1.RemoteInfo
+	37, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
+	38, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	39, // 6: graphvol.v1.VolumePart.copies:type_name -> graphvol.v1.RemoteInfo
 	3,  // 7: graphvol.v1.OutcomeRequest.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 8: graphvol.v1.OutcomeResponse.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 9: graphvol.v1.DropRequest.volumes:type_name -> graphvol.v1.VolumePart
-	33, // 10: graphvol.v1.RestoreVolumeRequest.copies:type_name -> graphvol.v1.RemoteInfo
-	34, // 11: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
-	34, // 12: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
-	16, // 13: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
-	34, // 14: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
-	31, // 15: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
-	31, // 16: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
-	17, // 17: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
-	3,  // 18: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
-	16, // 19: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
-	22, // 20: graphvol.v1.RestoreClusterEvent.plan:type_name -> graphvol.v1.RestoredVolume
-	22, // 21: graphvol.v1.RestoreClusterEvent.done:type_name -> graphvol.v1.RestoredVolume
-	35, // 22: graphvol.v1.RestoreClusterEvent.progress:type_name -> graphvol.v1.Progress
-	36, // 23: graphvol.v1.RestoredVolume.result:type_name -> graphvol.v1.RestoreResult
-	16, // 24: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
-	30, // 25: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
-	34, // 26: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
-	31, // 27: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
-	1,  // 28: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
-	4,  // 29: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
-	37, // 30: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
-	6,  // 31: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
-	8,  // 32: graphvol.v1.Node.RestoreVolume:input_type -> graphvol.v1.RestoreVolumeRequest
-	9,  // 33: graphvol.v1.Node.ReadMetadata:input_type -> graphvol.v1.ReadMetadataRequest
-	11, // 34: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
-	13, // 35: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
-	14, // 36: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
-	18, // 37: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
-	20, // 38: graphvol.v1.Cluster.Restore:input_type -> graphvol.v1.RestoreClusterRequest
-	23, // 39: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
-	24, // 40: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
-	26, // 41: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
-	28, // 42: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
-	2,  // 43: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
-	5,  // 44: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
-	38, // 45: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
-	7,  // 46: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
-	39, // 47: graphvol.v1.Node.RestoreVolume:output_type -> graphvol.v1.RestoreEvent
-	10, // 48: graphvol.v1.Node.ReadMetadata:output_type -> graphvol.v1.ReadMetadataResponse
-	12, // 49: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
-	12, // 50: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
-	15, // 51: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
-	19, // 52: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
-	21, // 53: graphvol.v1.Cluster.Restore:output_type -> graphvol.v1.RestoreClusterEvent
-	25, // 54: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
-	25, // 55: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
-	27, // 56: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
-	29, // 57: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
-	43, // [43:58] is the sub-list for method output_type
-	28, // [28:43] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	10, // 10: graphvol.v1.InventoryResponse.volumes:type_name -> graphvol.v1.VolumeInventory
+	38, // 11: graphvol.v1.VolumeInventory.snapshots:type_name -> graphvol.v1.SnapshotInfo
+	39, // 12: graphvol.v1.RestoreVolumeRequest.copies:type_name -> graphvol.v1.RemoteInfo
+	40, // 13: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
+	40, // 14: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
+	19, // 15: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
+	40, // 16: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
+	37, // 17: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
+	37, // 18: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
+	20, // 19: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
+	3,  // 20: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
+	19, // 21: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
+	25, // 22: graphvol.v1.RestoreClusterEvent.plan:type_name -> graphvol.v1.RestoredVolume
+	25, // 23: graphvol.v1.RestoreClusterEvent.done:type_name -> graphvol.v1.RestoredVolume
+	41, // 24: graphvol.v1.RestoreClusterEvent.progress:type_name -> graphvol.v1.Progress
+	42, // 25: graphvol.v1.RestoredVolume.result:type_name -> graphvol.v1.RestoreResult
+	28, // 26: graphvol.v1.RepairClusterResponse.findings:type_name -> graphvol.v1.RepairFinding
+	19, // 27: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
+	36, // 28: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
+	40, // 29: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
+	37, // 30: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
+	1,  // 31: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
+	4,  // 32: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
+	43, // 33: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
+	6,  // 34: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
+	8,  // 35: graphvol.v1.Node.Inventory:input_type -> graphvol.v1.InventoryRequest
+	11, // 36: graphvol.v1.Node.RestoreVolume:input_type -> graphvol.v1.RestoreVolumeRequest
+	12, // 37: graphvol.v1.Node.ReadMetadata:input_type -> graphvol.v1.ReadMetadataRequest
+	14, // 38: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
+	16, // 39: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
+	17, // 40: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
+	21, // 41: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
+	23, // 42: graphvol.v1.Cluster.Restore:input_type -> graphvol.v1.RestoreClusterRequest
+	26, // 43: graphvol.v1.Cluster.Repair:input_type -> graphvol.v1.RepairClusterRequest
+	29, // 44: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
+	30, // 45: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
+	32, // 46: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
+	34, // 47: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
+	2,  // 48: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
+	5,  // 49: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
+	44, // 50: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
+	7,  // 51: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
+	9,  // 52: graphvol.v1.Node.Inventory:output_type -> graphvol.v1.InventoryResponse
+	45, // 53: graphvol.v1.Node.RestoreVolume:output_type -> graphvol.v1.RestoreEvent
+	13, // 54: graphvol.v1.Node.ReadMetadata:output_type -> graphvol.v1.ReadMetadataResponse
+	15, // 55: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
+	15, // 56: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
+	18, // 57: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
+	22, // 58: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
+	24, // 59: graphvol.v1.Cluster.Restore:output_type -> graphvol.v1.RestoreClusterEvent
+	27, // 60: graphvol.v1.Cluster.Repair:output_type -> graphvol.v1.RepairClusterResponse
+	31, // 61: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
+	31, // 62: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
+	33, // 63: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
+	35, // 64: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
+	48, // [48:65] is the sub-list for method output_type
+	31, // [31:48] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_node_proto_init() }
@@ -2135,14 +2507,14 @@ func file_agent_api_node_proto_init() {
 		return
 	}
 	file_agent_api_volume_proto_init()
-	file_agent_api_node_proto_msgTypes[23].OneofWrappers = []any{}
+	file_agent_api_node_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_node_proto_rawDesc), len(file_agent_api_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   30,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

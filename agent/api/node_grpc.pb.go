@@ -23,6 +23,7 @@ const (
 	Node_Outcome_FullMethodName       = "/graphvol.v1.Node/Outcome"
 	Node_SignOff_FullMethodName       = "/graphvol.v1.Node/SignOff"
 	Node_Drop_FullMethodName          = "/graphvol.v1.Node/Drop"
+	Node_Inventory_FullMethodName     = "/graphvol.v1.Node/Inventory"
 	Node_RestoreVolume_FullMethodName = "/graphvol.v1.Node/RestoreVolume"
 	Node_ReadMetadata_FullMethodName  = "/graphvol.v1.Node/ReadMetadata"
 	Node_Probe_FullMethodName         = "/graphvol.v1.Node/Probe"
@@ -44,6 +45,8 @@ type NodeClient interface {
 	SignOff(ctx context.Context, in *SignOffRequest, opts ...grpc.CallOption) (*SignOffResponse, error)
 	// Drop deletes the volumes' snapshots of a snapshot of the cluster, and its manifest.
 	Drop(ctx context.Context, in *DropRequest, opts ...grpc.CallOption) (*DropResponse, error)
+	// Inventory tells what the node's volumes have of snapshots of the cluster.
+	Inventory(ctx context.Context, in *InventoryRequest, opts ...grpc.CallOption) (*InventoryResponse, error)
 	// RestoreVolume restores a volume's snapshot to a directory of this node: from the volume, if it is this node's, else from one of its copies.
 	RestoreVolume(ctx context.Context, in *RestoreVolumeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreEvent], error)
 	// ReadMetadata reads what the graph is now.
@@ -99,6 +102,16 @@ func (c *nodeClient) Drop(ctx context.Context, in *DropRequest, opts ...grpc.Cal
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DropResponse)
 	err := c.cc.Invoke(ctx, Node_Drop_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeClient) Inventory(ctx context.Context, in *InventoryRequest, opts ...grpc.CallOption) (*InventoryResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(InventoryResponse)
+	err := c.cc.Invoke(ctx, Node_Inventory_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +182,8 @@ type NodeServer interface {
 	SignOff(context.Context, *SignOffRequest) (*SignOffResponse, error)
 	// Drop deletes the volumes' snapshots of a snapshot of the cluster, and its manifest.
 	Drop(context.Context, *DropRequest) (*DropResponse, error)
+	// Inventory tells what the node's volumes have of snapshots of the cluster.
+	Inventory(context.Context, *InventoryRequest) (*InventoryResponse, error)
 	// RestoreVolume restores a volume's snapshot to a directory of this node: from the volume, if it is this node's, else from one of its copies.
 	RestoreVolume(*RestoreVolumeRequest, grpc.ServerStreamingServer[RestoreEvent]) error
 	// ReadMetadata reads what the graph is now.
@@ -198,6 +213,9 @@ func (UnimplementedNodeServer) SignOff(context.Context, *SignOffRequest) (*SignO
 }
 func (UnimplementedNodeServer) Drop(context.Context, *DropRequest) (*DropResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Drop not implemented")
+}
+func (UnimplementedNodeServer) Inventory(context.Context, *InventoryRequest) (*InventoryResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Inventory not implemented")
 }
 func (UnimplementedNodeServer) RestoreVolume(*RestoreVolumeRequest, grpc.ServerStreamingServer[RestoreEvent]) error {
 	return status.Error(codes.Unimplemented, "method RestoreVolume not implemented")
@@ -293,6 +311,24 @@ func _Node_Drop_Handler(srv interface{}, ctx context.Context, dec func(interface
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Node_Inventory_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InventoryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeServer).Inventory(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Node_Inventory_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeServer).Inventory(ctx, req.(*InventoryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Node_RestoreVolume_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(RestoreVolumeRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -378,6 +414,10 @@ var Node_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Node_Drop_Handler,
 		},
 		{
+			MethodName: "Inventory",
+			Handler:    _Node_Inventory_Handler,
+		},
+		{
 			MethodName: "ReadMetadata",
 			Handler:    _Node_ReadMetadata_Handler,
 		},
@@ -410,6 +450,7 @@ const (
 	Cluster_TakeSnapshot_FullMethodName           = "/graphvol.v1.Cluster/TakeSnapshot"
 	Cluster_DeleteClusterSnapshots_FullMethodName = "/graphvol.v1.Cluster/DeleteClusterSnapshots"
 	Cluster_Restore_FullMethodName                = "/graphvol.v1.Cluster/Restore"
+	Cluster_Repair_FullMethodName                 = "/graphvol.v1.Cluster/Repair"
 	Cluster_GetConfig_FullMethodName              = "/graphvol.v1.Cluster/GetConfig"
 	Cluster_SetConfig_FullMethodName              = "/graphvol.v1.Cluster/SetConfig"
 	Cluster_ListClusterSnapshots_FullMethodName   = "/graphvol.v1.Cluster/ListClusterSnapshots"
@@ -430,6 +471,9 @@ type ClusterClient interface {
 	// Restore restores a complete snapshot to directories of the nodes, all at the same time: those for node N to DESTINATION/N/VOLUME. First come
 	// the warnings; with dry_run nothing else.
 	Restore(ctx context.Context, in *RestoreClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RestoreClusterEvent], error)
+	// Repair compares the records of snapshots of the cluster with what the nodes have. What is called complete and isn't, is called damaged from then on; what is complete and has no record
+	// any more, gets one.
+	Repair(ctx context.Context, in *RepairClusterRequest, opts ...grpc.CallOption) (*RepairClusterResponse, error)
 	// GetConfig gives the configuration in the cluster's configuration centre.
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error)
 	// SetConfig stores one there, after it was checked. All nodes that it is for apply it; GetCluster tells which have.
@@ -496,6 +540,16 @@ func (c *clusterClient) Restore(ctx context.Context, in *RestoreClusterRequest, 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Cluster_RestoreClient = grpc.ServerStreamingClient[RestoreClusterEvent]
 
+func (c *clusterClient) Repair(ctx context.Context, in *RepairClusterRequest, opts ...grpc.CallOption) (*RepairClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RepairClusterResponse)
+	err := c.cc.Invoke(ctx, Cluster_Repair_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *clusterClient) GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ConfigText)
@@ -550,6 +604,9 @@ type ClusterServer interface {
 	// Restore restores a complete snapshot to directories of the nodes, all at the same time: those for node N to DESTINATION/N/VOLUME. First come
 	// the warnings; with dry_run nothing else.
 	Restore(*RestoreClusterRequest, grpc.ServerStreamingServer[RestoreClusterEvent]) error
+	// Repair compares the records of snapshots of the cluster with what the nodes have. What is called complete and isn't, is called damaged from then on; what is complete and has no record
+	// any more, gets one.
+	Repair(context.Context, *RepairClusterRequest) (*RepairClusterResponse, error)
 	// GetConfig gives the configuration in the cluster's configuration centre.
 	GetConfig(context.Context, *GetConfigRequest) (*ConfigText, error)
 	// SetConfig stores one there, after it was checked. All nodes that it is for apply it; GetCluster tells which have.
@@ -576,6 +633,9 @@ func (UnimplementedClusterServer) DeleteClusterSnapshots(context.Context, *Delet
 }
 func (UnimplementedClusterServer) Restore(*RestoreClusterRequest, grpc.ServerStreamingServer[RestoreClusterEvent]) error {
 	return status.Error(codes.Unimplemented, "method Restore not implemented")
+}
+func (UnimplementedClusterServer) Repair(context.Context, *RepairClusterRequest) (*RepairClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Repair not implemented")
 }
 func (UnimplementedClusterServer) GetConfig(context.Context, *GetConfigRequest) (*ConfigText, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetConfig not implemented")
@@ -649,6 +709,24 @@ func _Cluster_Restore_Handler(srv interface{}, stream grpc.ServerStream) error {
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Cluster_RestoreServer = grpc.ServerStreamingServer[RestoreClusterEvent]
+
+func _Cluster_Repair_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RepairClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).Repair(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_Repair_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).Repair(ctx, req.(*RepairClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 func _Cluster_GetConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetConfigRequest)
@@ -732,6 +810,10 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteClusterSnapshots",
 			Handler:    _Cluster_DeleteClusterSnapshots_Handler,
+		},
+		{
+			MethodName: "Repair",
+			Handler:    _Cluster_Repair_Handler,
 		},
 		{
 			MethodName: "GetConfig",

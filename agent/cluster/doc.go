@@ -13,7 +13,8 @@
 // Other values are JSON. A Record is written only by the coordinator, in transactions that compare its key of the election: who has lost that can't write any more.
 //
 //	preparing → cut → complete → deleting → gone
-//	        ↘     ↘ failed     ↗
+//	        ↘     ↘ failed   ⇅         ↗
+//	                       damaged
 //
 // # Concurrency
 //

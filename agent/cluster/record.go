@@ -19,21 +19,22 @@ const (
 	StateCut       = "cut"       // every volume's cut lay inside its hold, and all of them at one moment; they are being stored
 	StateComplete  = "complete"  // all are stored
 	StateFailed    = "failed"
+	StateDamaged   = "damaged"  // it was complete, and a volume has lost its part
 	StateDeleting  = "deleting" // it was complete or failed, and isn't gone from all nodes yet
 )
 
 // Record is a snapshot of the cluster as etcd has it.
 type Record struct {
-	ID       string          `json:"id"`
-	Name     string          `json:"name"`
-	State    string          `json:"state"`
-	Term     int64           `json:"term"` // of the coordinator that began it
-	Created  time.Time       `json:"created"`
-	Ended    time.Time       `json:"ended,omitzero"` // complete or failed
-	Hold     time.Duration   `json:"hold,omitempty"` // the longest
-	Error    string          `json:"error,omitempty"`
-	Nodes    []NodePart      `json:"nodes"`
-	Manifest json.RawMessage `json:"manifest,omitempty"` // with complete
+	ID       string        `json:"id"`
+	Name     string        `json:"name"`
+	State    string        `json:"state"`
+	Term     int64         `json:"term"` // of the coordinator that began it
+	Created  time.Time     `json:"created"`
+	Ended    time.Time     `json:"ended,omitzero"` // complete or failed
+	Hold     time.Duration `json:"hold,omitempty"` // the longest
+	Error    string        `json:"error,omitempty"`
+	Nodes    []NodePart    `json:"nodes"`
+	Manifest Text          `json:"manifest,omitempty"` // with complete
 }
 
 // NodePart is what one node has of it.
@@ -80,6 +81,18 @@ type Copy struct {
 
 // Open tells whether nothing final is known of it.
 func (r *Record) Open() bool { return r.State == StatePreparing || r.State == StateCut }
+
+// Text is bytes that are kept as they are: JSON in a field of JSON would be laid out anew.
+type Text []byte
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Text) MarshalText() ([]byte, error) { return t, nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Text) UnmarshalText(p []byte) error {
+	*t = slices.Clone(p)
+	return nil
+}
 
 // clone is a copy that isn't changed when the original is.
 func (r Record) clone() Record {

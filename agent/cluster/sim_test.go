@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,7 +56,7 @@ type simNode struct {
 	gate     sync.RWMutex // changes share it; a hold has it alone
 	counters [16]int
 	closed   atomic.Int32 // gates; 0 or 1
-	away     atomic.Bool  // for Drop
+	away     atomic.Bool  // for Drop and Inventory
 
 	// at is called before each step; its error is the step's.
 	at atomic.Pointer[func(step api.PartRequest_Step) error]
@@ -364,4 +365,22 @@ func (n *simNode) Drop(_ context.Context, req *api.DropRequest) (*api.DropRespon
 	delete(n.snapshots, req.GetVolumes()[0].GetSnapshot().GetId())
 	delete(n.signed, req.GetId())
 	return &api.DropResponse{}, nil
+}
+
+func (n *simNode) Inventory(_ context.Context, req *api.InventoryRequest) (*api.InventoryResponse, error) {
+	if n.away.Load() {
+		return nil, status.Error(codes.Unavailable, "it is away")
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	v := &api.VolumeInventory{Volume: "graph"}
+	for id := range n.snapshots {
+		v.Snapshots = append(v.Snapshots, n.partLocked(id).GetSnapshot())
+	}
+	for id, text := range n.signed {
+		if !slices.Contains(req.GetKnown(), id) {
+			v.Manifests = append(v.Manifests, text)
+		}
+	}
+	return &api.InventoryResponse{Volumes: []*api.VolumeInventory{v}}, nil
 }
