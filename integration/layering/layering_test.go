@@ -44,6 +44,7 @@ func layers() [][]string {
 		{"agent/clock", "agent/preflight/check"},
 		{"agent/pki"},
 		{"agent/hook", "agent/pki"},
+		{"agent/clock", "agent/cluster/liveness", "agent/preflight/check"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
@@ -54,6 +55,7 @@ func narrow() map[string][]string {
 		"agent/cluster":           {"agent/api", "agent/config", "internal/..."},
 		"agent/config":            {},
 		"agent/clock":             {},
+		"agent/cluster/liveness":  {},
 		"agent/preflight/check":   {},
 		"agent/hook":              {"agent/config", "internal/..."},
 		"agent/pki":               {"agent/config", "internal/..."},
