@@ -23,6 +23,9 @@ type Options struct {
 	Volumes []Volume      // of each node; default: one with the default cache
 	Timeout time.Duration // default 10 s
 	Hold    time.Duration // default: the agent's own
+	Debug   bool          // volumes log more
+	// Extra gives what else is in a node's configuration; nil: nothing.
+	Extra func(*Node) (string, error)
 }
 
 // Volume is one of each node's.
@@ -85,7 +88,7 @@ func (c *Cluster) makeNode(ctx context.Context, n *Node) error {
 
 // configure writes all configurations.
 func (c *Cluster) configure() error {
-	var names, members []string
+	var members []string
 	ports := make([][2]int, len(c.Nodes))
 	for i, n := range c.Nodes {
 		for j, wished := range []int{7443, 2380} {
@@ -95,30 +98,57 @@ func (c *Cluster) configure() error {
 			}
 			ports[i][j] = p
 		}
-		names = append(names, n.Name)
 		members = append(members, fmt.Sprintf("    %s: https://%s:%d\n", n.Name, c.Net.Host(i), ports[i][1]))
 	}
 	for i, n := range c.Nodes {
-		var b strings.Builder
-		fmt.Fprintf(&b, "node:\n  name: %s\n  listen: %s:%d\n  state: %s\n", n.Name, c.Net.Host(i), ports[i][0], n.State)
-		fmt.Fprintf(&b, "  tls: {ca: %[1]s/ca.crt, cert: %[1]s/%[2]s.crt, key: %[1]s/%[2]s.key}\n", c.certs(), n.Name)
-		fmt.Fprintf(&b, "etcd:\n  listen: https://%s:%d\n  members:\n%s", c.Net.Host(i), ports[i][1], strings.Join(members, ""))
-		fmt.Fprintf(&b, "cluster:\n  nodes: [%s]\n  timeout: %v\n", strings.Join(names, ", "), c.Timeout)
-		if c.Hold > 0 {
-			fmt.Fprintf(&b, "  hold-timeout: %v\n", c.Hold)
+		text, err := c.config(n, ports[i], strings.Join(members, ""))
+		if err != nil {
+			return err
 		}
-		b.WriteString("volumes:\n")
-		for j, v := range n.Volumes {
-			fmt.Fprintf(&b, "  - name: %s\n    backing: %s\n    mount: %s\n    snapshot: {settle-after: 0s}\n", c.Options.Volumes[j].Name, v.Backing, v.Mount)
-			if v.Cache != "" {
-				fmt.Fprintf(&b, "    cache: %s\n", v.Cache)
-			}
-		}
-		if err := os.WriteFile(n.Config, []byte(b.String()), 0o644); err != nil {
+		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// config is a node's graphvol.yaml. ports are its agent's and its etcd's.
+func (c *Cluster) config(n *Node, ports [2]int, members string) (string, error) {
+	host := c.Net.Host(n.number)
+	var b strings.Builder
+	fmt.Fprintf(&b, "node:\n  name: %s\n  listen: %s:%d\n  state: %s\n", n.Name, host, ports[0], n.State)
+	fmt.Fprintf(&b, "  tls: {ca: %[1]s/ca.crt, cert: %[1]s/%[2]s.crt, key: %[1]s/%[2]s.key}\n", c.certs(), n.Name)
+	fmt.Fprintf(&b, "etcd:\n  listen: https://%s:%d\n  members:\n%s", host, ports[1], members)
+	fmt.Fprintf(&b, "cluster:\n  nodes: [%s]\n  timeout: %v\n", c.names(), c.Timeout)
+	if c.Hold > 0 {
+		fmt.Fprintf(&b, "  hold-timeout: %v\n", c.Hold)
+	}
+	b.WriteString("volumes:\n")
+	for j, v := range n.Volumes {
+		fmt.Fprintf(&b, "  - name: %s\n    backing: %s\n    mount: %s\n    snapshot: {settle-after: 0s}\n", c.Options.Volumes[j].Name, v.Backing, v.Mount)
+		if c.Debug {
+			b.WriteString("    log-level: debug\n")
+		}
+		if v.Cache != "" {
+			fmt.Fprintf(&b, "    cache: %s\n", v.Cache)
+		}
+	}
+	if c.Extra != nil {
+		text, err := c.Extra(n)
+		if err != nil {
+			return "", err
+		}
+		b.WriteString(text)
+	}
+	return b.String(), nil
+}
+
+func (c *Cluster) names() string {
+	var all []string
+	for _, n := range c.Nodes {
+		all = append(all, n.Name)
+	}
+	return strings.Join(all, ", ")
 }
 
 // Start starts all agents that don't run, and waits for Whole.

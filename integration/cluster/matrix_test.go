@@ -1,0 +1,67 @@
+package cluster
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+var (
+	matrix = flag.Bool("cluster.matrix", false, "every trouble at every moment of a snapshot, which takes half an hour")
+	runs   = flag.Int("cluster.runs", 0, "troubles at random moments")
+	seed   = flag.Uint64("cluster.seed", 0, "of random moments; 0 chooses one")
+)
+
+func chosenSeed() uint64 {
+	if *seed != 0 {
+		return *seed
+	}
+	return rand.Uint64()
+}
+
+// TestMatrix: whatever dies, hangs or is cut off at whatever moment of a snapshot, that is on all volumes or on none, no gate stays closed, and the next one succeeds.
+func TestMatrix(t *testing.T) {
+	if !*matrix {
+		t.Skip("takes long: -cluster.matrix")
+	}
+	for _, tr := range troubles() {
+		t.Run(tr.name, func(t *testing.T) {
+			s := newScene(start(t, matrixOptions(t)), chosenSeed())
+			for i, m := range moments() {
+				s.during(fmt.Sprintf("s%d", i), m, tr)
+			}
+		})
+	}
+}
+
+func matrixOptions(t testing.TB) Options {
+	return Options{Net: network(t, 3), Volumes: both(), Extra: metadata, Debug: true, Hold: 3 * time.Second}
+}
+
+// TestRandomTroubles is TestMatrix at random moments.
+func TestRandomTroubles(t *testing.T) {
+	t.Parallel()
+	if *runs == 0 {
+		t.Skip("takes long: -cluster.runs N")
+	}
+	s := newScene(start(t, matrixOptions(t)), chosenSeed())
+	all := troubles()
+	for i := range *runs {
+		tr := all[s.rng.IntN(len(all))]
+		if tr.lasts == long && s.rng.IntN(5) > 0 {
+			tr.lasts = short
+		}
+		at := time.Duration(s.rng.IntN(300)) * time.Millisecond
+		var begun time.Time
+		m := moment{
+			fmt.Sprintf("%s after %v", tr.name, at), func(*scene) { begun = time.Now() }, func(*scene) bool { return time.Since(begun) >= at }, func(*scene) {},
+		}
+		t.Logf("%d: %s, for %v", i, m.name, tr.lasts)
+		s.during(fmt.Sprintf("s%d", i), m, tr)
+		if t.Failed() {
+			return
+		}
+	}
+}

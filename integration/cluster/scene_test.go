@@ -1,0 +1,243 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"graphvol/integration/volume"
+)
+
+// gateBound is how long a write may take, whatever becomes of a snapshot.
+const gateBound = 5 * time.Second
+
+// scene is a cluster with clients, to which troubles are done.
+type scene struct {
+	*test
+	p   *Pairs
+	rng *rand.Rand
+
+	// For one trouble.
+	name    string
+	co      *Node // the coordinator
+	x, y    *Node // others; commands go to y
+	servers map[*Node][]int
+	before  int // of flushes
+	result  chan outcome
+	probes  sync.WaitGroup
+}
+
+// outcome is what the command has said.
+type outcome struct {
+	row Row
+	err error
+}
+
+// newScene starts a cluster of three nodes under clients.
+func newScene(t *test, seed uint64) *scene {
+	t.Helper()
+	t.Logf("-cluster.seed %d", seed)
+	return &scene{test: t, p: t.pairs(), rng: rand.New(rand.NewPCG(seed, 0))}
+}
+
+// begin notes who does what, and asks for a snapshot once the moment is armed.
+func (s *scene) begin(name string, m moment) {
+	s.Helper()
+	ctx, cancel := s.bounded()
+	defer cancel()
+	var err error
+	if s.co, err = s.Coordinator(ctx); err != nil {
+		s.Fatal(err)
+	}
+	s.x, s.y = s.Nodes[(s.co.number+1)%3], s.Nodes[(s.co.number+2)%3]
+	s.servers = make(map[*Node][]int)
+	for _, n := range s.Nodes {
+		for _, v := range n.Volumes {
+			st, err := v.Status(ctx)
+			if err != nil {
+				s.Fatal(err)
+			}
+			s.servers[n] = append(s.servers[n], st.ServerPID)
+		}
+	}
+	s.name, s.result = name, make(chan outcome, 1)
+	m.arm(s)
+	go func() {
+		ctx, cancel := s.bounded()
+		defer cancel()
+		row, err := s.y.Snapshot(ctx, name)
+		s.result <- outcome{row, err}
+	}()
+}
+
+// ended tells whether the command has returned.
+func (s *scene) ended() bool { return len(s.result) > 0 }
+
+// during does a trouble at a moment of a snapshot, and looks at what is left of that.
+func (s *scene) during(name string, m moment, tr trouble) {
+	s.Helper()
+	mark := s.p.Mark()
+	s.begin(name, m)
+	s.eventually("the moment has come: "+m.name, func(context.Context) bool { return m.await(s) || s.ended() })
+	if err := tr.do(s); err != nil {
+		s.Fatal(err)
+	}
+	m.pass(s)
+	s.writable()
+	out, over := s.await(tr.lasts)
+	s.mend()
+	if !over {
+		out, over = s.await(patience)
+	}
+	if !over {
+		s.Fatalf("the command doesn't return")
+	}
+	s.judge(mark, out)
+	s.take(s.p, s.y, name+"-next")
+	s.leftovers()
+}
+
+// await waits for the command.
+func (s *scene) await(limit time.Duration) (outcome, bool) {
+	select {
+	case out := <-s.result:
+		return out, true
+	case <-time.After(limit):
+		return outcome{}, false
+	}
+}
+
+// mend undoes all troubles.
+func (s *scene) mend() {
+	s.Helper()
+	if err := s.Net.Heal(); err != nil {
+		s.Fatal(err)
+	}
+	for _, n := range s.Nodes {
+		if err := n.Signal(unix.SIGCONT); err != nil {
+			s.Fatal(err)
+		}
+	}
+	ctx, cancel := s.bounded()
+	defer cancel()
+	if err := s.Start(ctx); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// writable fails the test unless all volumes take a write, while there is trouble.
+func (s *scene) writable() {
+	s.Helper()
+	errs := make([]error, 0, 8)
+	for _, v := range s.volumes() {
+		errs = append(errs, s.probe(v, gateBound))
+	}
+	if err := errors.Join(errs...); err != nil {
+		s.Errorf("%s: %v", s.name, err)
+	}
+	s.probes.Wait()
+}
+
+// probe writes to a volume. It fails after the limit.
+func (s *scene) probe(v *volume.Volume, limit time.Duration) error {
+	done := make(chan error, 1)
+	s.probes.Go(func() { done <- write(filepath.Join(v.Mount, "probe")) })
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("a write to %s doesn't return within %v", v.Mount, limit)
+	}
+}
+
+func write(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("x"), 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// judge looks at the records of the snapshot: each is final, and complete on all volumes or none.
+func (s *scene) judge(mark []uint64, out outcome) {
+	s.Helper()
+	var rows []Row
+	s.eventually("all records are final", func(ctx context.Context) bool {
+		all, err := s.y.Snapshots(ctx)
+		if err != nil {
+			return false // it has just come back
+		}
+		rows = slices.DeleteFunc(slices.Clone(all), func(r Row) bool { return r.Name != s.name })
+		return !slices.ContainsFunc(all, func(r Row) bool { return !r.Final() })
+	})
+	ctx, cancel := s.bounded()
+	defer cancel()
+	complete := false
+	for _, r := range rows {
+		if r.State != "complete" {
+			if r.Error == "" || strings.Contains(r.Error, "\n") {
+				s.Errorf("%s has failed, and its record says %q", s.name, r.Error)
+			}
+			continue
+		}
+		complete = true
+		s.checkWhole(ctx, r)
+		found := s.p.Check(mark, InSnapshot(r.Name))
+		if err := found.Err(); err != nil {
+			s.Error(err)
+		}
+	}
+	switch {
+	case out.err == nil && (out.row.State != "complete" || !complete):
+		s.Errorf("the command says that %s is %s; its records: %+v", s.name, out.row.State, rows)
+	case out.err != nil:
+		s.oneLine(out.err, "")
+	}
+	s.Logf("%s: complete: %v; the command: %v; longest write %v", s.name, complete, out.err, s.p.Longest().Round(time.Millisecond))
+}
+
+// leftovers fails the test if a volume has snapshots that are no part of a complete one of the cluster.
+func (s *scene) leftovers() {
+	s.Helper()
+	var left []string
+	s.eventually("nothing is left of snapshots that have failed", func(ctx context.Context) bool {
+		rows, err := s.y.Snapshots(ctx)
+		if err != nil {
+			s.Fatal(err)
+		}
+		known := make(map[string]bool)
+		for _, r := range rows {
+			for _, n := range r.Nodes {
+				for _, p := range n.Volumes {
+					known[p.Snapshot] = known[p.Snapshot] || r.State == "complete"
+				}
+			}
+		}
+		left = nil
+		for _, v := range s.volumes() {
+			all, err := v.Snapshots(ctx)
+			if err != nil {
+				s.Fatal(err)
+			}
+			for _, snap := range all {
+				if snap.State != "failed" && !known[snap.ID] {
+					left = append(left, v.Mount+" "+snap.Name+" "+snap.State)
+				}
+			}
+		}
+		return len(left) == 0
+	})
+}

@@ -1,0 +1,161 @@
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// trouble is one thing that is done to a cluster.
+type trouble struct {
+	name  string
+	lasts time.Duration // until it is mended, unless the snapshot has ended before
+	do    func(*scene) error
+}
+
+const (
+	// short is less than what it takes to call a node dead, long more.
+	short = 2 * time.Second
+	long  = 20 * time.Second
+)
+
+// troubles are all kinds. Each happens to the coordinator, to another node, or to the way between them.
+func troubles() []trouble {
+	return []trouble{
+		{"kill the coordinator", short, func(s *scene) error { s.co.Kill(); return nil }},
+		{"kill the coordinator for long", long, func(s *scene) error { s.co.Kill(); return nil }},
+		{"kill a node's agent", short, func(s *scene) error { s.x.Kill(); return nil }},
+		{"pause the coordinator", short, func(s *scene) error { return s.co.Signal(unix.SIGSTOP) }},
+		{"pause the coordinator for long", long, func(s *scene) error { return s.co.Signal(unix.SIGSTOP) }},
+		{"pause a node's agent", short, func(s *scene) error { return s.x.Signal(unix.SIGSTOP) }},
+		{"pause a node's agent for long", long, func(s *scene) error { return s.x.Signal(unix.SIGSTOP) }},
+		{"kill a volume's server", short, func(s *scene) error { return s.killServer(s.x) }},
+		{"kill the server of a volume of the coordinator's", short, func(s *scene) error { return s.killServer(s.co) }},
+		{"cut the coordinator off", short, func(s *scene) error { return s.Net.Isolate(s.co.number) }},
+		{"cut the coordinator off for long", long, func(s *scene) error { return s.Net.Isolate(s.co.number) }},
+		{"cut a node off", short, func(s *scene) error { return s.Net.Isolate(s.x.number) }},
+		{"cut a node off for long", long, func(s *scene) error { return s.Net.Isolate(s.x.number) }},
+		{"lose what the coordinator sends to a node", long, func(s *scene) error { return s.Net.Drop(s.co.number, s.x.number) }},
+		{"lose what a node sends to the coordinator", long, func(s *scene) error { return s.Net.Drop(s.x.number, s.co.number) }},
+		{"kill the majority of etcd", short, func(s *scene) error { s.x.Kill(); s.y.Kill(); return nil }},
+		{"cut all nodes off", short, func(s *scene) error {
+			for i := range s.Nodes {
+				if err := s.Net.Isolate(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+	}
+}
+
+// moment is a step of a snapshot.
+type moment struct {
+	name  string
+	arm   func(*scene)      // before the snapshot is asked for
+	await func(*scene) bool // tells whether the moment has come
+	pass  func(*scene)      // lets the snapshot go on
+}
+
+func moments() []moment {
+	return []moment{
+		{"preparing", func(s *scene) { s.hook(s.x).arm(0) }, func(s *scene) bool { return s.hook(s.x).reached(0) }, func(s *scene) { s.hook(s.x).pass(0) }},
+		{"holding", (*scene).armHold, (*scene).awaitHold, func(s *scene) { unix.Kill(s.servers[s.y][0], unix.SIGCONT) }},
+		{"cut, and not decided", func(s *scene) { s.hook(s.x).arm(1) }, func(s *scene) bool { return s.hook(s.x).reached(1) }, func(s *scene) { s.hook(s.x).pass(1) }},
+		{"storing", (*scene).fill, (*scene).decided, func(*scene) {}},
+	}
+}
+
+// hook is a program that tells what a graph is, and can be made to wait. A snapshot calls it twice: while it is prepared, and after the cut.
+type hook struct{ dir string }
+
+// metadata is for Options.Extra.
+func metadata(n *Node) (string, error) {
+	dir := filepath.Dir(n.Config)
+	path := filepath.Join(dir, "metadata")
+	const text = `#!/bin/sh
+cd "${0%/*}"
+n=$(cat read); echo $((n + 1)) > read
+while [ -e block$n ]; do : > blocked$n; sleep 0.02; done
+echo '{"version": "1"}'
+`
+	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("metadata: {command: [%s], timeout: 30s}\n", path), os.WriteFile(filepath.Join(dir, "read"), []byte("9\n"), 0o644)
+}
+
+// arm has the nth call from now on wait.
+func (h hook) arm(n int) {
+	os.Remove(h.path("blocked", n))
+	os.WriteFile(h.path("block", n), nil, 0o644)
+	os.WriteFile(filepath.Join(h.dir, "read"), []byte("0\n"), 0o644)
+}
+
+func (h hook) reached(n int) bool {
+	_, err := os.Stat(h.path("blocked", n))
+	return err == nil
+}
+
+func (h hook) pass(n int) { os.Remove(h.path("block", n)) }
+
+func (h hook) path(what string, n int) string { return filepath.Join(h.dir, fmt.Sprint(what, n)) }
+
+func (s *scene) hook(n *Node) hook { return hook{filepath.Dir(n.Config)} }
+
+// armHold has the snapshot stop while some gates are closed: when all are prepared but one, the server of a volume of another node is paused.
+func (s *scene) armHold() {
+	s.hook(s.x).arm(0)
+	s.before = s.flushes(s.y)
+}
+
+func (s *scene) awaitHold() bool {
+	if !s.hook(s.x).reached(0) || s.flushes(s.y) < s.before+len(s.y.Volumes) {
+		return false
+	}
+	unix.Kill(s.servers[s.y][0], unix.SIGSTOP)
+	s.hook(s.x).pass(0)
+	for !s.ended() {
+		if s.probe(s.co.Volumes[0], 200*time.Millisecond) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// flushes tells how often a node's volumes have been prepared, as their servers log it.
+func (s *scene) flushes(n *Node) (count int) {
+	for _, v := range n.Volumes {
+		raw, err := os.ReadFile(filepath.Join(v.StateDir(), "log", "agent.log"))
+		if err != nil {
+			s.Fatal(err)
+		}
+		count += strings.Count(string(raw), `"flushed for a snapshot"`)
+	}
+	return count
+}
+
+// fill gives the volumes something to store.
+func (s *scene) fill() {
+	p := make([]byte, 16<<20)
+	for _, v := range s.volumes() {
+		for i := range p {
+			p[i] = byte(s.rng.Uint32())
+		}
+		if err := os.WriteFile(filepath.Join(v.Mount, "filling"), p, 0o644); err != nil {
+			s.Fatal(err)
+		}
+	}
+}
+
+// decided tells whether the snapshot is cut.
+func (s *scene) decided() bool {
+	rows, err := s.y.Snapshots(s.Context())
+	return err == nil && len(rows) > 0 && rows[len(rows)-1].Name == s.name && rows[len(rows)-1].State == "cut"
+}
+
+func (s *scene) killServer(n *Node) error { return unix.Kill(s.servers[n][0], unix.SIGKILL) }
