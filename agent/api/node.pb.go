@@ -832,6 +832,7 @@ type ProbeResponse struct {
 	Received      *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=received,proto3" json:"received,omitempty"` // by the clock of who answers
 	Sent          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=sent,proto3" json:"sent,omitempty"`
 	Synchronised  bool                   `protobuf:"varint,4,opt,name=synchronised,proto3" json:"synchronised,omitempty"` // its kernel's word
+	Reports       []*ProbeReport         `protobuf:"bytes,5,rep,name=reports,proto3" json:"reports,omitempty"`            // what it has found of others
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -894,6 +895,82 @@ func (x *ProbeResponse) GetSynchronised() bool {
 	return false
 }
 
+func (x *ProbeResponse) GetReports() []*ProbeReport {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+// ProbeReport is what an agent's newest probe of another has found.
+type ProbeReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Peer          string                 `protobuf:"bytes,1,opt,name=peer,proto3" json:"peer,omitempty"`
+	Age           *durationpb.Duration   `protobuf:"bytes,2,opt,name=age,proto3" json:"age,omitempty"` // since it was answered or given up
+	Latency       *durationpb.Duration   `protobuf:"bytes,3,opt,name=latency,proto3" json:"latency,omitempty"`
+	Error         string                 `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"` // empty: it was answered
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeReport) Reset() {
+	*x = ProbeReport{}
+	mi := &file_agent_api_node_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeReport) ProtoMessage() {}
+
+func (x *ProbeReport) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeReport.ProtoReflect.Descriptor instead.
+func (*ProbeReport) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ProbeReport) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *ProbeReport) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetLatency() *durationpb.Duration {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *ProbeReport) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type ProbeViaRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -903,7 +980,7 @@ type ProbeViaRequest struct {
 
 func (x *ProbeViaRequest) Reset() {
 	*x = ProbeViaRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[15]
+	mi := &file_agent_api_node_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +992,7 @@ func (x *ProbeViaRequest) String() string {
 func (*ProbeViaRequest) ProtoMessage() {}
 
 func (x *ProbeViaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[15]
+	mi := &file_agent_api_node_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1005,7 @@ func (x *ProbeViaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeViaRequest.ProtoReflect.Descriptor instead.
 func (*ProbeViaRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{15}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProbeViaRequest) GetNode() string {
@@ -948,7 +1025,7 @@ type TakeSnapshotRequest struct {
 
 func (x *TakeSnapshotRequest) Reset() {
 	*x = TakeSnapshotRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1037,7 @@ func (x *TakeSnapshotRequest) String() string {
 func (*TakeSnapshotRequest) ProtoMessage() {}
 
 func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[16]
+	mi := &file_agent_api_node_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1050,7 @@ func (x *TakeSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{16}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *TakeSnapshotRequest) GetName() string {
@@ -1000,7 +1077,7 @@ type TakeSnapshotEvent struct {
 
 func (x *TakeSnapshotEvent) Reset() {
 	*x = TakeSnapshotEvent{}
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1089,7 @@ func (x *TakeSnapshotEvent) String() string {
 func (*TakeSnapshotEvent) ProtoMessage() {}
 
 func (x *TakeSnapshotEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[17]
+	mi := &file_agent_api_node_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1102,7 @@ func (x *TakeSnapshotEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSnapshotEvent.ProtoReflect.Descriptor instead.
 func (*TakeSnapshotEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{17}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TakeSnapshotEvent) GetPhase() string {
@@ -1062,7 +1139,7 @@ type ClusterSnapshot struct {
 
 func (x *ClusterSnapshot) Reset() {
 	*x = ClusterSnapshot{}
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1151,7 @@ func (x *ClusterSnapshot) String() string {
 func (*ClusterSnapshot) ProtoMessage() {}
 
 func (x *ClusterSnapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[18]
+	mi := &file_agent_api_node_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1164,7 @@ func (x *ClusterSnapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSnapshot.ProtoReflect.Descriptor instead.
 func (*ClusterSnapshot) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{18}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ClusterSnapshot) GetId() string {
@@ -1177,7 +1254,7 @@ type NodePart struct {
 
 func (x *NodePart) Reset() {
 	*x = NodePart{}
-	mi := &file_agent_api_node_proto_msgTypes[19]
+	mi := &file_agent_api_node_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1266,7 @@ func (x *NodePart) String() string {
 func (*NodePart) ProtoMessage() {}
 
 func (x *NodePart) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[19]
+	mi := &file_agent_api_node_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1279,7 @@ func (x *NodePart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodePart.ProtoReflect.Descriptor instead.
 func (*NodePart) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{19}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NodePart) GetNode() string {
@@ -1228,7 +1305,7 @@ type DeleteClusterSnapshotsRequest struct {
 
 func (x *DeleteClusterSnapshotsRequest) Reset() {
 	*x = DeleteClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[20]
+	mi := &file_agent_api_node_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1317,7 @@ func (x *DeleteClusterSnapshotsRequest) String() string {
 func (*DeleteClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *DeleteClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[20]
+	mi := &file_agent_api_node_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1330,7 @@ func (x *DeleteClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{20}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeleteClusterSnapshotsRequest) GetSnapshots() []string {
@@ -1272,7 +1349,7 @@ type DeleteClusterSnapshotsResponse struct {
 
 func (x *DeleteClusterSnapshotsResponse) Reset() {
 	*x = DeleteClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[21]
+	mi := &file_agent_api_node_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1361,7 @@ func (x *DeleteClusterSnapshotsResponse) String() string {
 func (*DeleteClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *DeleteClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[21]
+	mi := &file_agent_api_node_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1374,7 @@ func (x *DeleteClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{21}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteClusterSnapshotsResponse) GetDeleted() []*ClusterSnapshot {
@@ -1320,7 +1397,7 @@ type RestoreClusterRequest struct {
 
 func (x *RestoreClusterRequest) Reset() {
 	*x = RestoreClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[22]
+	mi := &file_agent_api_node_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1409,7 @@ func (x *RestoreClusterRequest) String() string {
 func (*RestoreClusterRequest) ProtoMessage() {}
 
 func (x *RestoreClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[22]
+	mi := &file_agent_api_node_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1422,7 @@ func (x *RestoreClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreClusterRequest.ProtoReflect.Descriptor instead.
 func (*RestoreClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{22}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RestoreClusterRequest) GetSnapshot() string {
@@ -1395,7 +1472,7 @@ type RestoreClusterEvent struct {
 
 func (x *RestoreClusterEvent) Reset() {
 	*x = RestoreClusterEvent{}
-	mi := &file_agent_api_node_proto_msgTypes[23]
+	mi := &file_agent_api_node_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1484,7 @@ func (x *RestoreClusterEvent) String() string {
 func (*RestoreClusterEvent) ProtoMessage() {}
 
 func (x *RestoreClusterEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[23]
+	mi := &file_agent_api_node_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1497,7 @@ func (x *RestoreClusterEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreClusterEvent.ProtoReflect.Descriptor instead.
 func (*RestoreClusterEvent) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{23}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RestoreClusterEvent) GetWarnings() []string {
@@ -1464,7 +1541,7 @@ type RestoredVolume struct {
 
 func (x *RestoredVolume) Reset() {
 	*x = RestoredVolume{}
-	mi := &file_agent_api_node_proto_msgTypes[24]
+	mi := &file_agent_api_node_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1476,7 +1553,7 @@ func (x *RestoredVolume) String() string {
 func (*RestoredVolume) ProtoMessage() {}
 
 func (x *RestoredVolume) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[24]
+	mi := &file_agent_api_node_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1489,7 +1566,7 @@ func (x *RestoredVolume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoredVolume.ProtoReflect.Descriptor instead.
 func (*RestoredVolume) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{24}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RestoredVolume) GetFromNode() string {
@@ -1536,7 +1613,7 @@ type RepairClusterRequest struct {
 
 func (x *RepairClusterRequest) Reset() {
 	*x = RepairClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[25]
+	mi := &file_agent_api_node_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1548,7 +1625,7 @@ func (x *RepairClusterRequest) String() string {
 func (*RepairClusterRequest) ProtoMessage() {}
 
 func (x *RepairClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[25]
+	mi := &file_agent_api_node_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1561,7 +1638,7 @@ func (x *RepairClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairClusterRequest.ProtoReflect.Descriptor instead.
 func (*RepairClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{25}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RepairClusterRequest) GetDryRun() bool {
@@ -1581,7 +1658,7 @@ type RepairClusterResponse struct {
 
 func (x *RepairClusterResponse) Reset() {
 	*x = RepairClusterResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[26]
+	mi := &file_agent_api_node_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1670,7 @@ func (x *RepairClusterResponse) String() string {
 func (*RepairClusterResponse) ProtoMessage() {}
 
 func (x *RepairClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[26]
+	mi := &file_agent_api_node_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1683,7 @@ func (x *RepairClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairClusterResponse.ProtoReflect.Descriptor instead.
 func (*RepairClusterResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{26}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RepairClusterResponse) GetFindings() []*RepairFinding {
@@ -1637,7 +1714,7 @@ type RepairFinding struct {
 
 func (x *RepairFinding) Reset() {
 	*x = RepairFinding{}
-	mi := &file_agent_api_node_proto_msgTypes[27]
+	mi := &file_agent_api_node_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +1726,7 @@ func (x *RepairFinding) String() string {
 func (*RepairFinding) ProtoMessage() {}
 
 func (x *RepairFinding) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[27]
+	mi := &file_agent_api_node_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +1739,7 @@ func (x *RepairFinding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RepairFinding.ProtoReflect.Descriptor instead.
 func (*RepairFinding) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{27}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RepairFinding) GetSnapshot() string {
@@ -1717,7 +1794,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[28]
+	mi := &file_agent_api_node_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1806,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[28]
+	mi := &file_agent_api_node_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1819,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{28}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetConfigRequest) GetNode() string {
@@ -1770,7 +1847,7 @@ type SetConfigRequest struct {
 
 func (x *SetConfigRequest) Reset() {
 	*x = SetConfigRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[29]
+	mi := &file_agent_api_node_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1859,7 @@ func (x *SetConfigRequest) String() string {
 func (*SetConfigRequest) ProtoMessage() {}
 
 func (x *SetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[29]
+	mi := &file_agent_api_node_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1872,7 @@ func (x *SetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetConfigRequest.ProtoReflect.Descriptor instead.
 func (*SetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{29}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *SetConfigRequest) GetNode() string {
@@ -1830,7 +1907,7 @@ type ConfigText struct {
 
 func (x *ConfigText) Reset() {
 	*x = ConfigText{}
-	mi := &file_agent_api_node_proto_msgTypes[30]
+	mi := &file_agent_api_node_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1842,7 +1919,7 @@ func (x *ConfigText) String() string {
 func (*ConfigText) ProtoMessage() {}
 
 func (x *ConfigText) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[30]
+	mi := &file_agent_api_node_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1855,7 +1932,7 @@ func (x *ConfigText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigText.ProtoReflect.Descriptor instead.
 func (*ConfigText) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{30}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ConfigText) GetNode() string {
@@ -1887,7 +1964,7 @@ type ListClusterSnapshotsRequest struct {
 
 func (x *ListClusterSnapshotsRequest) Reset() {
 	*x = ListClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[31]
+	mi := &file_agent_api_node_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1899,7 +1976,7 @@ func (x *ListClusterSnapshotsRequest) String() string {
 func (*ListClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[31]
+	mi := &file_agent_api_node_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1912,7 +1989,7 @@ func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{31}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{32}
 }
 
 type ListClusterSnapshotsResponse struct {
@@ -1924,7 +2001,7 @@ type ListClusterSnapshotsResponse struct {
 
 func (x *ListClusterSnapshotsResponse) Reset() {
 	*x = ListClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[32]
+	mi := &file_agent_api_node_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2013,7 @@ func (x *ListClusterSnapshotsResponse) String() string {
 func (*ListClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[32]
+	mi := &file_agent_api_node_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2026,7 @@ func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{32}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListClusterSnapshotsResponse) GetSnapshots() []*ClusterSnapshot {
@@ -1967,7 +2044,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[33]
+	mi := &file_agent_api_node_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1979,7 +2056,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[33]
+	mi := &file_agent_api_node_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1992,7 +2069,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{33}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{34}
 }
 
 type ClusterStatus struct {
@@ -2007,7 +2084,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_agent_api_node_proto_msgTypes[34]
+	mi := &file_agent_api_node_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2096,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[34]
+	mi := &file_agent_api_node_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2109,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{34}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ClusterStatus) GetCluster() string {
@@ -2082,7 +2159,7 @@ type ClusterNode struct {
 
 func (x *ClusterNode) Reset() {
 	*x = ClusterNode{}
-	mi := &file_agent_api_node_proto_msgTypes[35]
+	mi := &file_agent_api_node_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2171,7 @@ func (x *ClusterNode) String() string {
 func (*ClusterNode) ProtoMessage() {}
 
 func (x *ClusterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[35]
+	mi := &file_agent_api_node_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2184,7 @@ func (x *ClusterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
 func (*ClusterNode) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{35}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ClusterNode) GetName() string {
@@ -2244,12 +2321,18 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\x14ReadMetadataResponse\x12\x1a\n" +
 	"\bmetadata\x18\x01 \x01(\fR\bmetadata\"\"\n" +
 	"\fProbeRequest\x12\x12\n" +
-	"\x04from\x18\x01 \x01(\tR\x04from\"\xaf\x01\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\"\xe3\x01\n" +
 	"\rProbeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\breceived\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\breceived\x12.\n" +
 	"\x04sent\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04sent\x12\"\n" +
-	"\fsynchronised\x18\x04 \x01(\bR\fsynchronised\"%\n" +
+	"\fsynchronised\x18\x04 \x01(\bR\fsynchronised\x122\n" +
+	"\areports\x18\x05 \x03(\v2\x18.graphvol.v1.ProbeReportR\areports\"\x99\x01\n" +
+	"\vProbeReport\x12\x12\n" +
+	"\x04peer\x18\x01 \x01(\tR\x04peer\x12+\n" +
+	"\x03age\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03age\x123\n" +
+	"\alatency\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\alatency\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"%\n" +
 	"\x0fProbeViaRequest\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\"B\n" +
 	"\x13TakeSnapshotRequest\x12\x12\n" +
@@ -2379,7 +2462,7 @@ func file_agent_api_node_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_agent_api_node_proto_goTypes = []any{
 	(PartRequest_Step)(0),                  // 0: graphvol.v1.PartRequest.Step
 	(*PartRequest)(nil),                    // 1: graphvol.v1.PartRequest
@@ -2397,108 +2480,112 @@ var file_agent_api_node_proto_goTypes = []any{
 	(*ReadMetadataResponse)(nil),           // 13: graphvol.v1.ReadMetadataResponse
 	(*ProbeRequest)(nil),                   // 14: graphvol.v1.ProbeRequest
 	(*ProbeResponse)(nil),                  // 15: graphvol.v1.ProbeResponse
-	(*ProbeViaRequest)(nil),                // 16: graphvol.v1.ProbeViaRequest
-	(*TakeSnapshotRequest)(nil),            // 17: graphvol.v1.TakeSnapshotRequest
-	(*TakeSnapshotEvent)(nil),              // 18: graphvol.v1.TakeSnapshotEvent
-	(*ClusterSnapshot)(nil),                // 19: graphvol.v1.ClusterSnapshot
-	(*NodePart)(nil),                       // 20: graphvol.v1.NodePart
-	(*DeleteClusterSnapshotsRequest)(nil),  // 21: graphvol.v1.DeleteClusterSnapshotsRequest
-	(*DeleteClusterSnapshotsResponse)(nil), // 22: graphvol.v1.DeleteClusterSnapshotsResponse
-	(*RestoreClusterRequest)(nil),          // 23: graphvol.v1.RestoreClusterRequest
-	(*RestoreClusterEvent)(nil),            // 24: graphvol.v1.RestoreClusterEvent
-	(*RestoredVolume)(nil),                 // 25: graphvol.v1.RestoredVolume
-	(*RepairClusterRequest)(nil),           // 26: graphvol.v1.RepairClusterRequest
-	(*RepairClusterResponse)(nil),          // 27: graphvol.v1.RepairClusterResponse
-	(*RepairFinding)(nil),                  // 28: graphvol.v1.RepairFinding
-	(*GetConfigRequest)(nil),               // 29: graphvol.v1.GetConfigRequest
-	(*SetConfigRequest)(nil),               // 30: graphvol.v1.SetConfigRequest
-	(*ConfigText)(nil),                     // 31: graphvol.v1.ConfigText
-	(*ListClusterSnapshotsRequest)(nil),    // 32: graphvol.v1.ListClusterSnapshotsRequest
-	(*ListClusterSnapshotsResponse)(nil),   // 33: graphvol.v1.ListClusterSnapshotsResponse
-	(*GetClusterRequest)(nil),              // 34: graphvol.v1.GetClusterRequest
-	(*ClusterStatus)(nil),                  // 35: graphvol.v1.ClusterStatus
-	(*ClusterNode)(nil),                    // 36: graphvol.v1.ClusterNode
-	(*durationpb.Duration)(nil),            // 37: google.protobuf.Duration
-	(*SnapshotInfo)(nil),                   // 38: graphvol.v1.SnapshotInfo
-	(*RemoteInfo)(nil),                     // 39: graphvol.v1.RemoteInfo
-	(*timestamppb.Timestamp)(nil),          // 40: google.protobuf.Timestamp
-	(*Progress)(nil),                       // 41: graphvol.v1.Progress
-	(*RestoreResult)(nil),                  // 42: graphvol.v1.RestoreResult
-	(*SignOffRequest)(nil),                 // 43: graphvol.v1.SignOffRequest
-	(*SignOffResponse)(nil),                // 44: graphvol.v1.SignOffResponse
-	(*RestoreEvent)(nil),                   // 45: graphvol.v1.RestoreEvent
+	(*ProbeReport)(nil),                    // 16: graphvol.v1.ProbeReport
+	(*ProbeViaRequest)(nil),                // 17: graphvol.v1.ProbeViaRequest
+	(*TakeSnapshotRequest)(nil),            // 18: graphvol.v1.TakeSnapshotRequest
+	(*TakeSnapshotEvent)(nil),              // 19: graphvol.v1.TakeSnapshotEvent
+	(*ClusterSnapshot)(nil),                // 20: graphvol.v1.ClusterSnapshot
+	(*NodePart)(nil),                       // 21: graphvol.v1.NodePart
+	(*DeleteClusterSnapshotsRequest)(nil),  // 22: graphvol.v1.DeleteClusterSnapshotsRequest
+	(*DeleteClusterSnapshotsResponse)(nil), // 23: graphvol.v1.DeleteClusterSnapshotsResponse
+	(*RestoreClusterRequest)(nil),          // 24: graphvol.v1.RestoreClusterRequest
+	(*RestoreClusterEvent)(nil),            // 25: graphvol.v1.RestoreClusterEvent
+	(*RestoredVolume)(nil),                 // 26: graphvol.v1.RestoredVolume
+	(*RepairClusterRequest)(nil),           // 27: graphvol.v1.RepairClusterRequest
+	(*RepairClusterResponse)(nil),          // 28: graphvol.v1.RepairClusterResponse
+	(*RepairFinding)(nil),                  // 29: graphvol.v1.RepairFinding
+	(*GetConfigRequest)(nil),               // 30: graphvol.v1.GetConfigRequest
+	(*SetConfigRequest)(nil),               // 31: graphvol.v1.SetConfigRequest
+	(*ConfigText)(nil),                     // 32: graphvol.v1.ConfigText
+	(*ListClusterSnapshotsRequest)(nil),    // 33: graphvol.v1.ListClusterSnapshotsRequest
+	(*ListClusterSnapshotsResponse)(nil),   // 34: graphvol.v1.ListClusterSnapshotsResponse
+	(*GetClusterRequest)(nil),              // 35: graphvol.v1.GetClusterRequest
+	(*ClusterStatus)(nil),                  // 36: graphvol.v1.ClusterStatus
+	(*ClusterNode)(nil),                    // 37: graphvol.v1.ClusterNode
+	(*durationpb.Duration)(nil),            // 38: google.protobuf.Duration
+	(*SnapshotInfo)(nil),                   // 39: graphvol.v1.SnapshotInfo
+	(*RemoteInfo)(nil),                     // 40: graphvol.v1.RemoteInfo
+	(*timestamppb.Timestamp)(nil),          // 41: google.protobuf.Timestamp
+	(*Progress)(nil),                       // 42: graphvol.v1.Progress
+	(*RestoreResult)(nil),                  // 43: graphvol.v1.RestoreResult
+	(*SignOffRequest)(nil),                 // 44: graphvol.v1.SignOffRequest
+	(*SignOffResponse)(nil),                // 45: graphvol.v1.SignOffResponse
+	(*RestoreEvent)(nil),                   // 46: graphvol.v1.RestoreEvent
 }
 var file_agent_api_node_proto_depIdxs = []int32{
 	0,  // 0: graphvol.v1.PartRequest.step:type_name -> graphvol.v1.PartRequest.Step
-	37, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
+	38, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
 	0,  // 2: graphvol.v1.PartEvent.done:type_name -> graphvol.v1.PartRequest.Step
 	3,  // 3: graphvol.v1.PartEvent.volumes:type_name -> graphvol.v1.VolumePart
-	37, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
-	38, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
-	39, // 6: graphvol.v1.VolumePart.copies:type_name -> graphvol.v1.RemoteInfo
+	38, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
+	39, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	40, // 6: graphvol.v1.VolumePart.copies:type_name -> graphvol.v1.RemoteInfo
 	3,  // 7: graphvol.v1.OutcomeRequest.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 8: graphvol.v1.OutcomeResponse.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 9: graphvol.v1.DropRequest.volumes:type_name -> graphvol.v1.VolumePart
 	10, // 10: graphvol.v1.InventoryResponse.volumes:type_name -> graphvol.v1.VolumeInventory
-	38, // 11: graphvol.v1.VolumeInventory.snapshots:type_name -> graphvol.v1.SnapshotInfo
-	39, // 12: graphvol.v1.RestoreVolumeRequest.copies:type_name -> graphvol.v1.RemoteInfo
-	40, // 13: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
-	40, // 14: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
-	19, // 15: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
-	40, // 16: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
-	37, // 17: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
-	37, // 18: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
-	20, // 19: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
-	3,  // 20: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
-	19, // 21: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
-	25, // 22: graphvol.v1.RestoreClusterEvent.plan:type_name -> graphvol.v1.RestoredVolume
-	25, // 23: graphvol.v1.RestoreClusterEvent.done:type_name -> graphvol.v1.RestoredVolume
-	41, // 24: graphvol.v1.RestoreClusterEvent.progress:type_name -> graphvol.v1.Progress
-	42, // 25: graphvol.v1.RestoredVolume.result:type_name -> graphvol.v1.RestoreResult
-	28, // 26: graphvol.v1.RepairClusterResponse.findings:type_name -> graphvol.v1.RepairFinding
-	19, // 27: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
-	36, // 28: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
-	40, // 29: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
-	37, // 30: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
-	1,  // 31: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
-	4,  // 32: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
-	43, // 33: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
-	6,  // 34: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
-	8,  // 35: graphvol.v1.Node.Inventory:input_type -> graphvol.v1.InventoryRequest
-	11, // 36: graphvol.v1.Node.RestoreVolume:input_type -> graphvol.v1.RestoreVolumeRequest
-	12, // 37: graphvol.v1.Node.ReadMetadata:input_type -> graphvol.v1.ReadMetadataRequest
-	14, // 38: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
-	16, // 39: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
-	17, // 40: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
-	21, // 41: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
-	23, // 42: graphvol.v1.Cluster.Restore:input_type -> graphvol.v1.RestoreClusterRequest
-	26, // 43: graphvol.v1.Cluster.Repair:input_type -> graphvol.v1.RepairClusterRequest
-	29, // 44: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
-	30, // 45: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
-	32, // 46: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
-	34, // 47: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
-	2,  // 48: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
-	5,  // 49: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
-	44, // 50: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
-	7,  // 51: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
-	9,  // 52: graphvol.v1.Node.Inventory:output_type -> graphvol.v1.InventoryResponse
-	45, // 53: graphvol.v1.Node.RestoreVolume:output_type -> graphvol.v1.RestoreEvent
-	13, // 54: graphvol.v1.Node.ReadMetadata:output_type -> graphvol.v1.ReadMetadataResponse
-	15, // 55: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
-	15, // 56: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
-	18, // 57: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
-	22, // 58: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
-	24, // 59: graphvol.v1.Cluster.Restore:output_type -> graphvol.v1.RestoreClusterEvent
-	27, // 60: graphvol.v1.Cluster.Repair:output_type -> graphvol.v1.RepairClusterResponse
-	31, // 61: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
-	31, // 62: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
-	33, // 63: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
-	35, // 64: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
-	48, // [48:65] is the sub-list for method output_type
-	31, // [31:48] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	39, // 11: graphvol.v1.VolumeInventory.snapshots:type_name -> graphvol.v1.SnapshotInfo
+	40, // 12: graphvol.v1.RestoreVolumeRequest.copies:type_name -> graphvol.v1.RemoteInfo
+	41, // 13: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
+	41, // 14: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
+	16, // 15: graphvol.v1.ProbeResponse.reports:type_name -> graphvol.v1.ProbeReport
+	38, // 16: graphvol.v1.ProbeReport.age:type_name -> google.protobuf.Duration
+	38, // 17: graphvol.v1.ProbeReport.latency:type_name -> google.protobuf.Duration
+	20, // 18: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
+	41, // 19: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
+	38, // 20: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
+	38, // 21: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
+	21, // 22: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
+	3,  // 23: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
+	20, // 24: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
+	26, // 25: graphvol.v1.RestoreClusterEvent.plan:type_name -> graphvol.v1.RestoredVolume
+	26, // 26: graphvol.v1.RestoreClusterEvent.done:type_name -> graphvol.v1.RestoredVolume
+	42, // 27: graphvol.v1.RestoreClusterEvent.progress:type_name -> graphvol.v1.Progress
+	43, // 28: graphvol.v1.RestoredVolume.result:type_name -> graphvol.v1.RestoreResult
+	29, // 29: graphvol.v1.RepairClusterResponse.findings:type_name -> graphvol.v1.RepairFinding
+	20, // 30: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
+	37, // 31: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
+	41, // 32: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
+	38, // 33: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
+	1,  // 34: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
+	4,  // 35: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
+	44, // 36: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
+	6,  // 37: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
+	8,  // 38: graphvol.v1.Node.Inventory:input_type -> graphvol.v1.InventoryRequest
+	11, // 39: graphvol.v1.Node.RestoreVolume:input_type -> graphvol.v1.RestoreVolumeRequest
+	12, // 40: graphvol.v1.Node.ReadMetadata:input_type -> graphvol.v1.ReadMetadataRequest
+	14, // 41: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
+	17, // 42: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
+	18, // 43: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
+	22, // 44: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
+	24, // 45: graphvol.v1.Cluster.Restore:input_type -> graphvol.v1.RestoreClusterRequest
+	27, // 46: graphvol.v1.Cluster.Repair:input_type -> graphvol.v1.RepairClusterRequest
+	30, // 47: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
+	31, // 48: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
+	33, // 49: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
+	35, // 50: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
+	2,  // 51: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
+	5,  // 52: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
+	45, // 53: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
+	7,  // 54: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
+	9,  // 55: graphvol.v1.Node.Inventory:output_type -> graphvol.v1.InventoryResponse
+	46, // 56: graphvol.v1.Node.RestoreVolume:output_type -> graphvol.v1.RestoreEvent
+	13, // 57: graphvol.v1.Node.ReadMetadata:output_type -> graphvol.v1.ReadMetadataResponse
+	15, // 58: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
+	15, // 59: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
+	19, // 60: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
+	23, // 61: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
+	25, // 62: graphvol.v1.Cluster.Restore:output_type -> graphvol.v1.RestoreClusterEvent
+	28, // 63: graphvol.v1.Cluster.Repair:output_type -> graphvol.v1.RepairClusterResponse
+	32, // 64: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
+	32, // 65: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
+	34, // 66: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
+	36, // 67: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
+	51, // [51:68] is the sub-list for method output_type
+	34, // [34:51] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_node_proto_init() }
@@ -2507,14 +2594,14 @@ func file_agent_api_node_proto_init() {
 		return
 	}
 	file_agent_api_volume_proto_init()
-	file_agent_api_node_proto_msgTypes[29].OneofWrappers = []any{}
+	file_agent_api_node_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_node_proto_rawDesc), len(file_agent_api_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -44,7 +44,9 @@ type CoordinatorConfig struct {
 	Members  func(context.Context) ([]Member, error)
 	Dial     Dialer
 	Settings func() Settings // asked at the beginning of each snapshot
-	Log      *slog.Logger
+	// Why tells what is known of a node that isn't in the list; nil: nothing.
+	Why func(ctx context.Context, node string) string
+	Log *slog.Logger
 }
 
 // Coordinator takes snapshots of the cluster while its node is elected.
@@ -209,6 +211,13 @@ func (c *Coordinator) try(ctx context.Context, req Request, tell func(string, Re
 	}
 }
 
+func (c *Coordinator) why(ctx context.Context, name string) string {
+	if c.Why == nil {
+		return ""
+	}
+	return ", " + c.Why(ctx, name) + ","
+}
+
 // nodes chooses who takes part, by name.
 func (c *Coordinator) nodes(ctx context.Context, wanted []string) ([]Member, error) {
 	there, err := c.Members(ctx)
@@ -218,7 +227,7 @@ func (c *Coordinator) nodes(ctx context.Context, wanted []string) ([]Member, err
 	var missing []string
 	for _, name := range wanted {
 		if !slices.ContainsFunc(there, func(m Member) bool { return m.Name == name }) {
-			missing = append(missing, name)
+			missing = append(missing, name+c.why(ctx, name))
 		}
 	}
 	if len(missing) > 0 {

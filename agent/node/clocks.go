@@ -51,9 +51,12 @@ func (n *Node) exchange(ctx context.Context, m cluster.Member) (clock.Stamps, er
 }
 
 // Probe implements the API.
-func (s *nodeService) Probe(context.Context, *api.ProbeRequest) (*api.ProbeResponse, error) {
+func (s *nodeService) Probe(_ context.Context, req *api.ProbeRequest) (*api.ProbeResponse, error) {
 	received := time.Now()
-	return &api.ProbeResponse{Name: s.name, Received: timestamppb.New(received), Synchronised: clock.Synchronised(), Sent: timestamppb.Now()}, nil
+	s.alive.table.Heard(req.GetFrom(), received)
+	res := &api.ProbeResponse{Name: s.name, Received: timestamppb.New(received), Synchronised: clock.Synchronised(), Reports: s.alive.reports()}
+	res.Sent = timestamppb.Now()
+	return res, nil
 }
 
 // clockOffset is how far this machine's clock is ahead; nil: unknown.

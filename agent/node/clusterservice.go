@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -16,6 +17,7 @@ import (
 	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
+	"graphvol/agent/cluster/liveness"
 )
 
 // clusterService is what people ask.
@@ -139,19 +141,35 @@ func (s *clusterService) GetCluster(ctx context.Context, _ *api.GetClusterReques
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	for _, m := range all {
-		node := &api.ClusterNode{Name: m.Name, Address: m.Address, Version: m.Version, State: "alive", Volumes: m.Volumes, Started: timestamppb.New(m.Started)}
-		for _, r := range reports {
-			if r.Node == m.Name {
-				node.ConfigVersion, node.Problem = configVersion(r), r.Error
-			}
-		}
-		if m.Name == s.name {
-			node.Problem = s.problemText()
-		}
-		res.Nodes = append(res.Nodes, node)
+	for _, v := range s.alive.table.All(time.Now()) {
+		res.Nodes = append(res.Nodes, s.nodeOf(v, all, reports))
 	}
 	return res, nil
+}
+
+// nodeOf puts together what is known of a node.
+func (s *clusterService) nodeOf(v liveness.Verdict, there []cluster.Member, reports []cluster.Applied) *api.ClusterNode {
+	m, _ := s.alive.find(v.Name)
+	if i := slices.IndexFunc(there, func(m cluster.Member) bool { return m.Name == v.Name }); i >= 0 {
+		m = there[i]
+	}
+	node := &api.ClusterNode{Name: v.Name, Address: m.Address, Version: m.Version, State: string(v.State), Evidence: v.Evidence, Volumes: m.Volumes}
+	if !m.Started.IsZero() {
+		node.Started = timestamppb.New(m.Started)
+	}
+	for _, r := range reports {
+		if r.Node == v.Name {
+			node.ConfigVersion, node.Problem = configVersion(r), r.Error
+		}
+	}
+	if v.Name == s.name {
+		node.Problem = s.problemText()
+		if d := s.clockOffset(); d != nil {
+			node.ClockOffset = durationpb.New(*d)
+		}
+		node.Paused, _ = s.clock.Paused()
+	}
+	return node
 }
 
 // configVersion tells which configuration a node runs.

@@ -49,6 +49,7 @@ type Node struct {
 	certs       *pki.Files // nil: no TLS
 	now         atomic.Pointer[current]
 	clock       *clock.Monitor
+	alive       *alive
 	peers       *peers
 	etcd        *cluster.Etcd
 	records     *cluster.Records
@@ -166,7 +167,7 @@ func (n *Node) run(ctx context.Context) error {
 		}
 	}
 	n.peers = newPeers(n.certs)
-	n.clock = n.newClock()
+	n.clock, n.alive = n.newClock(), n.newAlive()
 	defer n.peers.close()
 	servers, err := n.listen()
 	if err != nil {
@@ -184,6 +185,7 @@ func (n *Node) run(ctx context.Context) error {
 	n.beside(n.follow)
 	n.beside(n.followConfig)
 	n.beside(n.clock.Run)
+	n.beside(n.alive.run)
 	defer n.leaveCluster()
 	servers.serve(n.log)
 	defer servers.stop()
@@ -212,7 +214,7 @@ func (n *Node) joinCluster() (err error) {
 	n.records = cluster.NewRecords(n.etcd, n.boot.Cluster.Name)
 	n.configs = cluster.NewConfigs(n.etcd, n.boot.Cluster.Name)
 	n.coordinator = cluster.NewCoordinator(cluster.CoordinatorConfig{
-		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Log: n.log,
+		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Why: n.alive.why, Log: n.log,
 	})
 	self := cluster.Member{
 		Name: n.name, Instance: instance(n.started), Address: n.address(), Version: n.opts.Version, Started: n.started.UTC(), Volumes: n.now.Load().labels(),

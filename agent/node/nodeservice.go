@@ -55,21 +55,3 @@ func (v *volume) snapshot(ctx context.Context, id string) (*api.SnapshotInfo, er
 	defer c.Close()
 	return c.GetSnapshot(ctx, &api.GetSnapshotRequest{Snapshot: id})
 }
-
-// ProbeVia implements the API.
-func (s *nodeService) ProbeVia(ctx context.Context, req *api.ProbeViaRequest) (*api.ProbeResponse, error) {
-	all, err := s.members(ctx)
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	for _, m := range all {
-		if m.Name == req.GetNode() {
-			c, err := s.dialNode(m)
-			if err != nil {
-				return nil, statusOf(err)
-			}
-			return c.Probe(ctx, &api.ProbeRequest{From: s.name})
-		}
-	}
-	return nil, status.Errorf(codes.NotFound, "there is no node %q", req.GetNode())
-}
