@@ -63,7 +63,7 @@ func TestValue(t *testing.T) {
 		"SELECT generate_series(1, 1000000000000)": "the query gives more than one row",
 		"SELECT NULL::text":                        "the query's value is NULL",
 		"SELECT repeat('x', (1 << 24) + 1)":        "the query's value has more than 16777216 bytes",
-		"SELECT repeat('x', 1 << 28)":              "the query's value has more than 16777216 bytes",
+		"SELECT repeat('x', 1 << 27)":              "the query's value has more than 16777216 bytes",
 		"SELECT 1; SELECT 2":                       "refuses the query: cannot insert multiple commands into a prepared statement (42601)",
 		"SELEC":                                    `refuses the query: syntax error at or near "SELEC" (42601)`,
 		"SELECT * FROM nowhere":                    `refuses the query: relation "nowhere" does not exist (42P01)`,
@@ -162,7 +162,7 @@ func TestMends(t *testing.T) {
 
 func TestConnectFails(t *testing.T) {
 	s := pgtest.Start(t)
-	s.Exec(t, "CREATE ROLE other LOGIN; CREATE ROLE secret LOGIN PASSWORD 'right'")
+	s.Exec(t, "CREATE ROLE other LOGIN; SET password_encryption = 'scram-sha-256'; CREATE ROLE secret LOGIN PASSWORD 'right'")
 	s.Access(t, "local all secret scram-sha-256")
 	t.Setenv("PGPASSWORD", "wrong")
 	closed := listener(t)
@@ -170,12 +170,12 @@ func TestConnectFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for dsn, want := range map[string]string{
-		s.DSN("other"): "PostgreSQL at " + s.Dir + "/.s.PGSQL.5432 refuses role other in database postgres: no pg_hba.conf entry for host \"[local]\", user \"other\", database \"postgres\", no encryption (28000); " +
-			"to mend it: let pg_hba.conf have a line by which role other may connect, then SELECT pg_reload_conf()",
-		s.DSN("secret"):                                               "password authentication failed for user \"secret\" (28P01); to mend it: write the right password into the file that PGPASSFILE names",
-		s.DSN("postgres") + " dbname=nowhere":                         "database \"nowhere\" does not exist (3D000); to mend it: write the right dbname into the dsn, or CREATE DATABASE \"nowhere\"",
-		"host=" + s.Dir + " user=other":                               "refuses role other in database other: ",
-		"host=" + t.TempDir():                                         "can't be reached: connect: no such file or directory; to mend it: start it (systemctl start postgresql), or write its address into the dsn",
+		s.DSN("other"):                         "PostgreSQL at " + s.Dir + "/.s.PGSQL.5432 refuses role other in database postgres: no pg_hba.conf entry for host \"[local]\", user \"other\", ",
+		s.DSN("other") + " application_name=x": " (28000); to mend it: let pg_hba.conf have a line by which role other may connect, then SELECT pg_reload_conf()",
+		s.DSN("secret"):                        "password authentication failed for user \"secret\" (28P01); to mend it: write the right password into the file that PGPASSFILE names",
+		s.DSN("postgres") + " dbname=nowhere":  "database \"nowhere\" does not exist (3D000); to mend it: write the right dbname into the dsn, or CREATE DATABASE \"nowhere\"",
+		"host=" + s.Dir + " user=other":        "refuses role other in database other: ",
+		"host=" + t.TempDir():                  "can't be reached: connect: no such file or directory; to mend it: start it (systemctl start postgresql), or write its address into the dsn",
 		"postgres://" + closed.Addr().String() + "/x?sslmode=disable": "PostgreSQL at " + closed.Addr().String() + " can't be reached: connect: connection refused",
 		"postgres://" + closed.Addr().String() + "/x":                 "can't be reached: connect: connection refused",
 		"postgres://a:hidden@h:port/x":                                "the dsn can't be used: ",

@@ -86,17 +86,55 @@ func backUp(t *testing.T, dsn string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for _, sql := range []string{"SELECT pg_backup_start('test', true)", `SELECT * FROM "Meta"."Types"`, "SELECT * FROM other", "SELECT pg_backup_stop(false)"} {
+	begin, end := "pg_backup_start('test', true)", "pg_backup_stop(false)"
+	if release(t, c) < backupStart {
+		begin, end = "pg_start_backup('test', true, false)", "pg_stop_backup(false, false)"
+	}
+	for _, sql := range []string{"SELECT " + begin, `SELECT * FROM "Meta"."Types"`, "SELECT * FROM other", "SELECT " + end} {
 		if _, err := c.Exec(t.Context(), sql); err != nil {
 			t.Errorf("%s: %v", sql, err)
 		}
 	}
 }
 
+func release(t *testing.T, c *postgres.Conn) (n int) {
+	t.Helper()
+	if err := c.QueryRow(t.Context(), "SELECT current_setting('server_version_num')::int").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+type broken struct {
+	cfg           config.Postgres
+	sql, row, fix string
+}
+
+// breaks are those that the release of the server has. Watch looks as somebody else, self as the role.
+func breaks(n int, watch, self config.Postgres) []broken {
+	begin, end := backupFunctions(n)[0], backupFunctions(n)[1]
+	out := []broken{
+		{watch, "ALTER ROLE backup NOLOGIN", Login, `ALTER ROLE "backup" LOGIN;`},
+		{self, "ALTER ROLE backup NOLOGIN", Reach, `ALTER ROLE "backup" LOGIN;`},
+		{watch, "REVOKE CONNECT ON DATABASE postgres FROM backup", Login, `GRANT CONNECT ON DATABASE "postgres" TO "backup";`},
+		{self, "REVOKE CONNECT ON DATABASE postgres FROM backup", Reach, `GRANT CONNECT ON DATABASE "postgres" TO "backup";`},
+		{watch, "REVOKE CONNECT ON DATABASE postgres FROM backup; ALTER ROLE backup NOLOGIN", Login, `ALTER ROLE "backup" LOGIN; GRANT CONNECT ON DATABASE "postgres" TO "backup";`},
+		{self, "REVOKE EXECUTE ON FUNCTION " + begin + " FROM backup", Backup, "GRANT EXECUTE ON FUNCTION pg_catalog." + begin + ` TO "backup";`},
+		{watch, "REVOKE EXECUTE ON FUNCTION " + end + " FROM backup", Backup, "GRANT EXECUTE ON FUNCTION pg_catalog." + end + ` TO "backup";`},
+		{self, `REVOKE EXECUTE ON FUNCTION "Meta".stamp FROM public, backup`, Query, `GRANT EXECUTE ON FUNCTION "Meta".stamp(text) TO "backup";`},
+	}
+	if n < readAllData {
+		return append(out, broken{watch, "REVOKE SELECT ON other FROM backup", Read, `GRANT SELECT ON ALL TABLES IN SCHEMA "public" TO "backup"`})
+	}
+	return append(out, broken{watch, "REVOKE pg_read_all_data FROM backup", Read, `GRANT pg_read_all_data TO "backup"`},
+		// A member that may nothing by that.
+		broken{watch, "REVOKE pg_read_all_data FROM backup; ALTER ROLE backup NOINHERIT; GRANT pg_read_all_data TO backup", Read, `GRANT pg_read_all_data TO "backup"`})
+}
+
 // TestEachBreak breaks one thing after another. Exactly its row is bad, and its fix mends it.
 func TestEachBreak(t *testing.T) {
 	s := pgtest.Start(t)
-	s.Exec(t, tables+`; CREATE ROLE backup LOGIN; CREATE ROLE groupless; REVOKE CONNECT ON DATABASE postgres FROM public`)
+	s.Exec(t, tables+`; CREATE ROLE backup LOGIN; REVOKE CONNECT ON DATABASE postgres FROM public`)
 	watch := config.Postgres{DSN: s.DSN(pgtest.Superuser), Role: "backup", Query: query}
 	self := config.Postgres{DSN: s.DSN("backup"), Query: query}
 	for range 4 {
@@ -105,20 +143,12 @@ func TestEachBreak(t *testing.T) {
 	}
 	whole(t, Check(t.Context(), watch), all...)
 	whole(t, Check(t.Context(), self), all...)
-	for _, c := range []struct {
-		cfg           config.Postgres
-		sql, row, fix string
-	}{
-		{watch, "ALTER ROLE backup NOLOGIN", Login, `ALTER ROLE "backup" LOGIN;`},
-		{self, "ALTER ROLE backup NOLOGIN", Reach, `ALTER ROLE "backup" LOGIN;`},
-		{watch, "REVOKE CONNECT ON DATABASE postgres FROM backup", Login, `GRANT CONNECT ON DATABASE "postgres" TO "backup";`},
-		{self, "REVOKE CONNECT ON DATABASE postgres FROM backup", Reach, `GRANT CONNECT ON DATABASE "postgres" TO "backup";`},
-		{watch, "REVOKE CONNECT ON DATABASE postgres FROM backup; ALTER ROLE backup NOLOGIN", Login, `ALTER ROLE "backup" LOGIN; GRANT CONNECT ON DATABASE "postgres" TO "backup";`},
-		{watch, "REVOKE pg_read_all_data FROM backup", Read, `GRANT pg_read_all_data TO "backup"`},
-		{self, "REVOKE EXECUTE ON FUNCTION pg_backup_start FROM backup", Backup, `GRANT EXECUTE ON FUNCTION pg_catalog.pg_backup_start(text, boolean) TO "backup";`},
-		{watch, "REVOKE EXECUTE ON FUNCTION pg_backup_stop FROM backup", Backup, `GRANT EXECUTE ON FUNCTION pg_catalog.pg_backup_stop(boolean) TO "backup";`},
-		{self, `REVOKE EXECUTE ON FUNCTION "Meta".stamp FROM public, backup`, Query, `GRANT EXECUTE ON FUNCTION "Meta".stamp(text) TO "backup";`},
-	} {
+	c, err := postgres.Connect(t.Context(), watch.DSN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, c := range breaks(release(t, c), watch, self) {
 		s.Exec(t, c.sql)
 		rows := check.Failed(Check(t.Context(), c.cfg))
 		if len(rows) != 1 || rows[0].Name != c.row || !strings.Contains(rows[0].Fix, c.fix) {
@@ -128,23 +158,11 @@ func TestEachBreak(t *testing.T) {
 		whole(t, Check(t.Context(), c.cfg), all...)
 		backUp(t, self.DSN)
 	}
-	noInherit(t, s, watch)
 	rows := Check(t.Context(), config.Postgres{DSN: s.DSN(pgtest.Superuser), Role: "nobody"})
 	if got := mend(t, s, rows); got != Role {
 		t.Errorf("without the role: %v", rows)
 	}
 	whole(t, Check(t.Context(), config.Postgres{DSN: s.DSN(pgtest.Superuser)}), all[:6]...)
-}
-
-// noInherit has a role that is a member of pg_read_all_data, and may nothing by that.
-func noInherit(t *testing.T, s *pgtest.Server, cfg config.Postgres) {
-	t.Helper()
-	s.Exec(t, "REVOKE pg_read_all_data FROM backup; ALTER ROLE backup NOINHERIT; GRANT pg_read_all_data TO backup")
-	if got := mend(t, s, Check(t.Context(), cfg)); got != Read {
-		t.Errorf("%s was mended, want %s", got, Read)
-	}
-	whole(t, Check(t.Context(), cfg), all...)
-	backUp(t, s.DSN("backup"))
 }
 
 // TestOlderServers has what is done for releases before 14 run on the one that is here.
