@@ -14,8 +14,8 @@ type Fit struct {
 	Fewest    int `json:"fewest"`    // and the fewest
 }
 
-// Compare says how far a map is from consistent hashing over the nodes that it names, and over others that have no partition yet. Each partition keeps the number of its copies.
-func Compare(m Map, others ...string) Fit {
+// Measure says how far a map is from consistent hashing over the nodes that it names, and over others that have no partition yet. Each partition keeps the number of its copies.
+func Measure(m Map, others ...string) Fit {
 	load := make(map[string]int)
 	for _, name := range others {
 		load[name] = 0
@@ -43,7 +43,7 @@ func Compare(m Map, others ...string) Fit {
 	return f
 }
 
-// String is the comparison in one line.
+// String is the measure in one line.
 func (f Fit) String() string {
 	return fmt.Sprintf("%d of %d copies are where consistent hashing would put them; a node has %d to %d", f.Copies-f.Misplaced, f.Copies, f.Fewest, f.Most)
 }

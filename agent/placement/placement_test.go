@@ -72,7 +72,7 @@ func TestPlaceMovesLittle(t *testing.T) {
 }
 
 func TestPlaceIsEven(t *testing.T) {
-	f := Compare(mustPlace(t, numbered("p", 3000), numbered("10.0.0.", 8), 3))
+	f := Measure(mustPlace(t, numbered("p", 3000), numbered("10.0.0.", 8), 3))
 	if f.Copies != 9000 || f.Misplaced != 0 || f.Fewest < 1000 || f.Most > 1250 {
 		t.Errorf("%+v", f)
 	}
@@ -120,28 +120,28 @@ func TestDrift(t *testing.T) {
 	}
 }
 
-func TestCompare(t *testing.T) {
+func TestMeasure(t *testing.T) {
 	m := mustPlace(t, numbered("", 100), []string{"a", "b", "c"}, 2)
-	if f := Compare(m); f.Misplaced != 0 || f.Copies != 200 {
+	if f := Measure(m); f.Misplaced != 0 || f.Copies != 200 {
 		t.Errorf("%+v", f)
 	}
 	moved := m["7"]
 	other := map[string]string{"ab": "c", "ac": "b", "bc": "a"}[strings.Join(slices.Sorted(slices.Values(moved)), "")]
 	m["7"] = []string{moved[0], other}
-	if f := Compare(m); f.Misplaced != 1 {
+	if f := Measure(m); f.Misplaced != 1 {
 		t.Errorf("%+v", f)
 	}
-	f := Compare(m, "d", "a") // a node without partitions should have its share
+	f := Measure(m, "d", "a") // a node without partitions should have its share
 	if f.Fewest != 0 || f.Misplaced < 30 || f.Misplaced > 70 {
 		t.Errorf("%+v", f)
 	}
-	if got, want := Compare(Map{"1": {"a"}}, "b").String(), "of 1 copies are where consistent hashing would put them; a node has 0 to 1"; !strings.HasSuffix(got, want) {
+	if got, want := Measure(Map{"1": {"a"}}, "b").String(), "of 1 copies are where consistent hashing would put them; a node has 0 to 1"; !strings.HasSuffix(got, want) {
 		t.Error(got)
 	}
-	if f := Compare(Map{"1": {"a", "a"}, "2": nil}); f.Copies != 2 || f.Misplaced != 0 {
+	if f := Measure(Map{"1": {"a", "a"}, "2": nil}); f.Copies != 2 || f.Misplaced != 0 {
 		t.Errorf("what a database may not say: %+v", f)
 	}
-	if f := Compare(nil); f != (Fit{}) {
+	if f := Measure(nil); f != (Fit{}) {
 		t.Errorf("%+v", f)
 	}
 }

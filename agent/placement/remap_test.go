@@ -35,6 +35,7 @@ func TestParseRuleRefuses(t *testing.T) {
 		"a=":           "missing after the =; to leave it out write a=-",
 		"a:v=":         "missing after the =; to leave it out write a:v=-",
 		"a:v=b:":       "missing after the =",
+		"a:v=-:v":      "to leave it out write a:v=-",
 		"a:v=:w":       "missing after the =",
 		"a:v=b":        "a volume goes to a volume",
 		"a=b:v":        "a volume goes to a volume",
@@ -44,6 +45,17 @@ func TestParseRuleRefuses(t *testing.T) {
 			t.Errorf("%s: %v, %v, want %s", text, r, err, want)
 		}
 	}
+}
+
+func FuzzParseRule(f *testing.F) {
+	for _, seed := range []string{"a=b", "a=-", "a:v=b:w", "a:v=-", "a:/m:x=b:/m", "-=-", "=:"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if r, err := ParseRule(text); err == nil && r.String() != text {
+			t.Errorf("%q is written %q", text, r)
+		}
+	})
 }
 
 // three is a snapshot of three nodes, and where a graph with two copies had its partitions.

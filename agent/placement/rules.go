@@ -52,6 +52,8 @@ func ParseRule(text string) (Rule, error) {
 		err = errors.New("what is to be restored is missing before the =")
 	case to != drop && (r.To.Node == "" || strings.HasSuffix(to, ":")):
 		err = errors.New("where it is restored to is missing after the =; to leave it out write " + from + "=" + drop)
+	case r.To.Node == drop:
+		err = errors.New("to leave it out write " + from + "=" + drop)
 	case to != drop && (r.From.Name == "") != (r.To.Name == ""):
 		err = errors.New("a volume goes to a volume (OLD:VOLUME=NEW:VOLUME), and a node to a node (OLD=NEW)")
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.uber.org/goleak"
 
 	"graphvol/internal/postgres/pgtest"
@@ -157,6 +158,29 @@ func TestMends(t *testing.T) {
 	slices.Sort(want)
 	if !slices.Equal(fixes, want) {
 		t.Errorf("the fixes were\n%s\nwant\n%s", strings.Join(fixes, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestOtherLanguages has messages of servers that don't speak English.
+func TestOtherLanguages(t *testing.T) {
+	for _, c := range []struct{ code, routine, message, want string }{
+		{"28000", "InitializeSessionUserId", "Rolle »a« existiert nicht", `CREATE ROLE "a" LOGIN; or, if there is that role: ALTER ROLE "a" LOGIN`},
+		{"28000", "ClientAuthentication", "kein pg_hba.conf-Eintrag", "let pg_hba.conf have a line by which role a may connect, then SELECT pg_reload_conf()"},
+		{"42501", "CheckMyDatabase", "keine Berechtigung für Datenbank »b«", `GRANT CONNECT ON DATABASE "b" TO "a";`},
+		{"53300", "InitPostgres", "zu viele Verbindungen", ""},
+	} {
+		if got := mendConnect(&pgconn.PgError{Code: c.code, Routine: c.routine, Message: c.message}, "a", "b"); got != c.want {
+			t.Errorf("%s: %s, want %s", c.message, got, c.want)
+		}
+	}
+	s := pgtest.Start(t)
+	c, err := Connect(t.Context(), s.DSN(pgtest.Superuser))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := c.grant(t.Context(), &pgconn.PgError{Code: "42501", Message: "keine Berechtigung für Tabelle a"}); !strings.HasPrefix(got, `let role "postgres" read what the query needs: GRANT SELECT ON TABLE`) {
+		t.Error(got)
 	}
 }
 
