@@ -20,8 +20,8 @@ const DefaultTimeout = 10 * time.Second
 
 // Provider reads what the graph is.
 type Provider interface {
-	// Read reads it now, within the configured time and ctx. A graph that is being changed is an ErrInProgress. All errors are one line that says where it comes from, and what to
-	// do if that is known. Nothing that was started for it is left when Read returns, except for a file whose disk doesn't answer.
+	// Read reads it now, within the configured time and ctx, and three seconds more at most, to end what doesn't end. A graph that is being changed is an ErrInProgress. All errors are
+	// one line that says where it comes from, and what to do if that is known. What was started for it is gone when Read returns, except where a disk or a network doesn't answer.
 	Read(ctx context.Context) (*Meta, error)
 }
 

@@ -80,12 +80,15 @@ func where(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
-// Close ends the connection, and returns when nothing of it is left.
+// Close ends the connection. Where the server still has a query, it is asked to end that; if it doesn't answer, Close returns after a second, and what is left ends by itself.
 func (c *Conn) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), closing)
 	defer cancel()
 	_ = c.Conn.Close(ctx) // what was asked for is there
-	<-c.PgConn().CleanupDone()
+	select {
+	case <-c.PgConn().CleanupDone():
+	case <-ctx.Done():
+	}
 }
 
 // Value gives the one value of a query, as text. It can change nothing, and the server ends it at ctx's deadline, which must be set. An error of the server is an Error.

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"runtime"
 	"slices"
@@ -232,6 +233,55 @@ func listener(t *testing.T) net.Listener {
 	}
 	t.Cleanup(func() { _ = l.Close() }) // closed already, in some tests
 	return l
+}
+
+// TestCutOff has a network that delivers nothing any more, in the middle of a query.
+func TestCutOff(t *testing.T) {
+	s := pgtest.Start(t)
+	l := listener(t)
+	var open []net.Conn
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			open = append(open, client)
+			if len(open) > 1 {
+				continue // nobody answers the request to end the query
+			}
+			server, err := net.Dial("unix", s.Dir+"/.s.PGSQL.5432")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			open = append(open, server)
+			go func() { _, _ = io.Copy(server, client) }()
+			go func() { _, _ = io.Copy(client, server) }()
+		}
+	}()
+	c, err := Connect(bounded(t, time.Minute), "postgres://postgres@"+l.Addr().String()+"/postgres?sslmode=disable")
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	if _, err := c.Value(bounded(t, 300*time.Millisecond), "SELECT pg_sleep(3)"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	c.Close()
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	<-done
+	for _, conn := range open {
+		_ = conn.Close() // some are closed already
+	}
+	<-c.PgConn().CleanupDone()
 }
 
 // TestHanging has a server that takes connections and says nothing.
