@@ -78,12 +78,8 @@ type evidence struct {
 }
 
 func (t *Table) caseLocked(m *member, now time.Time, living map[string]bool) *evidence {
-	c := &evidence{m: m, now: now, cfg: t.cfg, allowed: m.hist.allowed(t.cfg), members: len(t.mu.members)}
+	c := &evidence{m: m, now: now, cfg: t.cfg, allowed: m.hist.allowed(t.cfg), members: len(t.mu.members), peers: len(living)}
 	c.recently = c.within(m.acted)
-	c.peers = len(living)
-	if living[m.name] {
-		c.peers--
-	}
 	if w := m.paths[t.here]; w != nil {
 		c.here = *w
 	}
