@@ -93,7 +93,7 @@ func PrepareMount(ctx context.Context, o *MountOptions, notes io.Writer) error {
 	if err := checkNotMounted(*o); err != nil {
 		return err
 	}
-	if err := checkFuse(fuseDevice); err != nil {
+	if err := checkFuse(); err != nil {
 		return err
 	}
 	// A newer state is refused before anything in it is touched. Facts that are damaged are written anew.

@@ -94,7 +94,7 @@ func (o *StoreOptions) prepare(ctx context.Context, notes io.Writer) (err error)
 	if inside(o.CacheDir, o.Mount) {
 		return refuse(codes.InvalidArgument, fmt.Sprintf("the cache directory %s lies inside the mount point %s, which hides it: choose another with --cache-dir", o.CacheDir, o.Mount))
 	}
-	return checkFuse(fuseDevice)
+	return checkFuse()
 }
 
 func cannotUseCache(dir string, err error) error {

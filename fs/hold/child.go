@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/fusedev"
 )
 
 // child is one server. Fields belong to the holder's main loop unless they say otherwise.
@@ -82,7 +84,7 @@ func (h *holder) spawn(c *child) error {
 		ctl.Close()
 		return err
 	}
-	dev := os.NewFile(uintptr(dup), fuseDevice)
+	dev := os.NewFile(uintptr(dup), fusedev.Path)
 	defer dev.Close()
 	cmd := &exec.Cmd{
 		Path: c.program.link(), Args: append([]string{c.program.path}, h.cfg.Argv[1:]...), Env: h.cfg.Env, Dir: "/",

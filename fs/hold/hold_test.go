@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/fusedev"
 )
 
 // writer changes a file through the mount until it is told to stop, and remembers its longest wait.
@@ -425,7 +427,7 @@ func TestUnmountNotMounted(t *testing.T) {
 
 // Without the right to mount, fusermount3 does it.
 func TestMountHelper(t *testing.T) {
-	if _, err := helperPath(); err != nil {
+	if _, err := fusedev.Helper(); err != nil {
 		t.Skip(err)
 	}
 	r := newRig(t, func(c *testConf) { c.Helper = true })

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/mountinfo"
 )
 
 // Config says what to mount and how to serve it.
@@ -190,7 +192,7 @@ func (h *holder) mount() error {
 	h.served = false
 	var ok bool
 	if h.at, ok, err = mountAt(c.Mount); err != nil || !ok {
-		return fmt.Errorf("%s was mounted, but is not in %s: %w", c.Mount, mountinfoPath, err)
+		return fmt.Errorf("%s was mounted, but is not in %s: %w", c.Mount, mountinfo.Path, err)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -21,6 +21,8 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/fusedev"
 )
 
 // The test binary is also the holder and the server: what it is to be stands in the environment.
@@ -155,11 +157,11 @@ type rig struct {
 
 func requireFuse(t *testing.T) {
 	t.Helper()
-	if _, err := os.Stat(fuseDevice); err != nil {
+	if _, err := os.Stat(fusedev.Path); err != nil {
 		t.Skip("no /dev/fuse")
 	}
 	if os.Geteuid() != 0 {
-		if _, err := helperPath(); err != nil {
+		if _, err := fusedev.Helper(); err != nil {
 			t.Skip(err)
 		}
 	}

@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-const fuseDevice = "/dev/fuse"
+	"graphvol/internal/fusedev"
+)
 
 // mountOptions are what the kernel is told at mount(2); everything else is negotiated by INIT.
 type mountOptions struct {
@@ -44,12 +44,12 @@ func mountFuse(o mountOptions) (int, error) {
 
 // mountDirect mounts with mount(2), which needs CAP_SYS_ADMIN.
 func mountDirect(o mountOptions) (int, error) {
-	fd, err := unix.Open(fuseDevice, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(fusedev.Path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return -1, fmt.Errorf("%s is missing: load the kernel module (modprobe fuse), or give the container the device (--device %s): %w", fuseDevice, fuseDevice, err)
+		return -1, fmt.Errorf("%s is missing: load the kernel module (modprobe fuse), or give the container the device (--device %s): %w", fusedev.Path, fusedev.Path, err)
 	case err != nil:
-		return -1, fmt.Errorf("open %s: %w", fuseDevice, err)
+		return -1, fmt.Errorf("open %s: %w", fusedev.Path, err)
 	}
 	var flags uintptr
 	if !o.Suid {
@@ -94,7 +94,7 @@ func mountHelper(o mountOptions) (int, error) {
 
 // runHelper runs fusermount3 once; out is what it printed.
 func runHelper(o mountOptions) (fd int, out string, err error) {
-	bin, err := helperPath()
+	bin, err := fusedev.Helper()
 	if err != nil {
 		return -1, "", err
 	}
@@ -129,15 +129,6 @@ func runHelper(o mountOptions) (fd int, out string, err error) {
 	defer f.Close()
 	fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	return fd, out, err
-}
-
-func helperPath() (string, error) {
-	for _, name := range []string{"fusermount3", "/bin/fusermount3", "/usr/bin/fusermount3"} {
-		if p, err := exec.LookPath(name); err == nil {
-			return p, nil
-		}
-	}
-	return "", errors.New("mounting needs root, or the program fusermount3 (Debian's package fuse3)")
 }
 
 // escapeOption keeps commas and backslashes of a path from ending a mount option.

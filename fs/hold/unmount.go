@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/fusedev"
 )
 
 // aLongTimeAgo is a deadline that has passed.
@@ -86,7 +88,7 @@ func detach(point string) error {
 }
 
 func unmountHelper(point, flag string) error {
-	bin, err := helperPath()
+	bin, err := fusedev.Helper()
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package agent
+package fusedev
 
 import (
 	"os"
@@ -13,7 +13,7 @@ func TestFuseDevice(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "fuse")
 	check := func(want string) {
 		t.Helper()
-		if err := checkFuse(missing); err == nil || !strings.Contains(err.Error(), want) {
+		if err := Check(missing); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
