@@ -108,6 +108,7 @@ func TestParseRefuses(t *testing.T) {
 		"metadata: {command: [/bin/x], file: /f}\n":                                    "one of command, file and postgres",
 		"metadata: {command: [cat, /f]}\n":                                             `metadata: command "cat": only absolute paths`,
 		"metadata: {postgres: {dsn: x}}\n":                                             "needs dsn and query",
+		"preflight: {free-space: much}\n":                                              `free-space "much" is no size`,
 		head + "---\nvolumes: []\n":                                                    "one YAML document",
 		"volumes: [":                                                                   "line 1: ",
 		"volumes:\n\t- backing: /b\n":                                                  "line 2: ",
@@ -147,6 +148,12 @@ volumes:
 	}
 	if !c.Metadata.Set() || c.Volumes[0].Hooks.Pre[0].Timeout != 3*time.Second {
 		t.Errorf("%+v %+v", c.Metadata, c.Volumes[0].Hooks)
+	}
+	if n, err := c.Preflight.LeastFree(); n != 10<<30 || err != nil {
+		t.Errorf("free space: %d, %v", n, err)
+	}
+	if n, err := new(Preflight).LeastFree(); n != 1<<30 || err != nil {
+		t.Errorf("free space if it isn't said: %d, %v", n, err)
 	}
 	if a, b := c.Volumes[0].Label(), c.Volumes[1].Label(); a != "/mnt/graph" || b != "other" {
 		t.Errorf("labels %q, %q", a, b)

@@ -3,11 +3,14 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 // Node is what one agent is: its name, and where others reach it. It can't change while the agent runs, and is in its file alone.
@@ -101,6 +104,21 @@ type Preflight struct {
 	FreeSpace string     `yaml:"free-space"` // that each state directory's disk must have, as 10GiB; empty: 1GiB
 }
 
+// DefaultFreeSpace is how much a state directory's disk must have free, in bytes, if the configuration doesn't say.
+const DefaultFreeSpace = 1 << 30
+
+// LeastFree gives FreeSpace in bytes.
+func (p *Preflight) LeastFree() (int64, error) {
+	if p.FreeSpace == "" {
+		return DefaultFreeSpace, nil
+	}
+	n, err := humanize.ParseBytes(p.FreeSpace)
+	if err != nil || n > math.MaxInt64 {
+		return 0, fmt.Errorf("preflight: free-space %q is no size: write it as 10GiB", p.FreeSpace)
+	}
+	return int64(n), nil
+}
+
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$`)
 
 // CheckName refuses what can't be the name of a node, a cluster or a volume.
@@ -148,6 +166,9 @@ func (c *File) checkNode() error {
 		}
 	}
 	if err := c.checkReach(); err != nil {
+		return err
+	}
+	if _, err := c.Preflight.LeastFree(); err != nil {
 		return err
 	}
 	return c.Metadata.check()

@@ -97,7 +97,7 @@ func owners() map[string][]string {
 		"github.com/schollz/progressbar/":  {"cmd/graphvol"},
 		"github.com/minio":                 {"chunkstore/target/s3"},
 		"github.com/beevik/ntp":            {"agent/clock"},
-		"github.com/dustin/go-humanize":    {"chunkstore/limit"},
+		"github.com/dustin/go-humanize":    {"chunkstore/limit", "agent/config"},
 		"golang.org/x/time":                {"chunkstore/limit"},
 		"github.com/jackc/pgx":             {"internal/postgres", "internal/postgres/pgtest"},
 	}
