@@ -45,6 +45,7 @@ func layers() [][]string {
 		{"agent/pki"},
 		{"agent/hook", "agent/pki"},
 		{"agent/clock", "agent/cluster/liveness", "agent/preflight/check"},
+		{"agent/hook", "agent/pki", "agent/schedule"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
@@ -62,6 +63,7 @@ func narrow() map[string][]string {
 		"agent/graphmeta":         {"agent/config", "internal/..."},
 		"agent/placement":         {"internal/..."},
 		"agent/preflight/pgroles": {"agent/config", "agent/preflight/check", "internal/..."},
+		"agent/schedule":          {},
 		"fs/browse":               {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":                 {"internal/..."},
 		"remote":                  {"snapshot", "index", "chunkstore", "chunkstore/...", "internal/..."},
@@ -90,6 +92,7 @@ func owners() map[string][]string {
 		"github.com/coreos/go-systemd":     {"agent"},
 		"github.com/spf13/cobra":           {"cmd/graphvol"},
 		"github.com/goccy/go-yaml":         {"agent/config"},
+		"github.com/netresearch/go-cron":   {"agent/schedule"},
 		"github.com/klauspost/compress":    {"chunkstore"},
 		"github.com/klauspost/reedsolomon": {"chunkstore/erasure"},
 		"filippo.io/age":                   {"chunkstore/crypt"},
