@@ -121,6 +121,9 @@ func (n *Node) Signal(s unix.Signal) error {
 	return n.agent.Process.Signal(s)
 }
 
+// Isolate cuts the node off from all others.
+func (n *Node) Isolate() error { return n.cluster.Net.Isolate(n.number) }
+
 // Kill ends the agent with SIGKILL.
 func (n *Node) Kill() {
 	if n.agent != nil {

@@ -35,16 +35,16 @@ func troubles() []trouble {
 		{"pause a node's agent for long", long, func(s *scene) error { return s.x.Signal(unix.SIGSTOP) }},
 		{"kill a volume's server", short, func(s *scene) error { return s.killServer(s.x) }},
 		{"kill the server of a volume of the coordinator's", short, func(s *scene) error { return s.killServer(s.co) }},
-		{"cut the coordinator off", short, func(s *scene) error { return s.Net.Isolate(s.co.number) }},
-		{"cut the coordinator off for long", long, func(s *scene) error { return s.Net.Isolate(s.co.number) }},
-		{"cut a node off", short, func(s *scene) error { return s.Net.Isolate(s.x.number) }},
-		{"cut a node off for long", long, func(s *scene) error { return s.Net.Isolate(s.x.number) }},
+		{"cut the coordinator off", short, func(s *scene) error { return s.co.Isolate() }},
+		{"cut the coordinator off for long", long, func(s *scene) error { return s.co.Isolate() }},
+		{"cut a node off", short, func(s *scene) error { return s.x.Isolate() }},
+		{"cut a node off for long", long, func(s *scene) error { return s.x.Isolate() }},
 		{"lose what the coordinator sends to a node", long, func(s *scene) error { return s.Net.Drop(s.co.number, s.x.number) }},
 		{"lose what a node sends to the coordinator", long, func(s *scene) error { return s.Net.Drop(s.x.number, s.co.number) }},
 		{"kill the majority of etcd", short, func(s *scene) error { s.x.Kill(); s.y.Kill(); return nil }},
 		{"cut all nodes off", short, func(s *scene) error {
-			for i := range s.Nodes {
-				if err := s.Net.Isolate(i); err != nil {
+			for _, n := range s.Nodes {
+				if err := n.Isolate(); err != nil {
 					return err
 				}
 			}

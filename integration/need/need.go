@@ -29,6 +29,8 @@ func debian() map[string]string {
 		"mkfs.ext4":   "e2fsprogs",
 		"mkfs.btrfs":  "btrfs-progs",
 		"postgres":    "postgresql",
+		"ip":          "iproute2",
+		"initdb":      "postgresql",
 	}
 }
 
