@@ -30,7 +30,6 @@ func debian() map[string]string {
 		"mkfs.btrfs":  "btrfs-progs",
 		"postgres":    "postgresql",
 		"ip":          "iproute2",
-		"initdb":      "postgresql",
 	}
 }
 
