@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"graphvol/index"
@@ -44,10 +45,13 @@ func TestManyFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("nobody wants it"))
 	if _, err := r.Seal(ctx, s, v.barrier(false), nil); err == nil {
 		t.Fatal("a seal without time succeeds")
+	}
+	if got, err := r.Resolve(s.ID); err != nil || !strings.Contains(got.Error, "nobody wants it") {
+		t.Errorf("%q, %v: the reason is missing", got.Error, err)
 	}
 	if n := count(); n != keptFailed*9/10 {
 		t.Errorf("%d failed snapshots are listed, want %d", n, keptFailed*9/10)

@@ -79,6 +79,9 @@ func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progre
 		return snap, err
 	}
 	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause // who ended it says more than that it was ended
+		}
 		err = fmt.Errorf("seal snapshot %s: %w", snap.Name, err)
 		if ferr := r.db.Fail(snap.ID, err.Error()); ferr != nil {
 			r.log.Error("that a snapshot failed is not stored yet", "snapshot", snap.Name, "error", ferr)
