@@ -22,6 +22,7 @@ import (
 
 const (
 	etcdDir     = "etcd"     // below the agent's state
+	etcdSocket  = "etcd:0"   // beside it; a name that isn't longer than the agent's own socket's, as there is a limit
 	etcdLog     = "etcd.log" // below its log directory
 	dialTimeout = 5 * time.Second
 	// aloneURL is where the peers of an etcd without peers would be.
@@ -90,7 +91,7 @@ func memberConfig(node, state string, c config.Etcd) (*embed.Config, error) {
 		peer = aloneURL
 	}
 	if client == "" {
-		client = "unix://" + filepath.Join(state, etcdDir, "client:0")
+		client = "unix://" + filepath.Join(state, etcdSocket)
 	}
 	var err error
 	if cfg.ListenPeerUrls, err = parseURLs(peer); err != nil {
