@@ -17,7 +17,11 @@ func statusOf(err error) error {
 	}
 	var node *cluster.NodeError
 	if errors.As(err, &node) {
-		return status.Error(status.Code(node.Err), err.Error())
+		code := status.Code(node.Err)
+		if code == codes.Unavailable { // that node is, and this one isn't
+			code = codes.Aborted
+		}
+		return status.Error(code, err.Error())
 	}
 	if _, ok := status.FromError(err); ok {
 		return err
