@@ -49,7 +49,7 @@ func (t *taking) resume(ctx context.Context) {
 			errs = append(errs, err)
 		}
 	}
-	if err := t.end(ctx, errors.Join(errs...)); err != nil {
+	if err := t.end(ctx, errs); err != nil {
 		t.Log.Warn("a snapshot of another coordinator could not be finished", "id", t.rec.ID, "name", t.rec.Name, "err", err)
 	}
 }

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -163,22 +162,22 @@ func (t *taking) finish(ctx context.Context) error {
 		})
 	}
 	all.Wait()
-	return t.end(ctx, errors.Join(errs...))
+	return t.end(ctx, errs)
 }
 
 // end makes the snapshot complete if all its parts are, else failed.
-func (t *taking) end(ctx context.Context, err error) error {
+func (t *taking) end(ctx context.Context, errs []error) error {
 	if ctx.Err() != nil {
 		return ErrNotCoordinator // the next one ends it
 	}
 	for _, n := range t.rec.Nodes {
 		for _, v := range n.Volumes {
 			if v.State != "complete" {
-				err = errors.Join(err, fmt.Errorf("node %s: volume %s: %s", n.Node, v.Volume, v.reason()))
+				errs = append(errs, fmt.Errorf("node %s: volume %s: %s", n.Node, v.Volume, v.reason()))
 			}
 		}
 	}
-	if err != nil {
+	if err := join(errs...); err != nil {
 		t.fail(err)
 		return err
 	}
