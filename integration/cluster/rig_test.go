@@ -29,7 +29,15 @@ func start(t testing.TB, o Options) *test {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Bin, o.Dir = bin, t.TempDir()
+	if o.Dir, err = os.MkdirTemp("", "c"); err != nil { // not t.TempDir: a socket's path must be short
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(o.Dir); err != nil {
+			t.Error(err)
+		}
+	})
+	o.Bin = bin
 	c, err := New(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

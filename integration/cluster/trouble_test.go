@@ -64,7 +64,7 @@ type moment struct {
 func moments() []moment {
 	return []moment{
 		{"preparing", func(s *scene) { s.hook(s.x).arm(0) }, func(s *scene) bool { return s.hook(s.x).reached(0) }, func(s *scene) { s.hook(s.x).pass(0) }},
-		{"holding", (*scene).armHold, (*scene).awaitHold, func(s *scene) { unix.Kill(s.servers[s.y][0], unix.SIGCONT) }},
+		{"holding", (*scene).armHold, (*scene).awaitHold, func(s *scene) { s.y.Signal(unix.SIGCONT) }},
 		{"cut, and not decided", func(s *scene) { s.hook(s.x).arm(1) }, func(s *scene) bool { return s.hook(s.x).reached(1) }, func(s *scene) { s.hook(s.x).pass(1) }},
 		{"storing", (*scene).fill, (*scene).decided, func(*scene) {}},
 	}
@@ -107,7 +107,8 @@ func (h hook) path(what string, n int) string { return filepath.Join(h.dir, fmt.
 
 func (s *scene) hook(n *Node) hook { return hook{filepath.Dir(n.Config)} }
 
-// armHold has the snapshot stop while some gates are closed: when all are prepared but one, the server of a volume of another node is paused.
+// armHold has the snapshot stop while some gates are closed: when all are prepared but one, another node's agent is paused. (Not a server: programs can't be started by a process
+// with files open on its volume, as their copies are flushed.)
 func (s *scene) armHold() {
 	s.hook(s.x).arm(0)
 	s.before = s.flushes(s.y)
@@ -117,7 +118,9 @@ func (s *scene) awaitHold() bool {
 	if !s.hook(s.x).reached(0) || s.flushes(s.y) < s.before+len(s.y.Volumes) {
 		return false
 	}
-	unix.Kill(s.servers[s.y][0], unix.SIGSTOP)
+	if err := s.y.Signal(unix.SIGSTOP); err != nil {
+		s.Fatal(err)
+	}
 	s.hook(s.x).pass(0)
 	for !s.ended() {
 		if s.probe(s.co.Volumes[0], 200*time.Millisecond) != nil {
