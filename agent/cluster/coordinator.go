@@ -114,6 +114,12 @@ func (c *Coordinator) leadershipLocked() (context.Context, Leadership, error) {
 	return c.mu.ctx, c.mu.lead, nil
 }
 
+// Leads tells whether this node is the coordinator.
+func (c *Coordinator) Leads() bool {
+	_, _, err := c.leadership()
+	return err == nil
+}
+
 // background does something beside, for as long as this node is the coordinator.
 func (c *Coordinator) background(fn func(context.Context, Leadership)) {
 	c.mu.Lock()

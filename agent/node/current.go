@@ -37,8 +37,14 @@ func newCurrent(file *config.File, revision int64) (*current, error) {
 			return nil, err
 		}
 	}
+	if err := checkTimes("cluster", file.Cluster.Schedule, file.Cluster.Keep); err != nil {
+		return nil, err
+	}
 	for i := range file.Volumes {
 		v := &file.Volumes[i]
+		if err := checkTimes("volume "+v.Label(), v.Schedule, v.Keep); err != nil {
+			return nil, err
+		}
 		o, err := agent.Configured(v)
 		if err != nil {
 			return nil, err
@@ -123,6 +129,7 @@ func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
 		return
 	}
 	n.now.Store(c)
+	n.schedules.set(c)
 	n.log.Info("another configuration is in force", "revision", cfg.Revision, "before", now.revision)
 	for _, v := range now.volumes {
 		if c.find(v.label) == nil {

@@ -50,6 +50,7 @@ type Node struct {
 	now         atomic.Pointer[current]
 	clock       *clock.Monitor
 	alive       *alive
+	schedules   *schedules
 	peers       *peers
 	etcd        *cluster.Etcd
 	records     *cluster.Records
@@ -168,6 +169,7 @@ func (n *Node) run(ctx context.Context) error {
 	}
 	n.peers = newPeers(n.certs)
 	n.clock, n.alive = n.newClock(), n.newAlive()
+	n.schedules = n.newSchedules()
 	defer n.peers.close()
 	servers, err := n.listen()
 	if err != nil {
@@ -182,6 +184,7 @@ func (n *Node) run(ctx context.Context) error {
 		servers.stop()
 		return err
 	}
+	n.schedules.set(n.now.Load())
 	n.beside(n.follow)
 	n.beside(n.followConfig)
 	n.beside(n.clock.Run)
