@@ -223,6 +223,23 @@ func TestChangedMetadataIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestNodesMustReadTheSameMetadata(t *testing.T) {
+	c := newSimCluster(t, 3)
+	co := c.coordinator("a")
+	co.awaitLead(t)
+	none, other := "", `{"version":"8"}`
+	c.nodes[0].metadata.Store(&none)
+	c.nodes[2].metadata.Store(&other)
+	if _, err := co.Snapshot(t.Context(), Request{Name: "s"}, nil); err == nil || !strings.Contains(err.Error(), "node n02: its metadata of the graph is another one than that of node n01") {
+		t.Errorf("two versions: %v", err)
+	}
+	c.checkOpen()
+	c.nodes[2].metadata.Store(nil)
+	if rec, err := co.Snapshot(t.Context(), Request{Name: "s"}, nil); err != nil || len(rec.Nodes[0].Metadata) != 0 {
+		t.Errorf("one version, which one node doesn't read: %v", err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	c := newSimCluster(t, 2)
 	co := c.coordinator("a")

@@ -58,6 +58,8 @@ type simNode struct {
 	closed   atomic.Int32 // gates; 0 or 1
 	away     atomic.Bool  // for Drop and Inventory
 
+	metadata atomic.Pointer[string] // nil: version 7
+
 	// at is called before each step; its error is the step's.
 	at atomic.Pointer[func(step api.PartRequest_Step) error]
 
@@ -153,7 +155,11 @@ func (l *simLocal) step(s api.PartRequest_Step) error {
 
 func (l *simLocal) Prepare(context.Context) (Prepared, error) {
 	offset := time.Millisecond
-	return Prepared{Metadata: []byte(`{"version":"7"}`), ClockOffset: &offset}, l.step(api.PartRequest_STEP_PREPARE)
+	metadata := `{"version":"7"}`
+	if m := l.metadata.Load(); m != nil {
+		metadata = *m
+	}
+	return Prepared{Metadata: []byte(metadata), ClockOffset: &offset}, l.step(api.PartRequest_STEP_PREPARE)
 }
 
 func (l *simLocal) Hold(_ context.Context, bound time.Duration) error {

@@ -1,11 +1,15 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"graphvol/agent/api"
 )
@@ -83,6 +87,22 @@ func (t *taking) prepare(ctx context.Context) error {
 		if ev.GetClockOffset() != nil {
 			d := ev.GetClockOffset().AsDuration()
 			t.rec.Nodes[i].ClockOffset = &d
+		}
+	}
+	return sameMetadata(t.rec.Nodes)
+}
+
+// sameMetadata fails if nodes don't agree on what the graph is; those that read none have no say. It may pass: one may have been asked before a change and the other after it.
+func sameMetadata(nodes []NodePart) error {
+	var first *NodePart
+	for i := range nodes {
+		n := &nodes[i]
+		switch {
+		case len(n.Metadata) == 0:
+		case first == nil:
+			first = n
+		case !bytes.Equal(first.Metadata, n.Metadata):
+			return &NodeError{n.Node, status.Errorf(codes.Aborted, "its metadata of the graph is another one than that of node %s: wait until the graph's change has come to all nodes, or have them read it from one place", first.Node)}
 		}
 	}
 	return nil
