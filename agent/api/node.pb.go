@@ -1132,7 +1132,9 @@ type ClusterSnapshot struct {
 	Nodes          []*NodePart            `protobuf:"bytes,8,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	ChecksumSha256 string                 `protobuf:"bytes,9,opt,name=checksum_sha256,json=checksumSha256,proto3" json:"checksum_sha256,omitempty"`
 	Error          string                 `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
-	Manifest       []byte                 `protobuf:"bytes,11,opt,name=manifest,proto3" json:"manifest,omitempty"` // JSON
+	Manifest       []byte                 `protobuf:"bytes,11,opt,name=manifest,proto3" json:"manifest,omitempty"`   // JSON
+	Drift          string                 `protobuf:"bytes,12,opt,name=drift,proto3" json:"drift,omitempty"`         // which partitions of the graph are elsewhere than in the parent, for people; empty: none, or nobody told
+	Placement      string                 `protobuf:"bytes,13,opt,name=placement,proto3" json:"placement,omitempty"` // how near the partitions are to what consistent hashing would give, for people; empty: nobody told
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1242,6 +1244,20 @@ func (x *ClusterSnapshot) GetManifest() []byte {
 		return x.Manifest
 	}
 	return nil
+}
+
+func (x *ClusterSnapshot) GetDrift() string {
+	if x != nil {
+		return x.Drift
+	}
+	return ""
+}
+
+func (x *ClusterSnapshot) GetPlacement() string {
+	if x != nil {
+		return x.Placement
+	}
+	return ""
 }
 
 type NodePart struct {
@@ -2340,7 +2356,7 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\ano_wait\x18\x02 \x01(\bR\x06noWait\"c\n" +
 	"\x11TakeSnapshotEvent\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x128\n" +
-	"\bsnapshot\x18\x02 \x01(\v2\x1c.graphvol.v1.ClusterSnapshotR\bsnapshot\"\xff\x02\n" +
+	"\bsnapshot\x18\x02 \x01(\v2\x1c.graphvol.v1.ClusterSnapshotR\bsnapshot\"\xb3\x03\n" +
 	"\x0fClusterSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2353,7 +2369,9 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\x0fchecksum_sha256\x18\t \x01(\tR\x0echecksumSha256\x12\x14\n" +
 	"\x05error\x18\n" +
 	" \x01(\tR\x05error\x12\x1a\n" +
-	"\bmanifest\x18\v \x01(\fR\bmanifest\"Q\n" +
+	"\bmanifest\x18\v \x01(\fR\bmanifest\x12\x14\n" +
+	"\x05drift\x18\f \x01(\tR\x05drift\x12\x1c\n" +
+	"\tplacement\x18\r \x01(\tR\tplacement\"Q\n" +
 	"\bNodePart\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x121\n" +
 	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"=\n" +

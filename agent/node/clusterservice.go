@@ -38,7 +38,7 @@ func (s *clusterService) TakeSnapshot(req *api.TakeSnapshotRequest, stream api.C
 	}
 	_, err = s.coordinator.Snapshot(ctx, cluster.Request{Name: req.GetName(), NoWait: req.GetNoWait()}, func(phase string, rec cluster.Record) {
 		// A caller that has left is noticed by ctx.
-		_ = stream.Send(&api.TakeSnapshotEvent{Phase: phase, Snapshot: snapshotOf(&rec)})
+		_ = stream.Send(&api.TakeSnapshotEvent{Phase: phase, Snapshot: s.withDrift(ctx, snapshotOf(&rec))})
 	})
 	return statusOf(err)
 }

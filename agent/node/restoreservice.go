@@ -106,22 +106,12 @@ func (r *restoring) find(ctx context.Context) error {
 		}
 		nodes = append(nodes, node)
 	}
-	if r.plan, err = placement.Remap(nodes, r.partitions(), rules); err != nil {
+	if r.plan, err = placement.Remap(nodes, partitionsOf(r.manifest), rules); err != nil {
 		return usage("%v", err)
 	}
 	for _, p := range r.plan.Restores {
 		if _, ok := r.members[p.To.Node]; !ok {
 			return usage("%s would be restored on node %s, which is not in the cluster: start its agent, or say where it goes (--map %s=NODE)", p.From, p.To.Node, p.From.Node)
-		}
-	}
-	return nil
-}
-
-// partitions is the snapshot's partition map.
-func (r *restoring) partitions() placement.Map {
-	for _, text := range r.manifest.Metadata {
-		if m, err := graphmeta.Decode(text); err == nil && len(m.Partitions) > 0 {
-			return m.Partitions
 		}
 	}
 	return nil

@@ -23,6 +23,7 @@ type clusterRow struct {
 	TookMS   float64   `json:"took_ms"`
 	Checksum string    `json:"checksum_sha256"`
 	Error    string    `json:"error,omitempty"`
+	Drift    string    `json:"drift,omitempty"`
 	Nodes    []nodeRow `json:"nodes"`
 }
 
@@ -43,7 +44,7 @@ type volumeRow struct {
 func rowOfCluster(s *api.ClusterSnapshot) clusterRow {
 	r := clusterRow{
 		ID: s.GetId(), Name: s.GetName(), State: s.GetState(), Parent: s.GetParent(), Created: s.GetCreated().AsTime(),
-		HoldMS: millis(s.GetHold().AsDuration()), TookMS: millis(s.GetTook().AsDuration()), Checksum: s.GetChecksumSha256(), Error: s.GetError(), Nodes: []nodeRow{},
+		HoldMS: millis(s.GetHold().AsDuration()), TookMS: millis(s.GetTook().AsDuration()), Checksum: s.GetChecksumSha256(), Error: s.GetError(), Drift: s.GetDrift(), Nodes: []nodeRow{},
 	}
 	for _, n := range s.GetNodes() {
 		row := nodeRow{Node: n.GetNode(), Volumes: []volumeRow{}}
@@ -117,8 +118,14 @@ func (a *app) printClusterSnapshot(s *api.ClusterSnapshot, asJSON bool) error {
 		_, err := fmt.Fprintf(a.out, "being stored (%s)\n", s.GetState())
 		return err
 	}
-	_, err := fmt.Fprintf(a.out, "complete after %s\n", duration(s.GetTook().AsDuration()))
-	return err
+	fmt.Fprintf(a.out, "complete after %s\n", duration(s.GetTook().AsDuration()))
+	if s.GetDrift() != "" {
+		fmt.Fprintf(a.out, "  the graph's partitions since the snapshot before: %s\n", s.GetDrift())
+	}
+	if s.GetPlacement() != "" {
+		fmt.Fprintf(a.out, "  partitions: %s\n", s.GetPlacement())
+	}
+	return nil
 }
 
 func (a *app) clusterSnapshotsCmd(f *clusterFlags) *cobra.Command {
