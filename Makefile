@@ -15,6 +15,7 @@ SBINDIR     ?= /sbin
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 DURATION    ?= 2m
 RUNS        ?= 200
+TROUBLES    ?= 100
 DB_MODULE   := integration/databases
 # Tests that hurt graphvol and measure how long it takes; "make crash" runs them, and long runs of the others.
 HURT        := kill|ops
@@ -23,14 +24,14 @@ HURT        := kill|ops
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 
 .DEFAULT_GOAL := build
-.PHONY: build test lint integration crash fuzz bench bench-quick demo proto install uninstall clean help setup versitygw
+.PHONY: build test lint integration crash fuzz bench bench-quick demo cluster-demo proto install uninstall clean help setup versitygw
 
 build: ## build bin/graphvol
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/graphvol
 
 setup: ## install what the tests need (Debian packages, as root; an S3 server), or say what is missing
 	@$(MAKE) --no-print-directory $(VERSITYGW) || echo "no versitygw: what needs an S3 server is skipped"
-	@$(GO) run ./integration/setup fusermount3 setfacl setfattr mkfs.ext4 mkfs.xfs mkfs.btrfs $(if $(RACE),,gcc)
+	@$(GO) run ./integration/setup fusermount3 setfacl setfattr mkfs.ext4 mkfs.xfs mkfs.btrfs ip $(if $(RACE),,gcc)
 
 test: setup build ## everything that runs in minutes: unit tests, the real mount, short model runs
 	$(GO) test $(RACE) -timeout 9m $$($(GO) list ./... | grep -vE 'integration/($(HURT))$$')
@@ -54,10 +55,11 @@ $(VERSITYGW):
 versitygw: $(VERSITYGW) # the S3 server of the tests: says where it is
 	@echo $(VERSITYGW)
 
-integration: setup build ## long model runs and real databases (Node, rocksdb-tools); DURATION=2m
+integration: setup build ## long model runs, real databases (Node, rocksdb-tools), troubles of a cluster; DURATION=2m
 	$(GO) run ./integration/setup node npm db_bench
 	$(GO) test -count=1 -timeout 3h -v ./integration -run 'TestModel|TestAcknowledged' -model.duration $(DURATION)
 	cd $(DB_MODULE) && $(GO) test -count=1 -timeout 3h -v ./... -databases -bin $(CURDIR)/$(BIN) -cache $(OUT)/databases
+	$(GO) test -count=1 -timeout 3h -v ./integration/cluster -cluster.matrix -cluster.runs $(TROUBLES)
 
 crash: build ## RUNS=200 power cuts, as many kills under load, faults, bad input, upgrades, long use (as root; an hour)
 	$(GO) test -count=1 -timeout 5h -v ./integration/crash -crash.runs $(RUNS)
@@ -76,6 +78,10 @@ bench-quick: build ## the same cases, scaled down to minutes
 demo: build ## mount, fill a graph store, snapshot, change 1%, snapshot, browse, restore, compare
 	@$(GO) run ./integration/setup fusermount3
 	@cd $(DB_MODULE) && $(GO) run ./demo -bin $(CURDIR)/$(BIN)
+
+cluster-demo: build ## three agents, clients, snapshots of the cluster, a cut network, a restore
+	@$(GO) run ./integration/setup fusermount3 ip
+	@$(GO) run ./integration/cluster/demo -bin $(CURDIR)/$(BIN)
 
 proto: ## regenerate agent/api (needs protoc; only for developers)
 	GOBIN=$(TOOLS) $(GO) install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
