@@ -29,7 +29,11 @@ type NodeError struct {
 }
 
 func (e *NodeError) Error() string {
-	return fmt.Sprintf("node %s: %s", e.Node, status.Convert(e.Err).Message())
+	text := status.Convert(e.Err).Message()
+	if errors.Is(e.Err, context.DeadlineExceeded) {
+		text = "it has not answered in time; see whether it and the network are well (graphvol cluster status)"
+	}
+	return fmt.Sprintf("node %s: %s", e.Node, text)
 }
 
 // Unwrap gives the node's own error.

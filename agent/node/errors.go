@@ -18,8 +18,11 @@ func statusOf(err error) error {
 	var node *cluster.NodeError
 	if errors.As(err, &node) {
 		code := status.Code(node.Err)
-		if code == codes.Unavailable { // that node is, and this one isn't
+		switch {
+		case code == codes.Unavailable: // that node is, and this one isn't
 			code = codes.Aborted
+		case errors.Is(node.Err, context.DeadlineExceeded):
+			code = codes.DeadlineExceeded
 		}
 		return status.Error(code, err.Error())
 	}

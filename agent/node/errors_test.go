@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -17,5 +19,12 @@ func TestStatusOfNodeThatIsAway(t *testing.T) {
 	}
 	if got := unreachable("a", err); got != err {
 		t.Errorf("the coordinator isn't the one that is away: %v", got)
+	}
+}
+
+func TestStatusOfNodeThatIsSilent(t *testing.T) {
+	err := statusOf(&cluster.NodeError{Node: "b", Err: context.DeadlineExceeded})
+	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "node b: it has not answered") {
+		t.Error(err)
 	}
 }
