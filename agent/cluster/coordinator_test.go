@@ -42,6 +42,9 @@ func TestSnapshotIsConsistent(t *testing.T) {
 				t.Errorf("node %s has stored %q", n.name, got)
 			}
 		}
+		if all, err := c.records.List(t.Context()); err != nil || string(all[i].Manifest) != string(rec.Manifest) {
+			t.Errorf("the record has another manifest, %v: %s", err, all[i].Manifest)
+		}
 		parent = rec.ID
 	}
 	c.checkOpen()

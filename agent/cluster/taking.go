@@ -211,7 +211,8 @@ func (t *taking) end(ctx context.Context, errs []error) error {
 	for _, n := range t.nodes {
 		addresses[n.Name] = n.Address
 	}
-	if rec.Manifest, err = json.MarshalIndent(makeManifest(&rec, addresses, parent), "", "  "); err != nil {
+	// Without spaces, as it comes out of the record: stores get it from here and from there, and must have the same.
+	if rec.Manifest, err = json.Marshal(makeManifest(&rec, addresses, parent)); err != nil {
 		return err
 	}
 	if err := t.Records.put(ctx, t.lead, &rec, StateCut); err != nil {
