@@ -1,5 +1,5 @@
 // Command bench measures the figures of docs/benchmarks.md in one run: snapshots and pruning beside borg and restic, writers' pauses,
-// RocksDB beside the plain disk, reading back, copies in a bucket and on several disks, and what grows with a volume. Runs that are compared alternate (A B A B), so that a change of the
+// RocksDB beside the plain disk, reading back, copies in a bucket and on several disks, what grows with a volume, and snapshots over several agents. Runs that are compared alternate (A B A B), so that a change of the
 // disk's mood meets both; medians are shown, and ratios are what counts.
 //
 // It needs root for dropping caches between runs; without root it goes on with warm caches and says so.
@@ -56,13 +56,14 @@ type scale struct {
 	RestoreRounds  int   `json:"restore_rounds"`
 	SpreadMiB      int   `json:"spread_file_mib"`
 	ScaleGiB       []int `json:"scale_gib"`
+	ClusterMiB     int   `json:"cluster_file_mib"`
 }
 
 func full() scale {
 	return scale{
 		Name: "full", Rounds: 3, FileMiB: 2048, LargeMiB: 8192, ChangedPct: 1, ManyFiles: 100_000, Pauses: 20, RocksKeys: 2_000_000, RocksReads: 500_000,
 		RocksSyncs: 20_000, RandomReads: 100_000, SnapshotS: 5, PruneMiB: 512, PruneSnapshots: 100, RemoteMiB: 512, RestoreMiB: 1024, RestoreRounds: 5,
-		SpreadMiB: 512, ScaleGiB: []int{4, 16, 64},
+		SpreadMiB: 512, ScaleGiB: []int{4, 16, 64}, ClusterMiB: 1024,
 	}
 }
 
@@ -70,7 +71,7 @@ func quick() scale {
 	return scale{
 		Name: "quick", Rounds: 1, FileMiB: 256, LargeMiB: 1024, ChangedPct: 1, ManyFiles: 10_000, Pauses: 8, RocksKeys: 300_000, RocksReads: 100_000,
 		RocksSyncs: 4_000, RandomReads: 20_000, SnapshotS: 1, PruneMiB: 64, PruneSnapshots: 20, RemoteMiB: 64, RestoreMiB: 128, RestoreRounds: 1,
-		SpreadMiB: 64, ScaleGiB: []int{1, 4},
+		SpreadMiB: 64, ScaleGiB: []int{1, 4}, ClusterMiB: 128,
 	}
 }
 
@@ -79,7 +80,7 @@ func main() {
 	dir := flag.String("dir", "", "where to work: the disk to measure; default: a directory beside -out")
 	out := flag.String("out", "out/bench", "where results.json and results.md go")
 	small := flag.Bool("quick", false, "scale down to a minute or two")
-	only := flag.String("only", "", "comma separated cases: snapshot, readback, prune, remote, restore, spread, scale, pause, rocksdb")
+	only := flag.String("only", "", "comma separated cases: snapshot, readback, prune, remote, restore, spread, scale, pause, rocksdb, cluster")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, *bin, *dir, *out, *small, *only)
@@ -91,7 +92,7 @@ func main() {
 }
 
 func run(ctx context.Context, bin, dir, out string, small bool, only string) error {
-	if err := need.Programs(ctx, os.Stdout, "fusermount3", "borg", "restic", "db_bench"); err != nil {
+	if err := need.Programs(ctx, os.Stdout, "fusermount3", "ip", "borg", "restic", "db_bench"); err != nil {
 		return err
 	}
 	bin, err := filepath.Abs(bin)
@@ -128,7 +129,7 @@ func (b *bench) cases(ctx context.Context, only string) error {
 		run  func(context.Context) error
 	}{
 		{"snapshot", b.snapshots}, {"readback", b.readback}, {"prune", b.prune}, {"remote", b.remote}, {"restore", b.restore}, {"spread", b.spread}, {"scale", b.scaling},
-		{"pause", b.pauses}, {"rocksdb", b.rocksdb},
+		{"pause", b.pauses}, {"rocksdb", b.rocksdb}, {"cluster", b.clusters},
 	}
 	var errs []error
 	for _, c := range all {

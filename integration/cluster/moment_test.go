@@ -78,6 +78,7 @@ func (t *test) checkWhole(ctx context.Context, row Row) {
 			}
 		}
 	}
+	t.checkManifest(row)
 }
 
 // snapshotOf finds a snapshot of a volume by its id.
