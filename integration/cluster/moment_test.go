@@ -18,28 +18,31 @@ func TestOneMoment(t *testing.T) {
 	t.Parallel()
 	c := start(t, Options{Net: network(t, 3), Volumes: both()})
 	p := c.pairs()
+	var rows []Row
 	for i := range 5 {
-		c.take(p, c.Nodes[i%3], fmt.Sprintf("s%d", i))
+		rows = append(rows, c.take(p, c.Nodes[i%3], fmt.Sprintf("s%d", i)))
 	}
 	c.proof(p)
-	c.killed(p)
-	c.newCoordinator(p, "after-killed-coordinator", (*Node).Kill)
-	c.newCoordinator(p, "after-stopped-coordinator", func(n *Node) {
-		if err := n.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	rows = append(rows,
+		c.killed(p),
+		c.newCoordinator(p, "after-killed-coordinator", (*Node).Kill),
+		c.newCoordinator(p, "after-stopped-coordinator", func(n *Node) {
+			if err := n.Stop(); err != nil {
+				t.Error(err)
+			}
+		}))
+	c.checkWhole(rows...)
 }
 
 // TestLoopback: agents on one machine, without namespaces.
 func TestLoopback(t *testing.T) {
 	t.Parallel()
 	c := start(t, Options{Net: Loopback(), Volumes: both()})
-	c.take(c.pairs(), c.Nodes[1], "one")
+	c.checkWhole(c.take(c.pairs(), c.Nodes[1], "one"))
 }
 
-// take takes a snapshot of the cluster by a node, and looks at it on all.
-func (t *test) take(p *Pairs, by *Node, name string) {
+// take takes a snapshot of the cluster by a node, and looks at the order of what it has.
+func (t *test) take(p *Pairs, by *Node, name string) Row {
 	t.Helper()
 	ctx, cancel := t.bounded()
 	defer cancel()
@@ -51,49 +54,51 @@ func (t *test) take(p *Pairs, by *Node, name string) {
 	if row.State != "complete" || row.Name != name || row.HoldMS <= 0 {
 		t.Errorf("%+v", row)
 	}
-	t.checkWhole(ctx, row)
 	found := p.Check(mark, InSnapshot(name))
 	if err := found.Err(); err != nil {
 		t.Error(err)
 	}
+	return row
 }
 
-// checkWhole fails the test unless all volumes have their parts of a complete snapshot, as the row tells.
-func (t *test) checkWhole(ctx context.Context, row Row) {
+// checkWhole fails the test unless all volumes have their parts of complete snapshots, as the rows tell.
+func (t *test) checkWhole(rows ...Row) {
 	t.Helper()
-	if len(row.Nodes) != len(t.Nodes) {
-		t.Errorf("%s has %d nodes, want %d", row.Name, len(row.Nodes), len(t.Nodes))
-		return
+	known := make(map[string]volume.Snapshot) // by the path of the volume and their id
+	for _, v := range t.volumes() {
+		all, err := v.Snapshots(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range all {
+			known[v.Mount+s.ID] = s
+		}
 	}
-	for i, n := range t.Nodes {
-		parts := row.Nodes[i].Volumes
-		if row.Nodes[i].Node != n.Name || len(parts) != len(n.Volumes) {
-			t.Errorf("%s: part %d is %+v", row.Name, i, row.Nodes[i])
+	for _, row := range rows {
+		if len(row.Nodes) != len(t.Nodes) {
+			t.Errorf("%s has %d nodes, want %d", row.Name, len(row.Nodes), len(t.Nodes))
 			continue
 		}
-		for j, v := range n.Volumes {
-			s, ok := t.snapshotOf(ctx, v, parts[j].Snapshot)
-			if !ok || s.Name != row.Name || s.State != "complete" || s.Checksum == "" || s.Checksum != parts[j].Checksum || parts[j].State != "complete" {
-				t.Errorf("%s on %s: the cluster tells %+v, the volume %+v", row.Name, v.Mount, parts[j], s)
-			}
+		for i, n := range t.Nodes {
+			t.checkPart(n, row.Name, row.Nodes[i], known)
 		}
+		t.checkManifest(row)
 	}
-	t.checkManifest(row)
 }
 
-// snapshotOf finds a snapshot of a volume by its id.
-func (t *test) snapshotOf(ctx context.Context, v *volume.Volume, id string) (volume.Snapshot, bool) {
+func (t *test) checkPart(n *Node, name string, got NodePart, known map[string]volume.Snapshot) {
 	t.Helper()
-	all, err := v.Snapshots(ctx)
-	if err != nil {
-		t.Fatal(err)
+	if got.Node != n.Name || len(got.Volumes) != len(n.Volumes) {
+		t.Errorf("%s: the part of %s is %+v", name, n.Name, got)
+		return
 	}
-	for _, s := range all {
-		if s.ID == id {
-			return s, true
+	for j, v := range n.Volumes {
+		part := got.Volumes[j]
+		s := known[v.Mount+part.Snapshot]
+		if s.Name != name || s.State != "complete" || s.Checksum == "" || s.Checksum != part.Checksum || part.State != "complete" {
+			t.Errorf("%s on %s: the cluster tells %+v, the volume %+v", name, v.Mount, part, s)
 		}
 	}
-	return volume.Snapshot{}, false
 }
 
 // proof shows that the pairs tell snapshots of one moment from others: snapshots of the volumes, one after the other, are out of order.
@@ -113,7 +118,7 @@ func (t *test) proof(p *Pairs) {
 }
 
 // killed kills the agent of a node that doesn't coordinate: its volumes stay, the clients notice nothing, and the next agent finds everything.
-func (t *test) killed(p *Pairs) {
+func (t *test) killed(p *Pairs) Row {
 	t.Helper()
 	ctx, cancel := t.bounded()
 	defer cancel()
@@ -131,7 +136,7 @@ func (t *test) killed(p *Pairs) {
 	if after := t.pids(ctx, n); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("servers and holders of %s before and after its agent was killed: %v, %v", n.Name, before, after)
 	}
-	t.take(p, n, "after-kill")
+	return t.take(p, n, "after-kill")
 }
 
 // other is a node that doesn't coordinate.
@@ -165,7 +170,7 @@ func (t *test) progress(p *Pairs) {
 }
 
 // newCoordinator ends the coordinator's agent by a signal, and starts it again. Another one is in its place by then, without a wait for the old one's lease.
-func (t *test) newCoordinator(p *Pairs, name string, end func(*Node)) {
+func (t *test) newCoordinator(p *Pairs, name string, end func(*Node)) Row {
 	t.Helper()
 	ctx, cancel := t.bounded()
 	defer cancel()
@@ -182,5 +187,5 @@ func (t *test) newCoordinator(p *Pairs, name string, end func(*Node)) {
 		st, err := by.Status(ctx)
 		return err == nil && st.Coordinator != "" && st.Coordinator != old.Name
 	})
-	t.take(p, old, name)
+	return t.take(p, old, name)
 }

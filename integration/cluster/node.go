@@ -33,21 +33,24 @@ type Node struct {
 
 // Row is a snapshot of the cluster, as the commands print it.
 type Row struct {
-	ID       string  `json:"id"`
-	Name     string  `json:"name"`
-	State    string  `json:"state"`
-	Parent   string  `json:"parent"`
-	HoldMS   float64 `json:"hold_ms"`
-	TookMS   float64 `json:"took_ms"`
-	Checksum string  `json:"checksum_sha256"`
-	Error    string  `json:"error"`
-	Nodes    []struct {
-		Node    string `json:"node"`
-		Volumes []Part `json:"volumes"`
-	} `json:"nodes"`
+	ID       string     `json:"id"`
+	Name     string     `json:"name"`
+	State    string     `json:"state"`
+	Parent   string     `json:"parent"`
+	HoldMS   float64    `json:"hold_ms"`
+	TookMS   float64    `json:"took_ms"`
+	Checksum string     `json:"checksum_sha256"`
+	Error    string     `json:"error"`
+	Nodes    []NodePart `json:"nodes"`
 }
 
-// Part is a volume's part in it.
+// NodePart is a node's part in it.
+type NodePart struct {
+	Node    string `json:"node"`
+	Volumes []Part `json:"volumes"`
+}
+
+// Part is a volume's.
 type Part struct {
 	Volume   string  `json:"volume"`
 	Snapshot string  `json:"snapshot"`

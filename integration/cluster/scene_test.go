@@ -102,7 +102,7 @@ func (s *scene) during(name string, m moment, tr trouble) {
 		s.Fatalf("the command doesn't return")
 	}
 	s.judge(mark, out)
-	s.take(s.p, s.y, name+"-next")
+	s.checkWhole(s.take(s.p, s.y, name+"-next"))
 	s.leftovers()
 }
 
@@ -183,8 +183,6 @@ func (s *scene) judge(mark []uint64, out outcome) {
 		rows = slices.DeleteFunc(slices.Clone(all), func(r Row) bool { return r.Name != s.name })
 		return !slices.ContainsFunc(all, func(r Row) bool { return !r.Final() })
 	})
-	ctx, cancel := s.bounded()
-	defer cancel()
 	complete := false
 	for _, r := range rows {
 		if r.State != "complete" {
@@ -194,7 +192,7 @@ func (s *scene) judge(mark []uint64, out outcome) {
 			continue
 		}
 		complete = true
-		s.checkWhole(ctx, r)
+		s.checkWhole(r)
 		found := s.p.Check(mark, InSnapshot(r.Name))
 		if err := found.Err(); err != nil {
 			s.Error(err)
