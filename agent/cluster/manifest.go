@@ -52,13 +52,13 @@ type TopologyVolume struct {
 }
 
 // makeManifest describes a record all of whose parts are complete.
-func makeManifest(rec *Record, addresses map[string]string, parent string) *Manifest {
+func makeManifest(rec *Record, parent string) *Manifest {
 	m := &Manifest{
 		Format: manifestFormat, ID: rec.ID, Name: rec.Name, Parent: parent, Created: rec.Created, Completed: rec.Ended,
 		Metadata: make(map[string]json.RawMessage), ClockOffset: make(map[string]float64), LongestHold: milliseconds(rec.Hold),
 	}
 	for _, n := range rec.Nodes {
-		t := TopologyNode{Name: n.Node, Address: addresses[n.Node]}
+		t := TopologyNode{Name: n.Node, Address: n.Address}
 		for _, v := range n.Volumes {
 			t.Volumes = append(t.Volumes, TopologyVolume{v.Volume, v.Snapshot, v.Manifest, v.Checksum, v.Files, v.Bytes, v.Copies})
 		}

@@ -40,6 +40,7 @@ type Record struct {
 // NodePart is what one node has of it.
 type NodePart struct {
 	Node        string          `json:"node"`
+	Address     string          `json:"address"`
 	Volumes     []VolumePart    `json:"volumes,omitempty"`
 	Metadata    json.RawMessage `json:"metadata,omitempty"`
 	ClockOffset *time.Duration  `json:"clock_offset,omitempty"`

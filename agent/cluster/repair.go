@@ -238,7 +238,7 @@ func recordOf(m *Manifest, text []byte) Record {
 		Hold: time.Duration(m.LongestHold * float64(time.Millisecond)),
 	}
 	for _, n := range m.Topology.Nodes {
-		part := NodePart{Node: n.Name, Metadata: m.Metadata[n.Name]}
+		part := NodePart{Node: n.Name, Address: n.Address, Metadata: m.Metadata[n.Name]}
 		for _, v := range n.Volumes {
 			part.Volumes = append(part.Volumes, VolumePart{
 				Volume: v.Name, Snapshot: v.Snapshot, State: StateComplete, Manifest: v.Manifest, Checksum: v.Checksum, Files: v.Files, Bytes: v.Bytes, Copies: v.Copies,

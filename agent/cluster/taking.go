@@ -40,7 +40,7 @@ func (t *taking) take(life, ctx context.Context) (err error) {
 		return err
 	}
 	for _, n := range t.nodes {
-		t.rec.Nodes = append(t.rec.Nodes, NodePart{Node: n.Name})
+		t.rec.Nodes = append(t.rec.Nodes, NodePart{Node: n.Name, Address: n.Address})
 	}
 	if err := t.Records.put(ctx, t.lead, &t.rec, ""); err != nil {
 		return err
@@ -207,12 +207,7 @@ func (t *taking) end(ctx context.Context, errs []error) error {
 	if err != nil {
 		return err
 	}
-	addresses := make(map[string]string)
-	for _, n := range t.nodes {
-		addresses[n.Name] = n.Address
-	}
-	// Without spaces, as it comes out of the record: stores get it from here and from there, and must have the same.
-	if rec.Manifest, err = json.Marshal(makeManifest(&rec, addresses, parent)); err != nil {
+	if rec.Manifest, err = json.MarshalIndent(makeManifest(&rec, parent), "", "  "); err != nil {
 		return err
 	}
 	if err := t.Records.put(ctx, t.lead, &rec, StateCut); err != nil {
