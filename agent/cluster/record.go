@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -120,7 +121,8 @@ func (r *Records) List(ctx context.Context) ([]Record, error) {
 	return all, err
 }
 
-// put writes a record, if the writer is the coordinator still. was is the state that it must have in etcd; empty: it isn't there.
+// put writes a record, if the writer is the coordinator still. was is the state that it must have in etcd; empty: it isn't there. What is written already, by an earlier put whose answer was
+// lost, is no error.
 func (r *Records) put(ctx context.Context, l Leadership, rec *Record, was string) error {
 	key := r.keys.snapshot(rec.ID)
 	old, err := bounded(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) { return r.etcd.Get(ctx, key) })
@@ -135,12 +137,15 @@ func (r *Records) put(ctx context.Context, l Leadership, rec *Record, was string
 		}
 		cmp = clientv3.Compare(clientv3.ModRevision(key), "=", old.Kvs[0].ModRevision)
 	}
-	if before.State != was {
-		return fmt.Errorf("the record of %s is %q where it should be %q: %w", rec.Name, before.State, was, ErrNotCoordinator)
-	}
 	value, err := json.Marshal(rec)
 	if err != nil {
 		return err
+	}
+	if len(old.Kvs) > 0 && bytes.Equal(old.Kvs[0].Value, value) {
+		return nil
+	}
+	if before.State != was {
+		return fmt.Errorf("the record of %s is %q where it should be %q: %w", rec.Name, before.State, was, ErrNotCoordinator)
 	}
 	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return r.etcd.Txn(ctx).If(l.holds(), cmp).Then(clientv3.OpPut(key, string(value))).Commit()

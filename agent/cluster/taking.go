@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -146,23 +147,40 @@ func (t *taking) decide(ctx context.Context) error {
 // failBound is for telling etcd of a failure, when the caller's time has run out.
 const failBound = 2 * requestTimeout
 
-// fail notes what went wrong, if etcd answers. If it doesn't, the next coordinator does.
+// fail notes what went wrong: now if etcd answers, else when it does. If this node isn't the coordinator any more by then, the next one does.
 func (t *taking) fail(why error) {
-	ctx, cancel := context.WithTimeout(context.Background(), failBound)
-	defer cancel()
 	was := t.rec.State
 	t.rec.State, t.rec.Error, t.rec.Ended = StateFailed, why.Error(), time.Now().UTC()
 	t.Log.Warn("a snapshot of the cluster has failed", "id", t.rec.ID, "name", t.rec.Name, "err", why)
 	if len(t.rec.Nodes) == 0 {
 		return // it was refused before it had a record
 	}
-	err := t.Records.put(ctx, t.lead, &t.rec, was)
-	if err != nil && was == StatePreparing {
-		err = t.Records.put(ctx, t.lead, &t.rec, StateCut) // the answer to the decision was lost
+	rec := t.rec.clone()
+	ctx, cancel := context.WithTimeout(context.Background(), failBound)
+	defer cancel()
+	err := t.putFailed(ctx, &rec, was)
+	if errors.Is(err, ErrEtcd) {
+		t.background(func(ctx context.Context, _ Leadership) {
+			if err := insist(ctx, func() error { return t.putFailed(ctx, &rec, was) }); err != nil {
+				t.leave(err)
+			}
+		})
+	} else if err != nil {
+		t.leave(err)
 	}
-	if err != nil {
-		t.Log.Info("the record of the failed snapshot is left to the next coordinator", "id", t.rec.ID, "err", err)
+}
+
+// putFailed writes the record of a failed snapshot.
+func (t *taking) putFailed(ctx context.Context, rec *Record, was string) error {
+	err := t.Records.put(ctx, t.lead, rec, was)
+	if was == StatePreparing && errors.Is(err, ErrNotCoordinator) {
+		err = t.Records.put(ctx, t.lead, rec, StateCut) // the answer to the decision was lost
 	}
+	return err
+}
+
+func (t *taking) leave(err error) {
+	t.Log.Info("the record of the failed snapshot is left to the next coordinator", "id", t.rec.ID, "err", err)
 }
 
 // finish has all parts stored, and makes the snapshot complete. A node that can't be told, or whose call ends, is asked what has become of its part.
@@ -203,14 +221,15 @@ func (t *taking) end(ctx context.Context, errs []error) error {
 	}
 	rec := t.rec
 	rec.State, rec.Ended = StateComplete, time.Now().UTC()
-	parent, err := t.parent(ctx)
-	if err != nil {
+	var parent string
+	if err := insist(ctx, func() (err error) { parent, err = t.parent(ctx); return err }); err != nil {
 		return err
 	}
+	var err error
 	if rec.Manifest, err = json.MarshalIndent(makeManifest(&rec, parent), "", "  "); err != nil {
 		return err
 	}
-	if err := t.Records.put(ctx, t.lead, &rec, StateCut); err != nil {
+	if err := insist(ctx, func() error { return t.Records.put(ctx, t.lead, &rec, StateCut) }); err != nil {
 		return err
 	}
 	t.rec = rec
