@@ -88,6 +88,7 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 	var out []*api.VolumePart
 	for i, ev := range events {
 		v := p.parts[i]
+		v.cut = ev.GetSnapshot().GetId()
 		out = append(out, &api.VolumePart{Volume: v.label, Snapshot: ev.GetSnapshot(), Copies: v.copies})
 	}
 	return out, nil
@@ -96,6 +97,11 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 // Check implements cluster.Local.
 func (p *part) Check(ctx context.Context) error {
 	p.hooks.wait()
+	for _, v := range p.parts {
+		if err := v.checkPending(ctx); err != nil {
+			return p.failed("check", err)
+		}
+	}
 	return p.failed("check", p.checkMetadata(ctx))
 }
 
@@ -165,6 +171,7 @@ type volumePart struct {
 	client *agent.Client
 	stream api.Volume_CutClient
 	copies []*api.RemoteInfo
+	cut    string // id of the snapshot, after Cut
 }
 
 // openVolumePart connects to a volume. ctx bounds connecting, life the call.
@@ -181,7 +188,7 @@ func openVolumePart(ctx, life context.Context, v *volume) (*volumePart, error) {
 	if err != nil {
 		return nil, errors.Join(v.said(err), c.Close())
 	}
-	return &volumePart{v, c, stream, st.GetRemotes()}, nil
+	return &volumePart{volume: v, client: c, stream: stream, copies: st.GetRemotes()}, nil
 }
 
 // said tells which volume has failed.
@@ -201,6 +208,18 @@ func (v *volumePart) ask(req *api.CutRequest) (*api.CutEvent, error) {
 		return nil, v.said(status.Errorf(codes.Internal, "%s was asked for, and %s answered", req.GetStep(), ev.GetDone()))
 	}
 	return ev, nil
+}
+
+// checkPending fails if the volume has lost its part: its server has ended since the cut. Nothing is decided then, so it can be tried again.
+func (v *volumePart) checkPending(ctx context.Context) error {
+	info, err := v.client.GetSnapshot(ctx, &api.GetSnapshotRequest{Snapshot: v.cut})
+	switch {
+	case err != nil:
+		return v.said(err)
+	case info.GetState() != "pending":
+		return v.said(status.Error(codes.Aborted, "its server has ended before the snapshot was decided on: "+info.GetError()))
+	}
+	return nil
 }
 
 // wait tells what has become of the snapshot.
