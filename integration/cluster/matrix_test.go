@@ -56,7 +56,7 @@ func TestRandomTroubles(t *testing.T) {
 		at := time.Duration(s.rng.IntN(300)) * time.Millisecond
 		var begun time.Time
 		m := moment{
-			fmt.Sprintf("%s after %v", tr.name, at), func(*scene) { begun = time.Now() }, func(*scene) bool { return time.Since(begun) >= at }, func(*scene) {},
+			fmt.Sprintf("%s after %v", tr.name, at), func(*scene) { begun = time.Now() }, func(*scene) bool { return time.Since(begun) >= at }, func(*scene) {}, false,
 		}
 		t.Logf("%d: %s, for %v", i, m.name, tr.lasts)
 		s.during(fmt.Sprintf("s%d", i), m, tr)

@@ -102,6 +102,9 @@ func (s *scene) during(name string, m moment, tr trouble) {
 		s.Fatalf("the command doesn't return")
 	}
 	s.judge(mark, out)
+	if m.first && tr.ends {
+		s.nothing()
+	}
 	s.checkWhole(s.take(s.p, s.y, name+"-next"))
 	s.leftovers()
 }
@@ -205,6 +208,34 @@ func (s *scene) judge(mark []uint64, out outcome) {
 		s.oneLine(out.err, "")
 	}
 	s.Logf("%s: complete: %v; the command: %v; longest write %v", s.name, complete, out.err, s.p.Longest().Round(time.Millisecond))
+}
+
+// nothing fails the test if a volume has a complete snapshot of a try that has failed, as one may that was decided on.
+func (s *scene) nothing() {
+	s.Helper()
+	rows, err := s.y.Snapshots(s.Context())
+	if err != nil {
+		s.Fatal(err)
+	}
+	parts := make(map[string]bool)
+	for _, r := range rows {
+		for _, n := range r.Nodes {
+			for _, p := range n.Volumes {
+				parts[p.Snapshot] = r.State == "failed"
+			}
+		}
+	}
+	for _, v := range s.volumes() {
+		all, err := v.Snapshots(s.Context())
+		if err != nil {
+			s.Fatal(err)
+		}
+		for _, snap := range all {
+			if snap.State == "complete" && parts[snap.ID] {
+				s.Errorf("%s has %s, which was decided on though a part of it was gone", v.Mount, snap.Name)
+			}
+		}
+	}
 }
 
 // leftovers fails the test if a volume has snapshots that are no part of a complete one of the cluster.

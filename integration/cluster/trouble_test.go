@@ -15,6 +15,7 @@ type trouble struct {
 	name  string
 	lasts time.Duration // until it is mended, unless the snapshot has ended before
 	do    func(*scene) error
+	ends  bool // a snapshot that isn't decided yet
 }
 
 const (
@@ -26,22 +27,22 @@ const (
 // troubles are all kinds. Each happens to the coordinator, to another node, or to the way between them.
 func troubles() []trouble {
 	return []trouble{
-		{"kill the coordinator", short, func(s *scene) error { s.co.Kill(); return nil }},
-		{"kill the coordinator for long", long, func(s *scene) error { s.co.Kill(); return nil }},
-		{"kill a node's agent", short, func(s *scene) error { s.x.Kill(); return nil }},
-		{"pause the coordinator", short, func(s *scene) error { return s.co.Signal(unix.SIGSTOP) }},
-		{"pause the coordinator for long", long, func(s *scene) error { return s.co.Signal(unix.SIGSTOP) }},
-		{"pause a node's agent", short, func(s *scene) error { return s.x.Signal(unix.SIGSTOP) }},
-		{"pause a node's agent for long", long, func(s *scene) error { return s.x.Signal(unix.SIGSTOP) }},
-		{"kill a volume's server", short, func(s *scene) error { return s.killServer(s.x) }},
-		{"kill the server of a volume of the coordinator's", short, func(s *scene) error { return s.killServer(s.co) }},
-		{"cut the coordinator off", short, func(s *scene) error { return s.co.Isolate() }},
-		{"cut the coordinator off for long", long, func(s *scene) error { return s.co.Isolate() }},
-		{"cut a node off", short, func(s *scene) error { return s.x.Isolate() }},
-		{"cut a node off for long", long, func(s *scene) error { return s.x.Isolate() }},
-		{"lose what the coordinator sends to a node", long, func(s *scene) error { return s.Net.Drop(s.co.number, s.x.number) }},
-		{"lose what a node sends to the coordinator", long, func(s *scene) error { return s.Net.Drop(s.x.number, s.co.number) }},
-		{"kill the majority of etcd", short, func(s *scene) error { s.x.Kill(); s.y.Kill(); return nil }},
+		{"kill the coordinator", short, func(s *scene) error { s.co.Kill(); return nil }, false},
+		{"kill the coordinator for long", long, func(s *scene) error { s.co.Kill(); return nil }, false},
+		{"kill a node's agent", short, func(s *scene) error { s.x.Kill(); return nil }, true},
+		{"pause the coordinator", short, func(s *scene) error { return s.co.Signal(unix.SIGSTOP) }, false},
+		{"pause the coordinator for long", long, func(s *scene) error { return s.co.Signal(unix.SIGSTOP) }, false},
+		{"pause a node's agent", short, func(s *scene) error { return s.x.Signal(unix.SIGSTOP) }, false},
+		{"pause a node's agent for long", long, func(s *scene) error { return s.x.Signal(unix.SIGSTOP) }, false},
+		{"kill a volume's server", short, func(s *scene) error { return s.killServer(s.x) }, true},
+		{"kill the server of a volume of the coordinator's", short, func(s *scene) error { return s.killServer(s.co) }, true},
+		{"cut the coordinator off", short, func(s *scene) error { return s.co.Isolate() }, false},
+		{"cut the coordinator off for long", long, func(s *scene) error { return s.co.Isolate() }, false},
+		{"cut a node off", short, func(s *scene) error { return s.x.Isolate() }, false},
+		{"cut a node off for long", long, func(s *scene) error { return s.x.Isolate() }, false},
+		{"lose what the coordinator sends to a node", long, func(s *scene) error { return s.Net.Drop(s.co.number, s.x.number) }, false},
+		{"lose what a node sends to the coordinator", long, func(s *scene) error { return s.Net.Drop(s.x.number, s.co.number) }, false},
+		{"kill the majority of etcd", short, func(s *scene) error { s.x.Kill(); s.y.Kill(); return nil }, false},
 		{"cut all nodes off", short, func(s *scene) error {
 			for _, n := range s.Nodes {
 				if err := n.Isolate(); err != nil {
@@ -49,7 +50,7 @@ func troubles() []trouble {
 				}
 			}
 			return nil
-		}},
+		}, false},
 	}
 }
 
@@ -59,14 +60,15 @@ type moment struct {
 	arm   func(*scene)      // before the snapshot is asked for
 	await func(*scene) bool // tells whether the moment has come
 	pass  func(*scene)      // lets the snapshot go on
+	first bool              // it comes before the decision
 }
 
 func moments() []moment {
 	return []moment{
-		{"preparing", func(s *scene) { s.hook(s.x).arm(0) }, func(s *scene) bool { return s.hook(s.x).reached(0) }, func(s *scene) { s.hook(s.x).pass(0) }},
-		{"holding", (*scene).armHold, (*scene).awaitHold, func(s *scene) { s.y.Signal(unix.SIGCONT) }},
-		{"cut, and not decided", func(s *scene) { s.hook(s.x).arm(1) }, func(s *scene) bool { return s.hook(s.x).reached(1) }, func(s *scene) { s.hook(s.x).pass(1) }},
-		{"storing", (*scene).fill, (*scene).decided, func(*scene) {}},
+		{"preparing", func(s *scene) { s.hook(s.x).arm(0) }, func(s *scene) bool { return s.hook(s.x).reached(0) }, func(s *scene) { s.hook(s.x).pass(0) }, true},
+		{"holding", (*scene).armHold, (*scene).awaitHold, func(s *scene) { s.y.Signal(unix.SIGCONT) }, true},
+		{"cut, and not decided", func(s *scene) { s.hook(s.x).arm(1) }, func(s *scene) bool { return s.hook(s.x).reached(1) }, func(s *scene) { s.hook(s.x).pass(1) }, true},
+		{"storing", (*scene).fill, (*scene).decided, func(*scene) {}, false},
 	}
 }
 
