@@ -36,6 +36,7 @@ func troubles() []trouble {
 		{"pause a node's agent for long", long, func(s *scene) error { return s.x.Signal(unix.SIGSTOP) }, false},
 		{"kill a volume's server", short, func(s *scene) error { return s.killServer(s.x) }, true},
 		{"kill the server of a volume of the coordinator's", short, func(s *scene) error { return s.killServer(s.co) }, true},
+		{"pause a volume's server", short, (*scene).pauseServer, false},
 		{"cut the coordinator off", short, func(s *scene) error { return s.co.Isolate() }, false},
 		{"cut the coordinator off for long", long, func(s *scene) error { return s.co.Isolate() }, false},
 		{"cut a node off", short, func(s *scene) error { return s.x.Isolate() }, false},
@@ -124,8 +125,12 @@ func (s *scene) awaitHold() bool {
 		s.Fatal(err)
 	}
 	s.hook(s.x).pass(0)
-	for !s.ended() {
+	for begun := time.Now(); !s.ended(); {
 		if s.probe(s.co.Volumes[0], 200*time.Millisecond) != nil {
+			return true
+		}
+		if time.Since(begun) > short {
+			s.Logf("%s: it was paused when its volumes were prepared, and nobody knows that", s.y.Name)
 			return true
 		}
 	}
@@ -164,3 +169,10 @@ func (s *scene) decided() bool {
 }
 
 func (s *scene) killServer(n *Node) error { return unix.Kill(s.servers[n][0], unix.SIGKILL) }
+
+// pauseServer pauses a server for a while, and ends that by itself: this process has files open on its volume, so it can't start a program meanwhile.
+func (s *scene) pauseServer() error {
+	pid := s.servers[s.x][0]
+	time.AfterFunc(short, func() { unix.Kill(pid, unix.SIGCONT) })
+	return unix.Kill(pid, unix.SIGSTOP)
+}
