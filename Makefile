@@ -31,7 +31,7 @@ build: ## build bin/graphvol
 
 setup: ## install what the tests need (Debian packages, as root; an S3 server), or say what is missing
 	@$(MAKE) --no-print-directory $(VERSITYGW) || echo "no versitygw: what needs an S3 server is skipped"
-	@$(GO) run ./integration/setup fusermount3 setfacl setfattr mkfs.ext4 mkfs.xfs mkfs.btrfs ip $(if $(RACE),,gcc)
+	@$(GO) run ./integration/setup fusermount3 setfacl setfattr mkfs.ext4 mkfs.xfs mkfs.btrfs ip postgres $(if $(RACE),,gcc)
 
 test: setup build ## everything that runs in minutes: unit tests, the real mount, short model runs
 	$(GO) test $(RACE) -timeout 9m $$($(GO) list ./... | grep -vE 'integration/($(HURT))$$')
