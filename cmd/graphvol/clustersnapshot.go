@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"graphvol/agent/api"
 	"io"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -157,12 +156,15 @@ func (a *app) printClusterSnapshots(list []*api.ClusterSnapshot, asJSON bool) er
 			Snapshots []clusterRow `json:"snapshots"`
 		}{rows})
 	}
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NAME\tID\tSTATE\tCREATED\tNODES\tHOLD\tERROR")
+	t := newTable(a.out, "NAME", "ID", "CREATED", "NODES", "HOLD", "STATE")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%.8s\t%s\t%s\t%d\t%.1fms\t%s\n", r.Name, r.ID, r.State, r.Created.Local().Format(time.DateTime), len(r.Nodes), r.HoldMS, r.Error)
+		state := r.State
+		if r.Error != "" {
+			state += ": " + r.Error
+		}
+		t.row(r.Name, fmt.Sprintf("%.8s", r.ID), r.Created.Local().Format(time.DateTime), fmt.Sprint(len(r.Nodes)), fmt.Sprintf("%.3gms", r.HoldMS), state)
 	}
-	return w.Flush()
+	return t.flush()
 }
 
 func (a *app) clusterDeleteCmd(f *clusterFlags) *cobra.Command {

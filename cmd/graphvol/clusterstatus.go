@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"graphvol/agent/api"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +20,8 @@ type clusterNodeRow struct {
 	Volumes  []string  `json:"volumes"`
 	Config   string    `json:"config"`
 	Problem  string    `json:"problem,omitempty"`
+	Paused   string    `json:"paused,omitempty"`          // why it takes no snapshots
+	ClockMS  *float64  `json:"clock_offset_ms,omitempty"` // of the node that answers: how far its clock is ahead
 }
 
 func (a *app) clusterStatusCmd(f *clusterFlags) *cobra.Command {
@@ -46,7 +47,7 @@ func (a *app) printCluster(st *api.ClusterStatus, asJSON bool) error {
 	rows := []clusterNodeRow{}
 	for _, n := range st.GetNodes() {
 		rows = append(rows, clusterNodeRow{
-			n.GetName(), n.GetAddress(), n.GetState(), append([]string{}, n.GetEvidence()...), n.GetVersion(), n.GetStarted().AsTime(), append([]string{}, n.GetVolumes()...), n.GetConfigVersion(), n.GetProblem(),
+			n.GetName(), n.GetAddress(), n.GetState(), append([]string{}, n.GetEvidence()...), n.GetVersion(), n.GetStarted().AsTime(), append([]string{}, n.GetVolumes()...), n.GetConfigVersion(), n.GetProblem(), n.GetPaused(), clockOf(n),
 		})
 	}
 	if asJSON {
@@ -56,17 +57,40 @@ func (a *app) printCluster(st *api.ClusterStatus, asJSON bool) error {
 			Nodes       []clusterNodeRow `json:"nodes"`
 		}{st.GetCluster(), st.GetCoordinator(), rows})
 	}
-	fmt.Fprintf(a.out, "cluster %s, coordinator %s\n", st.GetCluster(), st.GetCoordinator())
-	w := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tSTATE\tADDRESS\tVOLUMES\tCONFIGURATION\tVERSION")
+	return a.printNodes(st, rows)
+}
+
+func (a *app) printNodes(st *api.ClusterStatus, rows []clusterNodeRow) error {
+	coordinator := st.GetCoordinator()
+	if coordinator == "" {
+		coordinator = "none is elected"
+	}
+	fmt.Fprintf(a.out, "cluster %s, coordinator: %s\n", st.GetCluster(), coordinator)
+	t := newTable(a.out, "NODE", "STATE", "ADDRESS", "VOLUMES", "CONFIGURATION", "VERSION")
 	for _, r := range rows {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.State, r.Address, strings.Join(r.Volumes, " "), r.Config, r.Version)
-		for _, e := range r.Evidence {
-			fmt.Fprintf(w, "\t  %s\n", e)
+		t.row(r.Name, r.State, r.Address, strings.Join(r.Volumes, " "), r.Config, r.Version)
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		notes := r.Evidence
+		if r.State == "alive" {
+			notes = nil
 		}
-		if r.Problem != "" {
-			fmt.Fprintf(w, "\t  %s\n", r.Problem)
+		for _, note := range append(notes, r.Problem, r.Paused) {
+			if note != "" {
+				fmt.Fprintf(a.out, "%s: %s\n", r.Name, note)
+			}
 		}
 	}
-	return w.Flush()
+	return nil
+}
+
+func clockOf(n *api.ClusterNode) *float64 {
+	if n.GetClockOffset() == nil {
+		return nil
+	}
+	ms := millis(n.GetClockOffset().AsDuration())
+	return &ms
 }
