@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -57,6 +58,7 @@ func (a *alive) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		a.look(ctx)
+		a.tellHealth()
 		select {
 		case <-ctx.Done():
 			return
@@ -95,6 +97,15 @@ func (a *alive) look(ctx context.Context) {
 		}
 		a.table.SetLease(name, lease, now)
 	}
+}
+
+// tellHealth says by the standard health service whether this node is in the cluster; that of the agent as a whole is whether it answers.
+func (a *alive) tellHealth() {
+	status := grpc_health_v1.HealthCheckResponse_SERVING
+	if a.member.Err() != nil {
+		status = grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	}
+	a.health.SetServingStatus(api.Cluster_ServiceDesc.ServiceName, status)
 }
 
 // find gives a node as it was last seen.

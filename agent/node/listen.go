@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
@@ -21,14 +20,13 @@ import (
 
 // servers are the agent's listeners: the socket for commands of this machine, and one for other agents.
 type servers struct {
-	grpc   []*grpc.Server
-	ln     []net.Listener
-	health *health.Server
+	grpc []*grpc.Server
+	ln   []net.Listener
 }
 
 // listen opens the listeners.
 func (n *Node) listen() (*servers, error) {
-	s := &servers{health: health.NewServer()}
+	s := &servers{}
 	local, err := listenLocal(n.socket())
 	if err != nil {
 		return nil, err
@@ -72,7 +70,7 @@ func (s *servers) add(n *Node, ln net.Listener, opts ...grpc.ServerOption) {
 	)...)
 	api.RegisterNodeServer(g, &nodeService{Node: n})
 	api.RegisterClusterServer(g, &clusterService{Node: n})
-	grpc_health_v1.RegisterHealthServer(g, s.health)
+	grpc_health_v1.RegisterHealthServer(g, n.health)
 	reflection.Register(g)
 	s.grpc, s.ln = append(s.grpc, g), append(s.ln, ln)
 }
@@ -89,7 +87,6 @@ func (s *servers) serve(log *slog.Logger) {
 
 // stop ends all calls. Parts of snapshots that aren't committed are undone.
 func (s *servers) stop() {
-	s.health.Shutdown()
 	for i, g := range s.grpc {
 		g.Stop()
 		s.ln[i].Close()

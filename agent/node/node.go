@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
 
 	"graphvol/agent"
 	"graphvol/agent/clock"
@@ -49,6 +50,7 @@ type Node struct {
 	certs       *pki.Files // nil: no TLS
 	now         atomic.Pointer[current]
 	clock       *clock.Monitor
+	health      *health.Server
 	alive       *alive
 	schedules   *schedules
 	peers       *peers
@@ -168,6 +170,7 @@ func (n *Node) run(ctx context.Context) error {
 		}
 	}
 	n.peers = newPeers(n.certs)
+	n.health = health.NewServer()
 	n.clock, n.alive = n.newClock(), n.newAlive()
 	n.schedules = n.newSchedules()
 	defer n.peers.close()
@@ -192,6 +195,7 @@ func (n *Node) run(ctx context.Context) error {
 	defer n.leaveCluster()
 	servers.serve(n.log)
 	defer servers.stop()
+	defer n.health.Shutdown()
 	if n.opts.Ready != nil {
 		n.opts.Ready()
 	}
