@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
 	"graphvol/agent/cluster/liveness"
@@ -24,91 +20,6 @@ import (
 type clusterService struct {
 	api.UnimplementedClusterServer
 	*Node
-}
-
-// TakeSnapshot implements the API.
-func (s *clusterService) TakeSnapshot(req *api.TakeSnapshotRequest, stream api.Cluster_TakeSnapshotServer) error {
-	ctx := stream.Context()
-	name, other, err := s.coordinatorClient(ctx)
-	if err != nil {
-		return statusOf(err)
-	}
-	if other != nil {
-		return passOn(ctx, name, other, req, stream)
-	}
-	_, err = s.coordinator.Snapshot(ctx, cluster.Request{Name: req.GetName(), NoWait: req.GetNoWait()}, func(phase string, rec cluster.Record) {
-		// A caller that has left is noticed by ctx.
-		_ = stream.Send(&api.TakeSnapshotEvent{Phase: phase, Snapshot: s.withDrift(ctx, snapshotOf(&rec))})
-	})
-	return statusOf(err)
-}
-
-// passOn asks the coordinator.
-func passOn(ctx context.Context, name string, c api.ClusterClient, req *api.TakeSnapshotRequest, out api.Cluster_TakeSnapshotServer) error {
-	in, err := c.TakeSnapshot(ctx, req)
-	if err != nil {
-		return unreachable(name, err)
-	}
-	for {
-		ev, err := in.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return unreachable(name, err)
-		}
-		if err := out.Send(ev); err != nil {
-			return err
-		}
-	}
-}
-
-// coordinatorClient finds the coordinator. Its client is nil if this node is it.
-func (n *Node) coordinatorClient(ctx context.Context) (name string, c api.ClusterClient, err error) {
-	if name, err = n.member.Coordinator(ctx); err != nil || name == n.name {
-		return name, nil, err
-	}
-	all, err := n.members(ctx)
-	if err != nil {
-		return name, nil, err
-	}
-	i := slices.IndexFunc(all, func(m cluster.Member) bool { return m.Name == name })
-	if i < 0 {
-		return name, nil, cluster.ErrNoCoordinator
-	}
-	conn, err := n.peers.conn(all[i])
-	if err != nil {
-		return name, nil, err
-	}
-	return name, api.NewClusterClient(conn), nil
-}
-
-// DeleteClusterSnapshots implements the API.
-func (s *clusterService) DeleteClusterSnapshots(ctx context.Context, req *api.DeleteClusterSnapshotsRequest) (*api.DeleteClusterSnapshotsResponse, error) {
-	name, other, err := s.coordinatorClient(ctx)
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	if other != nil {
-		res, err := other.DeleteClusterSnapshots(ctx, req)
-		return res, unreachable(name, err)
-	}
-	gone, err := s.coordinator.Delete(ctx, req.GetSnapshots())
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	res := &api.DeleteClusterSnapshotsResponse{}
-	for i := range gone {
-		res.Deleted = append(res.Deleted, snapshotOf(&gone[i]))
-	}
-	return res, nil
-}
-
-func unreachable(name string, err error) error {
-	if status.Code(err) != codes.Unavailable {
-		return err
-	}
-	return status.Errorf(codes.Unavailable, "the coordinator %s can't be reached from here, or has just died: %s; see graphvol cluster snapshots for what has become of it, and try again", name, agent.Message(err))
 }
 
 // ListClusterSnapshots implements the API.

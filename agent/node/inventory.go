@@ -11,7 +11,6 @@ import (
 
 	"graphvol/agent"
 	"graphvol/agent/api"
-	"graphvol/agent/cluster"
 	"graphvol/snapshot"
 )
 
@@ -58,29 +57,4 @@ func (v *volume) manifests(known []string) (all [][]byte, err error) {
 		}
 	}
 	return all, err
-}
-
-// Repair implements the API.
-func (s *clusterService) Repair(ctx context.Context, req *api.RepairClusterRequest) (*api.RepairClusterResponse, error) {
-	name, other, err := s.coordinatorClient(ctx)
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	if other != nil {
-		res, err := other.Repair(ctx, req)
-		return res, unreachable(name, err)
-	}
-	found, err := s.coordinator.Repair(ctx, req.GetDryRun())
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	res := &api.RepairClusterResponse{Away: found.Away}
-	for _, f := range found.Findings {
-		res.Findings = append(res.Findings, findingOf(f))
-	}
-	return res, nil
-}
-
-func findingOf(f cluster.Finding) *api.RepairFinding {
-	return &api.RepairFinding{Snapshot: f.Snapshot, Id: f.ID, Node: f.Node, Volume: f.Volume, Problem: f.Problem, Done: f.Done}
 }
