@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"graphvol/agent/clock/clocktest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -23,58 +25,9 @@ type wrong struct{ atomic.Int64 }
 // now keeps the monotonic reading as it is: only the wall is wrong.
 func (w *wrong) now() time.Time { return time.Now().Round(0).Add(time.Duration(w.Load())) }
 
-// listen answers datagrams on a local address until the test ends.
-func listen(t *testing.T, answer func([]byte) []byte) string {
-	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		buf := make([]byte, 512)
-		for {
-			n, from, err := c.ReadFrom(buf)
-			if err != nil {
-				return
-			}
-			if out := answer(buf[:n]); out != nil {
-				_, _ = c.WriteTo(out, from)
-			}
-		}
-	}()
-	t.Cleanup(func() { c.Close(); <-ended })
-	return c.LocalAddr().String()
-}
-
-// ntpServer is a time server (RFC 5905, figure 8) with a clock of its own.
-func ntpServer(t *testing.T, clock *wrong, change func(packet []byte)) string {
-	stamp := func(p []byte, at time.Time) {
-		const since1900 = 2208988800
-		binary.BigEndian.PutUint32(p, uint32(at.Unix()+since1900))
-		binary.BigEndian.PutUint32(p[4:], uint32(uint64(at.Nanosecond())<<32/1e9))
-	}
-	return listen(t, func(ask []byte) []byte {
-		received := clock.now()
-		p := make([]byte, 48)
-		p[0], p[1] = 4<<3|4, 2 // version 4, server; stratum
-		p[3] = 0xec            // precision: 2^-20 s
-		binary.BigEndian.PutUint32(p[8:], 1<<16/100)
-		stamp(p[16:], received.Add(-time.Minute))
-		copy(p[24:32], ask[40:48])
-		stamp(p[32:], received)
-		stamp(p[40:], clock.now())
-		if change != nil {
-			change(p)
-		}
-		return p
-	})
-}
-
 // localPeer is a peer with a clock of its own, asked over a connection.
 func localPeer(t *testing.T, name string, theirs, ours *wrong, synced bool) Peer {
-	addr := listen(t, func([]byte) []byte {
+	addr := clocktest.Listen(t, func([]byte) []byte {
 		received := theirs.now()
 		return fmt.Appendf(nil, "%d %d", received.UnixNano(), theirs.now().UnixNano())
 	})
@@ -123,7 +76,7 @@ func near(t *testing.T, what string, got, want time.Duration) {
 
 func TestTimeServer(t *testing.T) {
 	var theirs wrong
-	addr := ntpServer(t, &theirs, nil)
+	addr := clocktest.NTP(t, theirs.now, nil)
 	m := New(Config{Servers: func() []string { return []string{addr} }})
 	m.kernel = unsynced
 	for _, c := range []struct {
@@ -146,7 +99,7 @@ func TestTimeServer(t *testing.T) {
 // TestOwnClock: it is this machine's clock that is wrong, with a server that is right.
 func TestOwnClock(t *testing.T) {
 	var ours wrong
-	addr := ntpServer(t, new(wrong), nil)
+	addr := clocktest.NTP(t, time.Now, nil)
 	m := New(Config{Servers: func() []string { return []string{addr} }, Now: ours.now})
 	ours.Store(int64(-4 * time.Second))
 	near(t, "offset", measure(t, m).Offset, -4*time.Second)
@@ -166,7 +119,7 @@ func TestUselessServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var far wrong
 			far.Store(int64(time.Hour))
-			addr := ntpServer(t, &far, change)
+			addr := clocktest.NTP(t, far.now, change)
 			m := New(Config{Servers: func() []string { return []string{addr} }})
 			m.kernel = unsynced
 			e := measure(t, m)

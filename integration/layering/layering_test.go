@@ -46,6 +46,9 @@ func layers() [][]string {
 		{"agent/hook", "agent/pki"},
 		{"agent/clock", "agent/cluster/liveness", "agent/preflight/check"},
 		{"agent/hook", "agent/pki", "agent/schedule"},
+		{"agent/preflight"},
+		{"agent/clock", "agent/cluster/liveness", "agent/preflight/check"},
+		{"agent/clock/clocktest"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
@@ -57,6 +60,7 @@ func narrow() map[string][]string {
 		"agent/config":            {},
 		"agent/clock":             {},
 		"agent/cluster/liveness":  {},
+		"agent/preflight":         {"agent/clock", "agent/config", "agent/preflight/check", "internal/..."},
 		"agent/preflight/check":   {},
 		"agent/hook":              {"agent/config", "internal/..."},
 		"agent/pki":               {"agent/config", "internal/..."},
@@ -100,7 +104,7 @@ func owners() map[string][]string {
 		"github.com/schollz/progressbar/":  {"cmd/graphvol"},
 		"github.com/minio":                 {"chunkstore/target/s3"},
 		"github.com/beevik/ntp":            {"agent/clock"},
-		"github.com/dustin/go-humanize":    {"chunkstore/limit", "agent/config"},
+		"github.com/dustin/go-humanize":    {"chunkstore/limit", "agent/config", "agent/preflight"},
 		"golang.org/x/time":                {"chunkstore/limit"},
 		"github.com/jackc/pgx":             {"internal/postgres", "internal/postgres/pgtest"},
 	}
