@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -58,18 +59,24 @@ func localPeer(t *testing.T, name string, theirs, ours *wrong, synced bool) Peer
 
 func unsynced() Reading { return kernel(false) }
 
-func measure(t *testing.T, m *Monitor) Evidence {
+// measure measures once; again if a busy machine has made an exchange slow.
+func measure(t *testing.T, m *Monitor) (e Evidence) {
 	t.Helper()
-	e, err := m.Measure(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	for range 50 {
+		var err error
+		if e, err = m.Measure(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(e.Readings, func(r Reading) bool { return r.Kind != KindKernel && (!r.Known || r.RoundTrip > 40*time.Millisecond) }) {
+			break
+		}
 	}
 	return e
 }
 
 func near(t *testing.T, what string, got, want time.Duration) {
 	t.Helper()
-	if (got - want).Abs() > 60*time.Millisecond { // a busy machine
+	if (got - want).Abs() > 30*time.Millisecond {
 		t.Errorf("%s: %s, want %s", what, got, want)
 	}
 }
@@ -83,7 +90,7 @@ func TestTimeServer(t *testing.T) {
 		server time.Duration
 		paused bool
 		word   string
-	}{{0, false, ""}, {400 * time.Millisecond, false, ""}, {700 * time.Millisecond, true, "behind"}, {480 * time.Millisecond, true, "surely below 450ms"}, {0, false, ""}, {-3 * time.Second, true, "3s ahead"}, {100 * time.Millisecond, false, ""}} {
+	}{{0, false, ""}, {400 * time.Millisecond, false, ""}, {700 * time.Millisecond, true, "behind"}, {480 * time.Millisecond, true, "surely below 450ms"}, {0, false, ""}, {-3 * time.Second, true, "s ahead (by "}, {100 * time.Millisecond, false, ""}} {
 		theirs.Store(int64(c.server))
 		e := measure(t, m)
 		near(t, "offset", e.Offset, -c.server)
@@ -103,7 +110,7 @@ func TestOwnClock(t *testing.T) {
 	m := New(Config{Servers: func() []string { return []string{addr} }, Now: ours.now})
 	ours.Store(int64(-4 * time.Second))
 	near(t, "offset", measure(t, m).Offset, -4*time.Second)
-	if why, paused := m.Paused(); !paused || !strings.Contains(why, "4s behind (by "+addr) && !strings.Contains(why, "3.9") && !strings.Contains(why, "4.0") {
+	if why, paused := m.Paused(); !paused || !strings.Contains(why, "s behind (by "+addr) {
 		t.Errorf("paused %v: %s", paused, why)
 	}
 }
@@ -122,7 +129,10 @@ func TestUselessServers(t *testing.T) {
 			addr := clocktest.NTP(t, far.now, change)
 			m := New(Config{Servers: func() []string { return []string{addr} }})
 			m.kernel = unsynced
-			e := measure(t, m)
+			e, err := m.Measure(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
 			if r := e.Readings[0]; e.Known || r.Known || !strings.Contains(r.Problem, addr) {
 				t.Errorf("%+v", e)
 			}
@@ -283,7 +293,7 @@ func TestSetDuringMeasurement(t *testing.T) {
 		}}
 		m := New(Config{Peers: func() []Peer { return []Peer{p} }, Now: ours.now})
 		m.kernel = unsynced
-		if e := measure(t, m); e.Offset != time.Minute || asked != 2 {
+		if e, err := m.Measure(t.Context()); err != nil || e.Offset != time.Minute || asked != 2 {
 			t.Errorf("asked %d times: %+v", asked, e)
 		}
 		asked = 0
