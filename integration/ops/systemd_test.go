@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	unitFile   = "../../contrib/systemd/graphvol@.service"
-	unitBinary = "/usr/local/bin/graphvol"
+	unitFile      = "../../contrib/systemd/graphvol@.service"
+	agentUnitFile = "../../contrib/systemd/graphvol-agent.service"
+	unitBinary    = "/usr/local/bin/graphvol"
 )
 
 // manager is what systemd is for a service: a socket that it sends to, and the unit's commands.
@@ -191,7 +192,7 @@ func TestUnitStopsByItself(t *testing.T) {
 	}
 }
 
-// TestUnitFile has systemd read the unit.
+// TestUnitFile has systemd read the units.
 func TestUnitFile(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
@@ -201,15 +202,17 @@ func TestUnitFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := os.ReadFile(unitFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	unit := filepath.Join(t.TempDir(), "graphvol@graph.service")
-	if err := os.WriteFile(unit, bytes.ReplaceAll(raw, []byte(unitBinary), []byte(bin)), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command(analyze, "verify", unit).CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	for file, name := range map[string]string{unitFile: "graphvol@graph.service", agentUnitFile: "graphvol-agent.service"} {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unit := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(unit, bytes.ReplaceAll(raw, []byte(unitBinary), []byte(bin)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command(analyze, "verify", unit).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: systemd-analyze verify: %v\n%s", name, err, out)
+		}
 	}
 }
