@@ -28,6 +28,7 @@ func TestMatrix(t *testing.T) {
 	}
 	for _, tr := range troubles() {
 		t.Run(tr.name, func(t *testing.T) {
+			t.Parallel() // most of the time they wait
 			s := newScene(start(t, matrixOptions(t)), chosenSeed())
 			for i, m := range moments() {
 				s.during(fmt.Sprintf("s%d", i), m, tr)
