@@ -24,6 +24,7 @@ type Options struct {
 	Timeout time.Duration // default 10 s
 	Hold    time.Duration // default: the agent's own
 	Debug   bool          // volumes log more
+	Hooks   bool          // volumes have hooks: the file AtRest is there while their databases are at rest
 	// Extra gives what else is in a node's configuration; nil: nothing.
 	Extra func(*Node) (string, error)
 }
@@ -129,6 +130,9 @@ func (c *Cluster) config(n *Node, ports [2]int, members string) (string, error) 
 		if c.Debug {
 			b.WriteString("    log-level: debug\n")
 		}
+		if c.Hooks {
+			fmt.Fprintf(&b, "    hooks: {pre: [{command: [/bin/touch, %[1]s]}], post: [{command: [/bin/rm, -f, %[1]s]}]}\n", AtRest(v))
+		}
 		if v.Cache != "" {
 			fmt.Fprintf(&b, "    cache: %s\n", v.Cache)
 		}
@@ -142,6 +146,9 @@ func (c *Cluster) config(n *Node, ports [2]int, members string) (string, error) 
 	}
 	return b.String(), nil
 }
+
+// AtRest is a file that a volume's hooks make and remove.
+func AtRest(v *volume.Volume) string { return filepath.Join(v.Dir, "at-rest") }
 
 func (c *Cluster) names() string {
 	var all []string

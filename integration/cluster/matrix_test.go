@@ -38,7 +38,7 @@ func TestMatrix(t *testing.T) {
 }
 
 func matrixOptions(t testing.TB) Options {
-	return Options{Net: network(t, 3), Volumes: both(), Extra: metadata, Debug: true, Hold: 3 * time.Second}
+	return Options{Net: network(t, 3), Volumes: both(), Extra: metadata, Debug: true, Hooks: true, Hold: 3 * time.Second}
 }
 
 // TestRandomTroubles is TestMatrix at random moments.

@@ -102,6 +102,12 @@ func (s *scene) during(name string, m moment, tr trouble) {
 		s.Fatalf("the command doesn't return")
 	}
 	s.judge(mark, out)
+	s.eventually("no database is left at rest", func(context.Context) bool {
+		return !slices.ContainsFunc(s.volumes(), func(v *volume.Volume) bool {
+			_, err := os.Stat(AtRest(v))
+			return err == nil
+		})
+	})
 	if m.first && tr.ends {
 		s.nothing()
 	}
