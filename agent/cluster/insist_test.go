@@ -8,20 +8,24 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"graphvol/agent/api"
 )
 
-// lossyKV is an etcd that is away while down, or whose answers to writes are lost.
+// lossyKV is an etcd that is away while down, whose answers to writes are lost, or that elects its leader for one request.
 type lossyKV struct {
 	clientv3.KV
-	down, deaf atomic.Bool
+	down, deaf, elects atomic.Bool
 }
 
 func (kv *lossyKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	if kv.down.Load() {
 		return nil, context.DeadlineExceeded
+	}
+	if kv.elects.Swap(false) {
+		return nil, rpctypes.ErrGRPCLeaderChanged
 	}
 	return kv.KV.Get(ctx, key, opts...)
 }
@@ -76,5 +80,15 @@ func TestRecordIsEndedWhenEtcdIsBack(t *testing.T) {
 	}
 	if all, err := c.records.List(t.Context()); err != nil || all[1].State != StateComplete || kv.deaf.Load() {
 		t.Errorf("%+v, %v", all[1], err)
+	}
+}
+
+func TestElectionOfEtcdIsWaitedFor(t *testing.T) {
+	c := newSimCluster(t, 1)
+	kv := &lossyKV{KV: c.etcd.KV}
+	c.etcd.KV = kv
+	kv.elects.Store(true)
+	if _, err := c.records.List(t.Context()); err != nil || kv.elects.Load() {
+		t.Errorf("%v", err)
 	}
 }

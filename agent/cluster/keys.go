@@ -8,6 +8,7 @@ import (
 	"path"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -38,15 +39,27 @@ func (k keys) election() string          { return k.prefix + "coordinator" }
 func (k keys) snapshots() string         { return k.prefix + "snapshots/" }
 func (k keys) snapshot(id string) string { return k.snapshots() + id }
 
-// bounded runs one request with its time-out, and says what it means if that passes.
+// electionPause is between two tries of a request that etcd has refused because its own leader has changed.
+const electionPause = 50 * time.Millisecond
+
+// bounded runs one request with its time-out, and says what it means if that passes. What etcd refuses while it elects its own leader is asked again: it has had no effect.
 func bounded[T any](ctx context.Context, fn func(context.Context) (T, error)) (T, error) {
 	rctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	v, err := fn(rctx)
-	if err != nil && ctx.Err() == nil {
-		err = fmt.Errorf("%w (%w)", ErrEtcd, err)
+	for {
+		v, err := fn(rctx)
+		if e := rpctypes.Error(err); e == rpctypes.ErrLeaderChanged || e == rpctypes.ErrNoLeader {
+			select {
+			case <-time.After(electionPause):
+				continue
+			case <-rctx.Done():
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%w (%w)", ErrEtcd, err)
+		}
+		return v, err
 	}
-	return v, err
 }
 
 // list reads all values below a prefix, in the order of their keys.
