@@ -115,5 +115,5 @@ func unreachable(name string, err error) error {
 	if status.Code(err) != codes.Unavailable {
 		return err
 	}
-	return status.Errorf(codes.Unavailable, "the coordinator %s can't be reached from here, or has just died: %s; see graphvol cluster snapshots for what has become of it, and try again", name, agent.Message(err))
+	return status.Errorf(codes.Aborted, "the coordinator %s can't be reached from here, or has just died: %s; see graphvol cluster snapshots for what has become of it, and try again", name, agent.Message(err))
 }

@@ -10,7 +10,8 @@ import (
 	"graphvol/agent/cluster"
 )
 
-// statusOf makes an error fit to leave the agent: a code, and its own words, which are for people.
+// statusOf makes an error fit to leave the agent: a code, and its own words, which are for people. An agent never answers Unavailable to those who ask for it by a command: that is what gRPC says
+// of an agent that isn't there.
 func statusOf(err error) error {
 	if err == nil {
 		return nil
@@ -33,7 +34,7 @@ func statusOf(err error) error {
 		is   error
 		code codes.Code
 	}{
-		{cluster.ErrNotCoordinator, codes.Aborted}, {cluster.ErrNoCoordinator, codes.Unavailable}, {cluster.ErrEtcd, codes.Unavailable},
+		{cluster.ErrNotCoordinator, codes.Aborted}, {cluster.ErrNoCoordinator, codes.Aborted}, {cluster.ErrEtcd, codes.Aborted},
 		{cluster.ErrBusy, codes.ResourceExhausted}, {cluster.ErrExists, codes.AlreadyExists}, {cluster.ErrNameTaken, codes.AlreadyExists},
 		{cluster.ErrNotFound, codes.NotFound}, {cluster.ErrOpen, codes.FailedPrecondition}, {cluster.ErrChanged, codes.Aborted},
 		{context.Canceled, codes.Canceled}, {context.DeadlineExceeded, codes.DeadlineExceeded},

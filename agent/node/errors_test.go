@@ -17,8 +17,10 @@ func TestStatusOfNodeThatIsAway(t *testing.T) {
 	if status.Code(err) != codes.Aborted || status.Convert(err).Message() != "node b: connection refused" {
 		t.Error(err)
 	}
-	if got := unreachable("a", err); got != err {
-		t.Errorf("the coordinator isn't the one that is away: %v", got)
+	for _, err := range []error{err, statusOf(cluster.ErrEtcd), statusOf(cluster.ErrNoCoordinator)} {
+		if got := unreachable("a", err); got != err {
+			t.Errorf("the coordinator isn't the one that is away: %v", got)
+		}
 	}
 }
 

@@ -144,7 +144,7 @@ func (r *restoring) check(ctx context.Context) (warnings []string, err error) {
 func (r *restoring) metadataOf(ctx context.Context, node string) (*graphmeta.Meta, error) {
 	m, ok := r.members[node]
 	if !ok {
-		return nil, status.Errorf(codes.Unavailable, "node %s is not in the cluster", node)
+		return nil, status.Errorf(codes.Aborted, "node %s is not in the cluster", node)
 	}
 	c, err := r.dialNode(m)
 	if err != nil {

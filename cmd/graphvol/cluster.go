@@ -76,7 +76,7 @@ func (f *clusterFlags) ask(fn func(api.ClusterClient) error) error {
 	return noAgent(path, fn(api.NewClusterClient(conn)))
 }
 
-// noAgent puts into words that nobody listens. The agent may have answered that somebody else can't be reached.
+// noAgent puts into words that the agent isn't there, or isn't any more.
 func noAgent(path string, err error) error {
 	if status.Code(err) != codes.Unavailable {
 		return err
@@ -84,7 +84,7 @@ func noAgent(path string, err error) error {
 	conn, derr := net.Dial("unix", path)
 	if derr == nil {
 		conn.Close()
-		return err
+		return &agent.Error{Code: codes.Unavailable, Message: fmt.Sprintf("the agent at %s has ended, or hangs, while it worked on this: graphvol cluster snapshots tells what is done; then try again", path), Err: err}
 	}
 	return &agent.Error{Code: codes.Unavailable, Message: fmt.Sprintf("no agent answers at %s: start it (graphvol agent), or name its --config or --socket", path), Err: err}
 }
