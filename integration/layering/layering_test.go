@@ -92,13 +92,11 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"github.com/hanwen/go-fuse":        {"fs", "fs/browse", "fs/hold", "integration/faults"}, // the last for a filesystem that fails
 		"go.etcd.io/bbolt":                 {"index"},
-		"google.golang.org/grpc":           {"agent", "agent/api", "agent/cluster", "agent/node", "cmd/graphvol"},
+		"google.golang.org/grpc":           {"agent", "agent/api", "agent/cluster", "agent/node", "agent/telemetry", "cmd/graphvol"},
 		"google.golang.org/protobuf":       {"agent", "agent/api", "agent/cluster", "agent/node", "cmd/graphvol"},
 		"go.etcd.io/etcd":                  {"agent/cluster"},
-		"google.golang.org/grpc":           {"agent", "agent/api", "agent/telemetry", "cmd/graphvol"},
 		"go.opentelemetry.io":              {"agent/telemetry"},
 		"github.com/prometheus":            {"agent/telemetry"},
-		"google.golang.org/protobuf":       {"agent", "agent/api", "cmd/graphvol"},
 		"github.com/coreos/go-systemd":     {"agent"},
 		"github.com/spf13/cobra":           {"cmd/graphvol"},
 		"github.com/goccy/go-yaml":         {"agent/config"},
