@@ -94,7 +94,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage.`,
 		a.mountCmd, a.umountCmd, a.snapshotCmd, a.snapshotsCmd, a.dirtyCmd, a.diffCmd, a.restoreCmd,
 		a.deleteCmd, a.forgetCmd, a.keepCmd, a.releaseCmd, a.pruneCmd, a.rebuildCmd, a.verifyCmd,
 		a.syncCmd, a.scrubCmd, a.repairCmd, a.attachCmd, a.mountStoreCmd, a.targetCmd, a.keyCmd, a.certCmd,
-		a.agentCmd, a.clusterCmd,
+		a.agentCmd, a.clusterCmd, a.preflightCmd,
 		a.statusCmd, a.upgradeCmd, a.versionCmd, a.holdCmd, a.serveCmd, a.serveStoreCmd,
 	} {
 		root.AddCommand(make())
