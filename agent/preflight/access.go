@@ -33,6 +33,9 @@ func (n need) look() check.Row {
 		if is := wrongKind(st, n.kind); is != "" {
 			return bad("", "%s: correct the path in the configuration", is)
 		}
+		if n.kind == madeDir && ownerOf(st) != uint32(os.Geteuid()) && os.Geteuid() != 0 {
+			return bad("chown "+userName()+" "+check.Quote(path), "belongs to another user, and must belong to %s, as everybody else is kept out of it", userName())
+		}
 		err = access(path, n.access)
 	}
 	if err != nil {

@@ -24,7 +24,7 @@ type trouble struct {
 }
 
 // configure writes a configuration in which only one path can be wrong: key is what the path is.
-func (p *place) configure(key, path string) string {
+func (p *place) configure(uid int, key, path string) string {
 	p.Helper()
 	volume := map[string]string{"backing": p.path("b"), "mount": p.path("m"), "state": p.path("s"), "agent": p.path("agent")}
 	hook, target, ca := "/bin/true", "s3://bucket/x", ""
@@ -40,8 +40,8 @@ func (p *place) configure(key, path string) string {
 	}
 	for _, dir := range volume {
 		if dir != path {
-			p.must(os.MkdirAll(dir, 0o777))
-			p.must(os.Chmod(dir, 0o777))
+			p.must(os.MkdirAll(dir, 0o755))
+			p.must(os.Chown(dir, uid, uid))
 		}
 	}
 	text := fmt.Sprintf("node: {state: %q}\npreflight: {free-space: 1KiB}\nvolumes:\n  - {backing: %q, mount: %q, state: %q, private: true, hooks: {pre: [{command: [%q]}]}, copies: [{targets: [%q]}]}\n",
@@ -60,7 +60,7 @@ func TestTroubles(t *testing.T) {
 			p := newPlace(t)
 			key, _, _ := strings.Cut(c.name, ":")
 			path := c.make(p)
-			text := p.configure(key, path)
+			text := p.configure(int(c.uid), key, path)
 			rows := p.run(c.uid, text)
 			row := of(t, rows, c.check, path)
 			if row.OK || !strings.Contains(row.Problem, c.problem) || strings.Contains(row.Problem, "\n") {
@@ -128,6 +128,7 @@ func troubles() []trouble {
 		{"mount: its server is dead", 0, "path", deadMount, "a mount whose server is dead", "umount -l "},
 		{"state: can't be made", nobody, "path", func(p *place) string { return p.path("no", "state") }, "can't be made: ", "install -d -o nobody"},
 		{"state: can't be made on a read-only disk", 0, "path", func(p *place) string { return ro(p) + "/a/b" }, "lies on a read-only filesystem", "mount -o remount,rw"},
+		{"state: another's", nobody, "path", func(p *place) string { return p.mkdir("d", 0o777) }, "must belong to nobody", "chown nobody "},
 		{"state: below a file", 0, "path", func(p *place) string { return p.write("f", 0o600) + "/x" }, "no directory", ""},
 		{"hook: missing", 0, "hook", func(p *place) string { return p.path("no") }, "a pre hook of the volume", ""},
 		{"hook: a directory", 0, "hook", func(p *place) string { return p.mkdir("d", 0o755) }, "is a directory, and must be a file", ""},

@@ -56,7 +56,7 @@ func TestFuseForUsers(t *testing.T) {
 func TestFuseHere(t *testing.T) {
 	needRoot(t)
 	p := newPlace(t)
-	private := p.configure("", "")
+	private := p.configure(nobody, "", "")
 	shared := strings.ReplaceAll(private, ", private: true", "")
 	count := func(rows []check.Row) (n int) {
 		for _, r := range rows {

@@ -104,7 +104,7 @@ func TestHung(t *testing.T) {
 		}
 	}
 	defer release()
-	c, err := config.Parse([]byte(p.configure("mount", at)))
+	c, err := config.Parse([]byte(p.configure(0, "mount", at)))
 	p.must(err)
 	checker := &Checker{Patience: 300 * time.Millisecond}
 	var first *answer
