@@ -20,6 +20,7 @@ import (
 	"graphvol/agent/cluster"
 	"graphvol/agent/config"
 	"graphvol/agent/pki"
+	"graphvol/agent/preflight"
 )
 
 // Names in the agent's state directory.
@@ -50,6 +51,7 @@ type Node struct {
 	certs       *pki.Files // nil: no TLS
 	now         atomic.Pointer[current]
 	clock       *clock.Monitor
+	checker     preflight.Checker
 	health      *health.Server
 	alive       *alive
 	schedules   *schedules

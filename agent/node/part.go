@@ -52,6 +52,9 @@ func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 	if err := p.checkClock(); err != nil {
 		return cluster.Prepared{}, p.failed("clock", err)
 	}
+	if err := p.preflight(ctx); err != nil {
+		return cluster.Prepared{}, p.failed("preflight", err)
+	}
 	var err error
 	if p.hooks, err = p.preHooks(ctx, p.volumes, p.name); err != nil {
 		return cluster.Prepared{}, p.failed("hooks", err)

@@ -114,7 +114,7 @@ func (s *schedules) runCluster(ctx context.Context) error {
 
 // runVolume takes a snapshot of one volume alone.
 func (s *schedules) runVolume(ctx context.Context, v *volume) error {
-	if err := s.checkClock(); err != nil {
+	if err := errors.Join(s.checkClock(), s.preflight(ctx)); err != nil {
 		return err
 	}
 	return v.call(ctx, func(c *agent.Client) error {

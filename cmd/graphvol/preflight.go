@@ -10,6 +10,7 @@ import (
 	"graphvol/agent/config"
 	"graphvol/agent/preflight"
 	"graphvol/agent/preflight/check"
+	"graphvol/agent/preflight/pgroles"
 )
 
 // preflightDoc is the answer of preflight.
@@ -26,7 +27,8 @@ func (a *app) preflightCmd() *cobra.Command {
 		Short: "Look at all that a backup needs, and say what mends what is missing",
 		Long: `Looks at what a configuration names before anything runs: each path is there, of the
 right kind, and open to this user; commands of hooks can be run; FUSE can be used; the
-disks of state directories have room; there is memory; the clock is right. Run it as the
+disks of state directories have room; there is memory; the clock is right; roles of
+PostgreSQL may do what a backup needs. Run it as the
 user that graphvol runs as. Nothing is changed or written.
 
 Each thing that isn't as it must be is a line with the command that mends it. Exit code
@@ -52,6 +54,9 @@ func (a *app) preflight(ctx context.Context, c *config.File, asJSON bool) error 
 	var checker preflight.Checker
 	for _, look := range []func(context.Context, *config.File) []check.Row{checker.Run, preflight.Clock} {
 		doc.Checks = append(doc.Checks, look(ctx, c)...)
+	}
+	for _, pg := range c.Preflight.Postgres {
+		doc.Checks = append(doc.Checks, pgroles.Check(ctx, pg)...)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
