@@ -86,7 +86,7 @@ func TestNext(t *testing.T) {
 func TestNextModel(t *testing.T) {
 	seed := rand.Uint64()
 	rnd := rand.New(rand.NewPCG(seed, 0))
-	for range 300 {
+	for range 100 {
 		c := []struct {
 			zone string
 			near time.Time

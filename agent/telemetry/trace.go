@@ -43,6 +43,7 @@ type TraceOptions struct {
 // Tracing makes spans. All methods may be called at the same time.
 type Tracing struct {
 	provider *sdktrace.TracerProvider
+	exporter *exporter // nil: none
 	tracer   trace.Tracer
 	grpc     []otelgrpc.Option
 }
@@ -57,14 +58,16 @@ func StartTracing(ctx context.Context, o TraceOptions, log *slog.Logger) (*Traci
 			attribute.String("service.namespace", o.Cluster), attribute.String("service.instance.id", o.Node),
 		)),
 	}
+	t := &Tracing{}
 	if o.URL != "" {
 		e, err := newExporter(ctx, o.URL, log)
 		if err != nil {
 			return nil, err
 		}
+		t.exporter = e
 		opts = append(opts, sdktrace.WithBatcher(e))
 	}
-	t := &Tracing{provider: sdktrace.NewTracerProvider(opts...)}
+	t.provider = sdktrace.NewTracerProvider(opts...)
 	t.tracer = t.provider.Tracer(tracerName)
 	t.grpc = []otelgrpc.Option{
 		otelgrpc.WithTracerProvider(t.provider), otelgrpc.WithPropagators(propagation.TraceContext{}), otelgrpc.WithMeterProvider(noop.NewMeterProvider()),
@@ -108,7 +111,11 @@ func TraceID(ctx context.Context) string {
 
 // Close sends what wasn't sent yet, until ctx ends.
 func (t *Tracing) Close(ctx context.Context) error {
-	if err := t.provider.Shutdown(ctx); err != nil {
+	err := t.provider.Shutdown(ctx)
+	if err != nil && t.exporter != nil { // what is being sent would be tried on for half a minute
+		t.exporter.Shutdown(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("the last traces could not be sent: %w", err)
 	}
 	return nil

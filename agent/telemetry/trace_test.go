@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"go.uber.org/goleak"
@@ -217,29 +218,58 @@ func TestTraceURL(t *testing.T) {
 	}
 }
 
-// A collector that isn't there is complained of once, and keeps nobody.
+// A collector that isn't there is complained of once, until it is back.
 func TestCollectorAway(t *testing.T) {
 	var log bytes.Buffer
-	tr, err := StartTracing(t.Context(), TraceOptions{URL: "http://127.0.0.1:1"}, slog.New(slog.NewTextHandler(&log, nil)))
+	e, err := newExporter(t.Context(), "http://127.0.0.1:1", slog.New(slog.NewTextHandler(&log, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		_, end := tr.Start(t.Context(), "x")
-		end(nil)
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		tr.provider.ForceFlush(ctx)
-		cancel()
+	defer e.Shutdown(t.Context())
+	spans := tracetest.SpanStubs{{Name: "x"}}.Snapshots()
+	export := func(d time.Duration) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		if err := e.ExportSpans(ctx, spans); err != nil {
+			t.Errorf("otel would complain as well: %v", err)
+		}
 	}
+	for range 3 {
+		export(50 * time.Millisecond)
+	}
+	s := &sink{}
+	s.mu.spans = make(map[string]*otlp.Span)
+	there, err := newExporter(t.Context(), "http://"+serve(t, func(g *grpc.Server) { collector.RegisterTraceServiceServer(g, s) }), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Shutdown(t.Context())
+	away := e.SpanExporter
+	e.SpanExporter = there.SpanExporter
+	export(time.Minute)
+	export(time.Minute)
+	e.SpanExporter = away
+	export(50 * time.Millisecond)
+	if a, b := strings.Count(log.String(), "traces can't be sent"), strings.Count(log.String(), "traces can be sent again"); a != 2 || b != 1 {
+		t.Errorf("%d complaints, %d times all is well:\n%s", a, b, &log)
+	}
+}
+
+// Nobody waits for a collector that isn't there.
+func TestCloseAway(t *testing.T) {
+	tr, err := StartTracing(t.Context(), TraceOptions{URL: "http://127.0.0.1:1"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	_, end := tr.Start(t.Context(), "x")
+	end(nil)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	begun := time.Now()
 	tr.Close(ctx)
-	if took := time.Since(begun); took > 5*time.Second {
-		t.Errorf("closing took %v", took)
-	}
-	if n := strings.Count(log.String(), "traces can't be sent"); n != 1 {
-		t.Errorf("%d complaints:\n%s", n, &log)
+	if took := time.Since(begun); took > 30*time.Second { // without an end it takes a minute
+		t.Errorf("it took %v", took)
 	}
 }
 

@@ -27,13 +27,13 @@ func TestFrozen(t *testing.T) {
 	d := rig.NewDisk(t, "ext4", 64<<20, "")
 	defer thaw(d.Dir)
 	log := filepath.Join(t.TempDir(), "log")
-	sh := func(script string) config.Hook {
-		return config.Hook{Command: []string{"/bin/sh", "-c", script}, Timeout: time.Second}
-	}
+	sh := func(script string) config.Hook { return config.Hook{Command: []string{"/bin/sh", "-c", script}} }
+	hangs := sh("exec touch " + d.Dir + "/file")
+	hangs.Timeout = time.Second
 	a := hook.Around{
 		Volume: "graph", Mount: "/mnt/graph", Snapshot: "monday", Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler),
 		Hooks: config.Hooks{
-			Pre:  []config.Hook{sh("fsfreeze -f " + d.Dir), sh("echo $$; exec touch " + d.Dir + "/file")},
+			Pre:  []config.Hook{sh("fsfreeze -f " + d.Dir), hangs},
 			Post: []config.Hook{sh("fsfreeze -u " + d.Dir), sh("echo post > " + log)},
 		},
 	}
@@ -52,7 +52,7 @@ func TestFrozen(t *testing.T) {
 	if _, err := fmt.Sscanf(err.Error()[strings.Index(err.Error(), "(process "):], "(process %d)", &pid); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); unix.Kill(pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); unix.Kill(pid, 0) == nil; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("process %d was not reaped", pid)
 		}
