@@ -90,9 +90,13 @@ func (t *Tracing) DialOption() grpc.DialOption {
 	return grpc.WithStatsHandler(otelgrpc.NewClientHandler(t.grpc...))
 }
 
-// Start begins a span: of the trace in ctx, or of a new one. Its context is for what belongs to it, log lines too; end must be called once, with what has become of it.
-func (t *Tracing) Start(ctx context.Context, name string, attrs ...attribute.KeyValue) (_ context.Context, end func(error)) {
-	ctx, span := t.tracer.Start(ctx, name, trace.WithAttributes(attrs...))
+// Start begins a span: of the trace in ctx, or of a new one. attrs are names and values in turn. Its context is for what belongs to it, log lines too; end must be called once, with what has become of it.
+func (t *Tracing) Start(ctx context.Context, name string, attrs ...string) (_ context.Context, end func(error)) {
+	var all []attribute.KeyValue
+	for pair := range slices.Chunk(attrs, 2) {
+		all = append(all, attribute.String(pair[0], strings.Join(pair[1:], "")))
+	}
+	ctx, span := t.tracer.Start(ctx, name, trace.WithAttributes(all...))
 	return ctx, func(err error) {
 		if err != nil {
 			span.SetStatus(codes.Error, err.Error())

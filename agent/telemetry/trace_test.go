@@ -188,7 +188,7 @@ func TestSpans(t *testing.T) {
 		if _, err := client(t, a.tracing, addr).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); err != nil {
 			t.Fatal(err)
 		}
-		_, end := a.tracing.Start(t.Context(), "fails")
+		_, end := a.tracing.Start(t.Context(), "fails", "volume", "graph")
 		end(errors.New("the disk was full"))
 		closeAll(t, a.tracing)
 		s.mu.Lock()
@@ -198,6 +198,9 @@ func TestSpans(t *testing.T) {
 		}
 		if st := s.mu.spans["a INTERNAL fails"].GetStatus(); st.GetCode() != otlp.Status_STATUS_CODE_ERROR || st.GetMessage() != "the disk was full" {
 			t.Errorf("status %v", st)
+		}
+		if a := s.mu.spans["a INTERNAL fails"].GetAttributes(); len(a) != 1 || a[0].GetKey() != "volume" || a[0].GetValue().GetStringValue() != "graph" {
+			t.Errorf("attributes %v", a)
 		}
 		s.mu.Unlock()
 	}
