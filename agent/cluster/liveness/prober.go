@@ -21,11 +21,13 @@ type Dialer interface {
 	ProbeVia(ctx context.Context, via, peer string) error
 }
 
-// The bounds of the time between attempts to reach a peer that doesn't answer. With the calls it stays below Config.Timeout, so what is known is never old.
-const (
-	firstRetry = 500 * time.Millisecond
-	lastRetry  = 8 * time.Second
-)
+// firstRetry is the time between the first two attempts to reach a peer that doesn't answer.
+const firstRetry = 500 * time.Millisecond
+
+// lastRetry is the longest such time: with its jitter, and the calls of an attempt, no more than Timeout passes between two attempts, so what is known is never old.
+func (c Config) lastRetry() time.Duration {
+	return max((c.Timeout-3*c.CallTimeout)*3/4, firstRetry)
+}
 
 // Prober does the probes of one agent, and notes in its table what they find.
 type Prober struct {
@@ -96,7 +98,7 @@ func (p *Prober) start(ctx context.Context, peer string) {
 
 // repeat probes a peer until it answers, or is no member any more.
 func (p *Prober) repeat(ctx context.Context, peer string) {
-	wait := &backoff.ExponentialBackOff{InitialInterval: firstRetry, RandomizationFactor: 0.25, Multiplier: 2, MaxInterval: lastRetry}
+	wait := &backoff.ExponentialBackOff{InitialInterval: firstRetry, RandomizationFactor: 0.25, Multiplier: 2, MaxInterval: p.table.cfg.lastRetry()}
 	wait.Reset()
 	for p.table.has(peer) && !p.attempt(ctx, peer) {
 		select {

@@ -265,12 +265,20 @@ func death(t *testing.T, n *network) {
 	}
 	calls := func() int { n.mu.Lock(); defer n.mu.Unlock(); return n.mu.calls }
 	before := calls()
-	time.Sleep(3 * time.Minute)
+	for _, via := range n.names[2:] { // asking takes as long as it may
+		n.set(func() { n.mu.delay[[2]string{via, x}] = time.Hour })
+	}
+	for range 180 {
+		time.Sleep(time.Second)
+		if v := n.judge(here, x); v.State != Dead {
+			t.Fatalf("dead, and then %+v", v)
+		}
+	}
 	if rate := float64(calls()-before) / float64(len(n.names)) / 180; rate > 1.1 {
 		t.Errorf("%.2f calls a second from each while one is dead", rate)
 	}
 	n.until(here, x, Dead, 0)
-	n.set(func() { n.mu.stopped[x] = false })
+	n.set(func() { clear(n.mu.delay); n.mu.stopped[x] = false })
 	n.lease(x, LeaseHeld)
 	n.until(here, x, Alive, 15*time.Second)
 }
