@@ -100,12 +100,15 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 // Check implements cluster.Local.
 func (p *part) Check(ctx context.Context) error {
 	p.hooks.wait()
-	for _, v := range p.parts {
+	if err := p.checkMetadata(ctx); err != nil {
+		return p.failed("check", err)
+	}
+	for _, v := range p.parts { // last, as reading the metadata takes time
 		if err := v.checkPending(ctx); err != nil {
 			return p.failed("check", err)
 		}
 	}
-	return p.failed("check", p.checkMetadata(ctx))
+	return nil
 }
 
 // Commit implements cluster.Local.
