@@ -36,6 +36,7 @@ type Membership struct {
 	keys keys
 	log  *slog.Logger
 	lead func(context.Context, Leadership)
+	ttl  int // of leases, in seconds
 
 	cancel context.CancelFunc
 	ended  chan struct{}
@@ -50,8 +51,12 @@ type Membership struct {
 
 // Join begins to keep self in the list, until Close. lead is called whenever this node is the coordinator, with a context that ends with that; it returns then.
 func Join(etcd *Etcd, cluster string, self Member, lead func(context.Context, Leadership), log *slog.Logger) *Membership {
+	return joinFor(leaseTTL, etcd, cluster, self, lead, log)
+}
+
+func joinFor(ttl int, etcd *Etcd, cluster string, self Member, lead func(context.Context, Leadership), log *slog.Logger) *Membership {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &Membership{etcd: etcd, keys: newKeys(cluster), log: log, lead: lead, cancel: cancel, ended: make(chan struct{})}
+	m := &Membership{etcd: etcd, keys: newKeys(cluster), log: log, lead: lead, ttl: ttl, cancel: cancel, ended: make(chan struct{})}
 	m.mu.self, m.mu.err = self, ErrEtcd
 	go m.run(ctx)
 	return m
@@ -105,11 +110,11 @@ func (m *Membership) session(ctx context.Context) error {
 		return err
 	}
 	s, err := bounded(ctx, func(rctx context.Context) (*concurrency.Session, error) {
-		lease, err := m.etcd.Grant(rctx, leaseTTL)
+		lease, err := m.etcd.Grant(rctx, int64(m.ttl))
 		if err != nil {
 			return nil, err
 		}
-		return concurrency.NewSession(m.etcd.Client, concurrency.WithLease(lease.ID), concurrency.WithTTL(leaseTTL), concurrency.WithContext(ctx))
+		return concurrency.NewSession(m.etcd.Client, concurrency.WithLease(lease.ID), concurrency.WithTTL(m.ttl), concurrency.WithContext(ctx))
 	})
 	if err != nil {
 		return err
@@ -125,11 +130,26 @@ func (m *Membership) session(ctx context.Context) error {
 	sctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.Ctx(), cancel)
 	defer stop()
+	var watch sync.WaitGroup
+	watch.Go(func() { m.watchSelf(sctx, cancel) })
+	defer watch.Wait()
 	defer cancel()
 	if err := m.campaign(sctx, s); ctx.Err() != nil || sctx.Err() == nil {
 		return err
 	}
 	return errors.New("the node's lease has ended")
+}
+
+// watchSelf calls gone when the node isn't in the list any more: an etcd whose leader was paused ends all leases when that comes back, and a lease's keeper learns it only when it renews it next.
+func (m *Membership) watchSelf(ctx context.Context, gone func()) {
+	for res := range m.etcd.Watch(ctx, m.keys.node(m.name())) {
+		for _, ev := range res.Events {
+			if ev.Type == clientv3.EventTypeDelete {
+				gone()
+				return
+			}
+		}
+	}
 }
 
 // revoke ends a lease. If etcd can't be told, it ends by itself.

@@ -1,7 +1,9 @@
 package cluster
 
 import (
+	"context"
 	"encoding/json"
+	"sync/atomic"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -37,4 +39,35 @@ func TestOldLeaseEndsWithTheNextProcess(t *testing.T) {
 	if err != nil || len(all) != 1 || all[0].Instance != "" {
 		t.Errorf("%+v, %v: the new process is in the list", all, err)
 	}
+}
+
+// A node whose lease etcd has ended is back at once, and not only when it would renew that.
+func TestEndedLeaseIsNoticed(t *testing.T) {
+	c := newSimCluster(t, 1)
+	var led atomic.Int32
+	m := joinFor(3600, c.etcd, "sim", Member{Name: "a", Address: "a"}, func(ctx context.Context, _ Leadership) {
+		led.Add(1)
+		<-ctx.Done()
+	}, quiet())
+	t.Cleanup(m.Close)
+	for n := range int32(3) {
+		eventually(t, "it leads", func() bool { return led.Load() == n+1 })
+		all, err := m.Members(t.Context())
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		leases, err := c.etcd.Leases(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range leases.Leases {
+			if _, err := c.etcd.Revoke(t.Context(), l.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	eventually(t, "it is back", func() bool {
+		all, err := m.Members(t.Context())
+		return err == nil && len(all) == 1
+	})
 }
