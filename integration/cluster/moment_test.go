@@ -51,6 +51,12 @@ func (t *test) take(p *Pairs, by *Node, name string) Row {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.checkTaken(p, mark, row, name)
+	return row
+}
+
+func (t *test) checkTaken(p *Pairs, mark []uint64, row Row, name string) {
+	t.Helper()
 	if row.State != "complete" || row.Name != name || row.HoldMS <= 0 {
 		t.Errorf("%+v", row)
 	}
@@ -58,7 +64,6 @@ func (t *test) take(p *Pairs, by *Node, name string) Row {
 	if err := found.Err(); err != nil {
 		t.Error(err)
 	}
-	return row
 }
 
 // checkWhole fails the test unless all volumes have their parts of complete snapshots, as the rows tell.

@@ -17,7 +17,7 @@ import (
 const (
 	pageSize = 4096
 	// breath is between two rounds of a client, so that many of them leave the processor to those who are tested.
-	breath = time.Millisecond
+	breath = 5 * time.Millisecond
 )
 
 // Pairs are clients, each with a file on one volume and another on a second one, for every two volumes of a cluster in both orders. Each writes a number to the first, then to the

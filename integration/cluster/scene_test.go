@@ -111,8 +111,27 @@ func (s *scene) during(name string, m moment, tr trouble) {
 	if m.first && tr.ends {
 		s.nothing()
 	}
-	s.checkWhole(s.take(s.p, s.y, name+"-next"))
+	s.checkWhole(s.next(name + "-next"))
 	s.leftovers()
+}
+
+// next takes the next snapshot. That the nodes must find each other first is an answer, for some seconds.
+func (s *scene) next(name string) Row {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.Context(), 10*time.Second)
+	defer cancel()
+	for {
+		mark := s.p.Mark()
+		row, err := s.y.Snapshot(ctx, name)
+		if err == nil {
+			s.checkTaken(s.p, mark, row, name)
+			return row
+		}
+		if text := err.Error(); ctx.Err() != nil || !strings.Contains(text, "no snapshot without all nodes") && !strings.Contains(text, "coordinator") {
+			s.Fatal(err)
+		}
+		s.Log(err)
+	}
 }
 
 // await waits for the command.
