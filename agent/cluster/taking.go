@@ -225,9 +225,8 @@ func (t *taking) end(ctx context.Context, errs []error) error {
 	if err := insist(ctx, func() (err error) { parent, err = t.parent(ctx); return err }); err != nil {
 		return err
 	}
-	// Without spaces, as it comes out of the record: stores get it from here and from there, and must have the same.
 	var err error
-	if rec.Manifest, err = json.Marshal(makeManifest(&rec, parent)); err != nil {
+	if rec.Manifest, err = json.MarshalIndent(makeManifest(&rec, parent), "", "  "); err != nil {
 		return err
 	}
 	if err := insist(ctx, func() error { return t.Records.put(ctx, t.lead, &rec, StateCut) }); err != nil {
