@@ -115,6 +115,7 @@ func (n *Node) next(ctx context.Context, cfg cluster.Config) (*current, error) {
 func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
 	now := n.now.Load()
 	if cfg.Revision == now.revision {
+		n.problem("configuration", nil) // one that was refused is taken back
 		n.report(ctx, cluster.Applied{Revision: now.revision})
 		return
 	}
@@ -137,10 +138,8 @@ func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
 			n.log.Warn("the volume isn't configured any more: it stays mounted, and is no part of snapshots of the cluster", "volume", v.label, "mount", v.opts.Mount)
 		}
 	}
-	for _, v := range c.volumes {
-		if old := now.find(v.label); old == nil || !reflect.DeepEqual(old.opts, v.opts) {
-			n.beside(func(ctx context.Context) { n.mountUntil(ctx, v, func() {}) })
-		}
+	for _, v := range c.volumes { // also what hasn't changed: if it isn't mounted yet, who tries to gives up now
+		n.beside(func(ctx context.Context) { n.mountUntil(ctx, v, func() {}) })
 	}
 	n.member.SetVolumes(ctx, c.labels())
 	n.report(ctx, cluster.Applied{Revision: c.revision})
