@@ -9,6 +9,7 @@ import (
 	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
+	"graphvol/agent/config"
 )
 
 // maxConfig is the greatest length of a configuration in the centre.
@@ -29,6 +30,11 @@ func (s *clusterService) GetConfig(ctx context.Context, req *api.GetConfigReques
 
 // SetConfig implements the API.
 func (s *clusterService) SetConfig(ctx context.Context, req *api.SetConfigRequest) (*api.ConfigText, error) {
+	if name := req.GetNode(); name != "" {
+		if err := config.CheckName(name); err != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "no node can have the %v", err)
+		}
+	}
 	if err := s.checkCentral(req.GetText()); err != nil {
 		return nil, status.Error(codes.InvalidArgument, agent.Message(err))
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -82,6 +83,9 @@ func parseCentral(own *config.File, text string) (*config.File, error) {
 	}
 	if !reflect.ValueOf(f.Node).IsZero() || !reflect.ValueOf(f.Etcd).IsZero() {
 		return nil, errors.New("node and etcd belong into each node's own file: leave them out here")
+	}
+	if name := f.Cluster.Name; name != "" && name != cmp.Or(own.Cluster.Name, cluster.DefaultName) {
+		return nil, fmt.Errorf("cluster: the name %s is another one than this cluster's: it belongs into each node's own file, leave it out here", name)
 	}
 	f.Node, f.Etcd, f.Cluster.Name = own.Node, own.Etcd, own.Cluster.Name
 	return f, nil
