@@ -13,6 +13,7 @@ import (
 	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
+	"graphvol/snapshot"
 )
 
 // What only the coordinator can do is done here if this node is it, and else passed on to it.
@@ -20,6 +21,11 @@ import (
 // TakeSnapshot implements the API.
 func (s *clusterService) TakeSnapshot(req *api.TakeSnapshotRequest, stream api.Cluster_TakeSnapshotServer) error {
 	ctx := stream.Context()
+	if name := req.GetName(); name != "" {
+		if err := snapshot.CheckName(name); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+	}
 	name, other, err := s.coordinatorClient(ctx)
 	if err != nil {
 		return statusOf(err)
