@@ -55,7 +55,11 @@ func bounded[T any](ctx context.Context, fn func(context.Context) (T, error)) (T
 			case <-rctx.Done():
 			}
 		}
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.Is(err, context.DeadlineExceeded): // which says nothing more
+			err = ErrEtcd
+		default:
 			err = fmt.Errorf("%w (%w)", ErrEtcd, err)
 		}
 		return v, err
