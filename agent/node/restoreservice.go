@@ -109,9 +109,17 @@ func (r *restoring) find(ctx context.Context) error {
 	if r.plan, err = placement.Remap(nodes, partitionsOf(r.manifest), rules); err != nil {
 		return usage("%v", err)
 	}
+	return r.possible()
+}
+
+// possible refuses what nodes can't do.
+func (r *restoring) possible() error {
 	for _, p := range r.plan.Restores {
 		if _, ok := r.members[p.To.Node]; !ok {
-			return usage("%s would be restored on node %s, which is not in the cluster: start its agent, or say where it goes (--map %s=NODE)", p.From, p.To.Node, p.From.Node)
+			return status.Errorf(codes.FailedPrecondition, "%s would be restored on node %s, which is not in the cluster: start its agent, or say where it goes (--map %s=NODE)", p.From, p.To.Node, p.From.Node)
+		}
+		if p.To.Node != p.From.Node && len(r.volume(p.From).Copies) == 0 {
+			return status.Errorf(codes.FailedPrecondition, "%s had no copies when the snapshot was taken, so node %s can't restore it, only %s can", p.From, p.To.Node, p.From.Node)
 		}
 	}
 	return nil
