@@ -70,6 +70,7 @@ type Status struct {
 		Name    string   `json:"name"`
 		State   string   `json:"state"`
 		Volumes []string `json:"volumes"`
+		Config  string   `json:"config"`
 		Problem string   `json:"problem"`
 	} `json:"nodes"`
 }

@@ -1,0 +1,155 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"graphvol/integration/volume"
+)
+
+// centre: what is set for all, or for one node, is run while agents go on; also by one that starts while etcd is away.
+func (t *test) centre() {
+	a, b, c := t.Nodes[0], t.Nodes[1], t.Nodes[2]
+	t.refused(a, 1, "none is set", "config", "get")
+	all := t.store("", "cluster: {nodes: [a, b], timeout: 20s}\n")
+	for _, n := range t.Nodes {
+		t.runs(n, fmt.Sprintf("revision %d", all))
+		if !volume.Mounted(n.Volumes[0].Mount) {
+			t.Errorf("%s was unmounted", n.Volumes[0].Mount)
+		}
+	}
+	t.refused(a, 1, "no node of the cluster has a volume", "snapshot")
+	t.set(b, settings{})
+	t.set(c, settings{volume: t.withHooks(c)})
+	ctx, cancel := t.bounded()
+	defer cancel()
+	row := t.snapshot("of-some") // by the coordinator's word, which may be any
+	if len(row.Nodes) == 0 || row.Nodes[0].Node != "b" {
+		t.Errorf("%+v", row.Nodes)
+	}
+	got, err := query[configFor](c, ctx, "config", "get", "--node", "a", "--effective")
+	if err != nil || got.Revision != all || !strings.Contains(got.Text, "20s") {
+		t.Errorf("%v: %+v", err, got)
+	}
+	t.refused(a, 1, "somebody else has changed the configuration", "config", "set", "--was", "1", t.file("was.yaml", "cluster: {timeout: 30s}\n"))
+}
+
+// refusedConfig: what can't be right isn't set, and what a node can't become leaves it as it is.
+func (t *test) refusedConfig() {
+	n := t.Nodes[1]
+	for _, bad := range []struct{ text, want string }{
+		{"cluster:\n  nodse: [a]\n", "line 2"},
+		{"cluster: {timeout: soon}\n", "soon"},
+		{"cluster: {schedule: \"* * *\"}\n", "schedule"},
+		{"cluster: {name: other}\n", "name"},
+		{"node: {name: x}\n", "node and etcd belong into each node's own file"},
+		{"volumes:\n  - {name: x, backing: srv, mount: /mnt/x}\n", "srv: only absolute paths"},
+		{t.central(n, settings{volume: "    hooks: {pre: [{command: [relative]}]}\n"}), "relative: only absolute paths"},
+		{t.central(n, settings{top: "metadata: {file: /a, command: [/b]}\n"}), "one of command, file and postgres"},
+	} {
+		t.refused(t.Nodes[0], 1, bad.want, "config", "set", "--node", n.Name, t.file("bad.yaml", bad.text))
+	}
+	t.refused(t.Nodes[0], 1, "no-such/node", "config", "set", "--node", "no-such/node", t.file("bad.yaml", "cluster: {}\n"))
+	t.refused(t.Nodes[0], 1, "is empty", "config", "set", t.file("empty.yaml", ""))
+	t.runs(n, "its own file")
+
+	t.set(n, settings{volume: t.withHooks(n)})
+	was := t.config(n)
+	rev := t.store(n.Name, t.central(n, settings{volume: "    cache: through\n"}))
+	t.runs(n, fmt.Sprintf("%s, refuses %d", was, rev))
+	ctx, cancel := t.bounded()
+	defer cancel()
+	for _, by := range t.Nodes {
+		st, err := by.Status(ctx)
+		if err != nil || !strings.Contains(fmt.Sprint(st), "is mounted at "+n.Volumes[0].Mount+" with other options") {
+			t.Errorf("node %s doesn't tell why: %v, %+v", by.Name, err, st)
+		}
+	}
+	t.snapshot("old-config")
+	if calls := n.calls(); len(calls) != 2 {
+		t.Errorf("the configuration before isn't in force: its hooks have run as %q", calls)
+	}
+	t.store(n.Name, "")
+	t.runs(n, "its own file")
+	if p := t.row(ctx, n).Problem; p != "" {
+		t.Errorf("what was wrong with the configuration is still told: %s", p)
+	}
+}
+
+func (t *test) config(n *Node) string {
+	t.Helper()
+	ctx, cancel := t.bounded()
+	defer cancel()
+	return t.row(ctx, n).Config
+}
+
+// configuredVolumes: a volume that is added is mounted, and part of the next snapshot; one that is taken away stays mounted, and isn't. An agent that starts while etcd is away mounts what it
+// had last.
+func (t *test) configuredVolumes() {
+	n := t.Nodes[1]
+	v, err := volume.New(volume.Options{Bin: t.Bin, Dir: n.dir("more")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	more := fmt.Sprintf("  - {name: more, backing: %s, mount: %s, snapshot: {settle-after: 0s}}\n", v.Backing, v.Mount)
+	if err := os.Remove(v.Mount); err != nil { // so that it can't be mounted
+		t.Fatal(err)
+	}
+	t.set(n, settings{volumes: more})
+	ctx, cancel := t.bounded()
+	defer cancel()
+	t.eventually("the volume that can't be mounted is told", func(ctx context.Context) bool {
+		return strings.Contains(t.row(ctx, n).Problem, "volume more: ")
+	})
+	t.refused(t.Nodes[0], 1, "the volume more is not mounted", "snapshot")
+	if err := os.Mkdir(v.Mount, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.set(n, settings{volume: t.withHooks(n), volumes: more})
+	t.mounted(v)
+	if row := t.snapshot("two"); len(row.Nodes) != 3 || len(row.Nodes[1].Volumes) != 2 || t.parts(v) != "two" {
+		t.Errorf("%+v", row.Nodes)
+	}
+	t.withoutEtcd(ctx, n, v)
+	t.set(n, settings{})
+	if row := t.snapshot("one"); len(row.Nodes[1].Volumes) != 1 || !volume.Mounted(v.Mount) {
+		t.Errorf("mounted: %v, %+v", volume.Mounted(v.Mount), row.Nodes)
+	}
+}
+
+func (t *test) mounted(v *volume.Volume) {
+	t.Helper()
+	t.eventually(v.Mount+" is mounted", func(context.Context) bool { return volume.Mounted(v.Mount) })
+}
+
+// withoutEtcd starts a node's agent alone: its etcd has no majority.
+func (t *test) withoutEtcd(ctx context.Context, n *Node, v *volume.Volume) {
+	t.Helper()
+	for _, n := range t.Nodes {
+		n.Kill()
+	}
+	if err := v.Umount(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if !volume.Mounted(v.Mount) {
+		t.Errorf("the agent is ready and %s isn't mounted", v.Mount)
+	}
+	t.refused(n, 1, "etcd doesn't answer: more than half of its members must be up", "status")
+	if err := t.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if raw, err := os.ReadFile(filepath.Join(n.State, "config.json")); err != nil || !strings.Contains(string(raw), v.Mount) {
+		t.Errorf("%v: %s", err, raw)
+	}
+}
