@@ -30,21 +30,21 @@ type Verdict struct {
 func (t *Table) Judge(name string, now time.Time) Verdict {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.judgeLocked(name, now, t.livingLocked(now))
+	return t.judgeLocked(name, now, t.companyLocked(now))
 }
 
 // All judges all agents, in the order of their names.
 func (t *Table) All(now time.Time) (all []Verdict) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	living := t.livingLocked(now)
+	others := t.companyLocked(now)
 	for _, name := range t.namesLocked() {
-		all = append(all, t.judgeLocked(name, now, living))
+		all = append(all, t.judgeLocked(name, now, others))
 	}
 	return all
 }
 
-func (t *Table) judgeLocked(name string, now time.Time, living map[string]bool) Verdict {
+func (t *Table) judgeLocked(name string, now time.Time, others company) Verdict {
 	v := Verdict{Name: name}
 	m := t.mu.members[name]
 	switch {
@@ -55,7 +55,7 @@ func (t *Table) judgeLocked(name string, now time.Time, living map[string]bool) 
 		v.State, v.Evidence = Alive, []string{"it is this node"}
 		return v
 	}
-	c := t.caseLocked(m, now, living)
+	c := t.caseLocked(m, now, others)
 	if !m.heard.IsZero() {
 		v.Silent = max(now.Sub(m.heard), 0)
 	}
@@ -72,13 +72,14 @@ type evidence struct {
 	allowed  time.Duration
 	reach    []string // peers that reach it
 	cannot   []string // peers that live, and have lately failed to reach it
-	peers    int      // peers that live
+	peers    int      // peers that live, and can be asked from here
+	leases   int      // of peers that hold theirs, whether they can be asked or not
 	members  int
 	recently bool // it was seen to do something
 }
 
-func (t *Table) caseLocked(m *member, now time.Time, living map[string]bool) *evidence {
-	c := &evidence{m: m, now: now, cfg: t.cfg, allowed: m.hist.allowed(t.cfg), members: len(t.mu.members), peers: len(living)}
+func (t *Table) caseLocked(m *member, now time.Time, others company) *evidence {
+	c := &evidence{m: m, now: now, cfg: t.cfg, allowed: m.hist.allowed(t.cfg), members: len(t.mu.members), peers: len(others.living), leases: others.leases}
 	c.recently = c.within(m.acted)
 	if w := m.paths[t.here]; w != nil {
 		c.here = *w
@@ -88,7 +89,7 @@ func (t *Table) caseLocked(m *member, now time.Time, living map[string]bool) *ev
 		case name == t.here:
 		case w.failing.IsZero() && c.within(w.ok):
 			c.reach = append(c.reach, name)
-		case living[name] && !w.failing.IsZero() && now.Sub(w.failed) <= 2*t.cfg.Timeout && !w.failed.Before(c.here.failing):
+		case others.living[name] && !w.failing.IsZero() && now.Sub(w.failed) <= 2*t.cfg.Timeout && !w.failed.Before(c.here.failing):
 			c.cannot = append(c.cannot, name)
 		}
 	}
@@ -97,15 +98,26 @@ func (t *Table) caseLocked(m *member, now time.Time, living map[string]bool) *ev
 	return c
 }
 
-// livingLocked gives the peers that can be taken for witnesses, without judging them.
-func (t *Table) livingLocked(now time.Time) map[string]bool {
-	living := make(map[string]bool)
+// company is who else is there, as far as that can be told without judging them.
+type company struct {
+	living map[string]bool // those who can be taken for witnesses
+	leases int             // that are held
+}
+
+func (t *Table) companyLocked(now time.Time) company {
+	c := company{living: make(map[string]bool)}
 	for name, m := range t.mu.members {
-		if name != t.here && m.lives(t.here, now, t.cfg) {
-			living[name] = true
+		switch {
+		case name == t.here:
+			continue
+		case m.lives(t.here, now, t.cfg):
+			c.living[name] = true
+		}
+		if m.lease == LeaseHeld {
+			c.leases++
 		}
 	}
-	return living
+	return c
 }
 
 func (m *member) lives(here string, now time.Time, cfg Config) bool {
@@ -149,10 +161,12 @@ func (c *evidence) decide() State {
 // alone decides about an agent of which there is no sign at all.
 func (c *evidence) alone() State {
 	switch {
-	case c.m.lease == LeaseLost && c.peers == 0, c.m.lease == LeaseLost && len(c.cannot) > 0:
+	case c.m.lease == LeaseLost && len(c.cannot) > 0, c.m.lease == LeaseLost && c.peers+c.leases == 0:
 		return Dead
+	case c.m.lease == LeaseLost && c.peers > 0:
+		return Suspect // they are being asked
 	case c.m.lease == LeaseLost:
-		return Suspect // the peers are being asked
+		return Unreachable // this node can't ask those who could know
 	case 1+len(c.cannot) > c.members/2 && len(c.cannot) > 0:
 		return Dead
 	}

@@ -70,10 +70,10 @@ func (t *Table) due(round uint64, now time.Time) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	names := t.namesLocked()
-	living := t.livingLocked(now)
+	others := t.companyLocked(now)
 	due := Targets(names, t.here, round, t.cfg.Others)
 	for _, name := range names {
-		if name != t.here && t.caseLocked(t.mu.members[name], now, living).decide() != Alive {
+		if name != t.here && t.caseLocked(t.mu.members[name], now, others).decide() != Alive {
 			due = append(due, name)
 		}
 	}

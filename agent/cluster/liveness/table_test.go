@@ -96,6 +96,16 @@ func TestNoWitness(t *testing.T) {
 	d.lease("b", LeaseLost)
 	d.want("b", Dead, "never reached it") // nobody else is there
 
+	// This node reaches nobody but etcd: of b, c may know more.
+	d = newDesk(t, "b", "c")
+	d.lease("b", LeaseLost)
+	d.lease("c", LeaseHeld)
+	d.fail("b", 20*time.Second)
+	d.probe("a", "c", errAway)
+	d.want("b", Unreachable, "may be this one that is cut off")
+	d.lease("c", LeaseLost)
+	d.want("b", Dead)
+
 	d = newDesk(t, "b", "c", "d", "e")
 	for _, n := range []string{"b", "c", "d", "e"} {
 		d.fail(n, 20*time.Second)
