@@ -225,7 +225,7 @@ func TestSimulated(t *testing.T) {
 
 func allWell(t *testing.T, n *network) {
 	n.set(func() { clear(n.mu.starts) })
-	n.never(3*time.Minute, Suspect, Unreachable, Dead)
+	n.never(90*time.Second, Suspect, Unreachable, Dead)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for name, at := range n.mu.starts {
@@ -268,13 +268,13 @@ func death(t *testing.T, n *network) {
 	for _, via := range n.names[2:] { // asking takes as long as it may
 		n.set(func() { n.mu.delay[[2]string{via, x}] = time.Hour })
 	}
-	for range 180 {
+	for range 90 {
 		time.Sleep(time.Second)
 		if v := n.judge(here, x); v.State != Dead {
 			t.Fatalf("dead, and then %+v", v)
 		}
 	}
-	if rate := float64(calls()-before) / float64(len(n.names)) / 180; rate > 1.1 {
+	if rate := float64(calls()-before) / float64(len(n.names)) / 90; rate > 1.1 {
 		t.Errorf("%.2f calls a second from each while one is dead", rate)
 	}
 	n.until(here, x, Dead, 0)
