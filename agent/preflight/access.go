@@ -140,7 +140,15 @@ func refused(path string, mode uint32) (problem, fix string) {
 			return "is not executable", "chmod +x " + check.Quote(path)
 		}
 	}
-	may, letters := "", ""
+	may, letters := lacking(path, mode)
+	if err == nil && st.IsDir() && may == "executed" {
+		may = "entered"
+	}
+	return fmt.Sprintf("may not be %s by %s", may, userName()), allow(letters, path)
+}
+
+// lacking is what this user may not do, and the letters of all that he must be allowed.
+func lacking(path string, mode uint32) (may, letters string) {
 	for _, a := range []struct {
 		mode   uint32
 		may    string
@@ -154,10 +162,7 @@ func refused(path string, mode uint32) (problem, fix string) {
 			may = a.may
 		}
 	}
-	if err == nil && st.IsDir() && may == "executed" {
-		may = "entered"
-	}
-	return fmt.Sprintf("may not be %s by %s", may, userName()), allow(letters, path)
+	return may, letters
 }
 
 // allow gives this user rights, and nobody else any.
