@@ -46,7 +46,11 @@ type CoordinatorConfig struct {
 	Settings func() Settings // asked at the beginning of each snapshot
 	// Why tells what is known of a node that isn't in the list; nil: nothing.
 	Why func(ctx context.Context, node string) string
-	Log *slog.Logger
+	// Trace begins a span of a trace, as agent/telemetry's Tracing.Start; nil: nothing is traced.
+	Trace func(ctx context.Context, name string, attrs ...string) (context.Context, func(error))
+	// Ended is told of snapshots that have become complete or failed; nil: nobody.
+	Ended func(Record)
+	Log   *slog.Logger
 }
 
 // Coordinator takes snapshots of the cluster while its node is elected.
@@ -68,6 +72,14 @@ var ErrBusy = errors.New("too many snapshots of the cluster are still being stor
 
 // NewCoordinator makes one that isn't elected.
 func NewCoordinator(cfg CoordinatorConfig) *Coordinator {
+	if cfg.Trace == nil {
+		cfg.Trace = func(ctx context.Context, _ string, _ ...string) (context.Context, func(error)) {
+			return ctx, func(error) {}
+		}
+	}
+	if cfg.Ended == nil {
+		cfg.Ended = func(Record) {}
+	}
 	return &Coordinator{CoordinatorConfig: cfg, cutting: make(chan struct{}, 1)}
 }
 
@@ -167,7 +179,7 @@ func (c *Coordinator) Snapshot(ctx context.Context, req Request, tell func(phase
 		if n == attempts || !errors.As(err, &node) || status.Code(node.Err) != codes.Aborted {
 			return rec, err
 		}
-		c.Log.Info("a snapshot of the cluster is tried again", "name", rec.Name, "err", err)
+		c.Log.InfoContext(ctx, "a snapshot of the cluster is tried again", "name", rec.Name, "err", err)
 		select {
 		case <-time.After(pause.NextBackOff()):
 		case <-ctx.Done():
@@ -188,13 +200,16 @@ func (c *Coordinator) try(ctx context.Context, req Request, tell func(string, Re
 	if t.rec.Name == "" {
 		t.rec.Name = t.rec.Created.Format("20060102T150405.000Z")
 	}
-	pctx, cancel := context.WithTimeout(lead, set.Timeout)
+	life, end := c.Trace(lead, "snapshot of the cluster", "graphvol.snapshot.id", t.rec.ID, "graphvol.snapshot.name", t.rec.Name)
+	t.life = life
+	pctx, cancel := context.WithTimeout(life, set.Timeout)
 	stop := context.AfterFunc(ctx, cancel)
-	err = t.take(lead, pctx)
+	err = t.take(pctx)
 	stop()
 	cancel()
 	if err != nil {
 		t.fail(err)
+		end(err)
 		c.finished()
 		return t.rec, err
 	}
@@ -203,7 +218,9 @@ func (c *Coordinator) try(ctx context.Context, req Request, tell func(string, Re
 	done := make(chan error, 1)
 	go func() {
 		defer c.finished()
-		done <- t.finish(lead)
+		err := t.finish(life)
+		end(err)
+		done <- err
 	}()
 	if req.NoWait {
 		return cut, nil

@@ -30,7 +30,7 @@ func (c *Coordinator) recover(ctx context.Context, l Leadership) {
 		if !rec.Open() || rec.Term == l.Term {
 			continue
 		}
-		t := &taking{Coordinator: c, lead: l, set: c.Settings(), tell: func(string, Record) {}, rec: rec}
+		t := &taking{Coordinator: c, lead: l, life: ctx, set: c.Settings(), tell: func(string, Record) {}, rec: rec}
 		t.set.setDefaults()
 		if rec.State == StatePreparing {
 			t.fail(errInterrupted)
@@ -42,7 +42,7 @@ func (c *Coordinator) recover(ctx context.Context, l Leadership) {
 
 // resume ends a snapshot that was cut by another coordinator.
 func (t *taking) resume(ctx context.Context) {
-	t.Log.Info("finishing a snapshot of another coordinator", "id", t.rec.ID, "name", t.rec.Name)
+	t.Log.InfoContext(t.life, "finishing a snapshot of another coordinator", "id", t.rec.ID, "name", t.rec.Name)
 	var errs []error
 	for i := range t.rec.Nodes {
 		if err := t.ask(ctx, i); err != nil {
@@ -50,7 +50,7 @@ func (t *taking) resume(ctx context.Context) {
 		}
 	}
 	if err := t.end(ctx, errs); err != nil {
-		t.Log.Warn("a snapshot of another coordinator could not be finished", "id", t.rec.ID, "name", t.rec.Name, "err", err)
+		t.Log.WarnContext(t.life, "a snapshot of another coordinator could not be finished", "id", t.rec.ID, "name", t.rec.Name, "err", err)
 	}
 }
 
@@ -127,7 +127,7 @@ func (t *taking) signOff(ctx context.Context) {
 				_, err = client.SignOff(cctx, &api.SignOffRequest{Id: t.rec.ID, Manifest: t.rec.Manifest})
 			}
 			if err != nil {
-				t.Log.Info("a node stores the cluster's manifest later", "id", t.rec.ID, "node", n.Node, "err", err)
+				t.Log.InfoContext(t.life, "a node stores the cluster's manifest later", "id", t.rec.ID, "node", n.Node, "err", err)
 			}
 			return nil
 		})

@@ -19,6 +19,7 @@ import (
 type taking struct {
 	*Coordinator
 	lead  Leadership
+	life  context.Context // of the nodes' calls, and of the trace
 	set   Settings
 	tell  func(string, Record)
 	rec   Record
@@ -26,8 +27,8 @@ type taking struct {
 	parts parts
 }
 
-// take goes from nothing to the decision. After an error nothing remains but the record. life is the context of the nodes' calls.
-func (t *taking) take(life, ctx context.Context) (err error) {
+// take goes from nothing to the decision. After an error nothing remains but the record.
+func (t *taking) take(ctx context.Context) (err error) {
 	select {
 	case t.cutting <- struct{}{}:
 		defer func() { <-t.cutting }()
@@ -47,7 +48,7 @@ func (t *taking) take(life, ctx context.Context) (err error) {
 		return err
 	}
 	t.tell("preparing", t.rec)
-	if t.parts, err = openParts(life, t.nodes, t.Dial); err != nil {
+	if t.parts, err = openParts(t.life, t.nodes, t.Dial); err != nil {
 		return err
 	}
 	defer func() {
@@ -62,6 +63,13 @@ func (t *taking) take(life, ctx context.Context) (err error) {
 		return err
 	}
 	return t.decide(ctx)
+}
+
+// step is a step of all parts, with a span.
+func (t *taking) step(ctx context.Context, req *api.PartRequest) (events []*api.PartEvent, err error) {
+	ctx, end := t.Trace(ctx, stepText(req.GetStep()))
+	defer func() { end(err) }()
+	return t.parts.step(ctx, req)
 }
 
 // checkName refuses a name that is in use.
@@ -79,7 +87,7 @@ func (t *taking) checkName(ctx context.Context) error {
 }
 
 func (t *taking) prepare(ctx context.Context) error {
-	events, err := t.parts.step(ctx, &api.PartRequest{Step: api.PartRequest_STEP_PREPARE, Id: t.rec.ID, Name: t.rec.Name, Term: t.lead.Term})
+	events, err := t.step(ctx, &api.PartRequest{Step: api.PartRequest_STEP_PREPARE, Id: t.rec.ID, Name: t.rec.Name, Term: t.lead.Term})
 	if err != nil {
 		return err
 	}
@@ -114,10 +122,10 @@ func (t *taking) cut(ctx context.Context) error {
 	t.tell("holding", t.rec)
 	hctx, cancel := context.WithTimeout(ctx, 2*t.set.Hold)
 	defer cancel()
-	if _, err := t.parts.step(hctx, &api.PartRequest{Step: api.PartRequest_STEP_HOLD, Bound: boundOf(t.set.Hold)}); err != nil {
+	if _, err := t.step(hctx, &api.PartRequest{Step: api.PartRequest_STEP_HOLD, Bound: boundOf(t.set.Hold)}); err != nil {
 		return err
 	}
-	events, err := t.parts.step(hctx, &api.PartRequest{Step: api.PartRequest_STEP_CUT})
+	events, err := t.step(hctx, &api.PartRequest{Step: api.PartRequest_STEP_CUT})
 	if err != nil {
 		return err
 	}
@@ -132,7 +140,7 @@ func (t *taking) cut(ctx context.Context) error {
 
 // decide makes the cut count. If it isn't known whether etcd has the decision, it is undone: without the volumes' parts the record becomes failed.
 func (t *taking) decide(ctx context.Context) error {
-	if _, err := t.parts.step(ctx, &api.PartRequest{Step: api.PartRequest_STEP_CHECK}); err != nil {
+	if _, err := t.step(ctx, &api.PartRequest{Step: api.PartRequest_STEP_CHECK}); err != nil {
 		return err
 	}
 	rec := t.rec
@@ -151,10 +159,11 @@ const failBound = 2 * requestTimeout
 func (t *taking) fail(why error) {
 	was := t.rec.State
 	t.rec.State, t.rec.Error, t.rec.Ended = StateFailed, why.Error(), time.Now().UTC()
-	t.Log.Warn("a snapshot of the cluster has failed", "id", t.rec.ID, "name", t.rec.Name, "err", why)
+	t.Log.WarnContext(t.life, "a snapshot of the cluster has failed", "id", t.rec.ID, "name", t.rec.Name, "err", why)
 	if len(t.rec.Nodes) == 0 {
 		return // it was refused before it had a record
 	}
+	t.Ended(t.rec)
 	rec := t.rec.clone()
 	ctx, cancel := context.WithTimeout(context.Background(), failBound)
 	defer cancel()
@@ -180,7 +189,7 @@ func (t *taking) putFailed(ctx context.Context, rec *Record, was string) error {
 }
 
 func (t *taking) leave(err error) {
-	t.Log.Info("the record of the failed snapshot is left to the next coordinator", "id", t.rec.ID, "err", err)
+	t.Log.InfoContext(t.life, "the record of the failed snapshot is left to the next coordinator", "id", t.rec.ID, "err", err)
 }
 
 // finish has all parts stored, and makes the snapshot complete. A node that can't be told, or whose call ends, is asked what has become of its part.
@@ -195,7 +204,7 @@ func (t *taking) finish(ctx context.Context) error {
 				t.rec.Nodes[i].end(volumeParts(volumes))
 				return
 			}
-			t.Log.Info("the call of a node has ended; it is asked what has become of its part", "id", t.rec.ID, "node", p.node.Name, "err", err)
+			t.Log.InfoContext(t.life, "the call of a node has ended; it is asked what has become of its part", "id", t.rec.ID, "node", p.node.Name, "err", err)
 			errs[i] = t.ask(ctx, i)
 		})
 	}
@@ -233,7 +242,8 @@ func (t *taking) end(ctx context.Context, errs []error) error {
 		return err
 	}
 	t.rec = rec
-	t.Log.Info("a snapshot of the cluster is complete", "id", rec.ID, "name", rec.Name, "hold", rec.Hold, "took", rec.Ended.Sub(rec.Created))
+	t.Log.InfoContext(t.life, "a snapshot of the cluster is complete", "id", rec.ID, "name", rec.Name, "hold", rec.Hold, "took", rec.Ended.Sub(rec.Created))
+	t.Ended(rec)
 	t.signOff(ctx)
 	return nil
 }

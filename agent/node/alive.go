@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -132,6 +133,9 @@ func (a *alive) Probe(ctx context.Context, peer string) error {
 		return err
 	}
 	res, err := c.Probe(ctx, &api.ProbeRequest{From: a.name})
+	if !errors.Is(ctx.Err(), context.Canceled) { // else it wasn't given the time
+		a.metrics.Heartbeat(peer, err == nil)
+	}
 	if err != nil {
 		return fmt.Errorf("%s", agent.Message(err))
 	}

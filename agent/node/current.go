@@ -134,6 +134,7 @@ func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
 		return
 	}
 	n.now.Store(c)
+	n.measured(c)
 	n.schedules.set(c)
 	n.log.Info("another configuration is in force", "revision", cfg.Revision, "before", now.revision)
 	for _, v := range now.volumes {

@@ -16,8 +16,13 @@ const hooksName = "hooks"
 
 // hooks are those of a snapshot that have begun, by volume.
 type hooks struct {
-	begun []*hook.Begun
+	begun []begun
 	post  sync.WaitGroup
+}
+
+type begun struct {
+	*hook.Begun
+	volume string
 }
 
 // preHooks runs the pre hooks of volumes, those of different ones at the same time. Whatever it returns, postHooks must be called.
@@ -34,10 +39,11 @@ func (n *Node) preHooks(ctx context.Context, volumes []*volume, snapshot string)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
+				n.metrics.HookFailed(v.label, "pre")
 				failed = err
 				return
 			}
-			h.begun = append(h.begun, b)
+			h.begun = append(h.begun, begun{b, v.label})
 		})
 	}
 	all.Wait()
@@ -49,12 +55,13 @@ func (n *Node) preHooks(ctx context.Context, volumes []*volume, snapshot string)
 
 // startPost begins to run the post hooks, once. The snapshot isn't worse for one that fails: the log has it.
 func (h *hooks) startPost(n *Node, r hook.Result) {
-	begun := h.begun
+	all := h.begun
 	h.begun = nil
-	for _, b := range begun {
+	for _, b := range all {
 		h.post.Go(func() {
 			if err := b.Post(context.Background(), r); err != nil {
-				n.log.Error("a post hook has failed: the database may still be quiesced", "err", err)
+				n.log.Error("a post hook has failed: the database may still be quiesced", "volume", b.volume, "err", err)
+				n.metrics.HookFailed(b.volume, "post")
 				n.problem("hooks", err)
 				return
 			}

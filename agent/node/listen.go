@@ -65,6 +65,7 @@ func listenLocal(path string) (net.Listener, error) {
 
 func (s *servers) add(n *Node, ln net.Listener, opts ...grpc.ServerOption) {
 	g := grpc.NewServer(append(append(opts, authorized()...),
+		n.tracing.ServerOption(),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 	)...)

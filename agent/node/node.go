@@ -21,6 +21,7 @@ import (
 	"graphvol/agent/config"
 	"graphvol/agent/pki"
 	"graphvol/agent/preflight"
+	"graphvol/agent/telemetry"
 )
 
 // Names in the agent's state directory.
@@ -48,6 +49,8 @@ type Node struct {
 	log     *slog.Logger
 	started time.Time
 
+	tracing     *telemetry.Tracing
+	metrics     *telemetry.Metrics
 	certs       *pki.Files // nil: no TLS
 	now         atomic.Pointer[current]
 	clock       *clock.Monitor
@@ -95,7 +98,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if text := o.Config.Node.LogLevel; text != "" && level.UnmarshalText([]byte(text)) != nil {
 		return usage("node: there is no log level %q: choose debug, info, warn or error", text)
 	}
-	n.log = agent.NewLogger(lf, level)
+	n.log = tracedLog(agent.NewLogger(lf, level))
 	defer func() { n.log.Info("the agent ends", "err", err) }()
 	if err := n.configure(); err != nil {
 		return err
@@ -171,7 +174,12 @@ func (n *Node) run(ctx context.Context) error {
 			return err
 		}
 	}
-	n.peers = newPeers(n.certs)
+	stopTelemetry, err := n.startTelemetry()
+	if err != nil {
+		return err
+	}
+	defer stopTelemetry()
+	n.peers = newPeers(n.certs, n.tracing.DialOption())
 	n.health = health.NewServer()
 	n.clock, n.alive = n.newClock(), n.newAlive()
 	n.schedules = n.newSchedules()
@@ -180,23 +188,30 @@ func (n *Node) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	stopServers := sync.OnceFunc(servers.stop)
+	defer stopServers()
 	// Volumes first: databases wait for them, and nothing of the cluster is needed.
 	n.removeAttached()
 	n.recoverHooks(ctx)
 	n.mountAll()
 	if err := n.joinCluster(); err != nil {
 		n.stopBeside()
-		servers.stop()
 		return err
 	}
+	n.measured(n.now.Load())
 	n.schedules.set(n.now.Load())
 	n.beside(n.follow)
 	n.beside(n.followConfig)
 	n.beside(n.clock.Run)
 	n.beside(n.alive.run)
 	defer n.leaveCluster()
+	stopMetrics, err := n.serveMetrics()
+	if err != nil {
+		return err
+	}
+	defer stopMetrics()
 	servers.serve(n.log)
-	defer servers.stop()
+	defer stopServers() // before the cluster is left
 	defer n.health.Shutdown()
 	if n.opts.Ready != nil {
 		n.opts.Ready()
@@ -223,7 +238,7 @@ func (n *Node) joinCluster() (err error) {
 	n.records = cluster.NewRecords(n.etcd, n.boot.Cluster.Name)
 	n.configs = cluster.NewConfigs(n.etcd, n.boot.Cluster.Name)
 	n.coordinator = cluster.NewCoordinator(cluster.CoordinatorConfig{
-		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Why: n.alive.why, Log: n.log,
+		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Why: n.alive.why, Trace: n.tracing.Start, Ended: n.ended, Log: n.log,
 	})
 	self := cluster.Member{
 		Name: n.name, Instance: instance(n.started), Address: n.address(), Version: n.opts.Version, Started: n.started.UTC(), Volumes: n.now.Load().labels(),

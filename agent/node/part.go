@@ -45,47 +45,47 @@ func (n *Node) newPart(id, name string) *part {
 
 // Prepare implements cluster.Local.
 func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
-	p.log.Info("preparing a snapshot of the cluster", "id", p.id, "name", p.name)
+	p.log.InfoContext(ctx, "preparing a snapshot of the cluster", "id", p.id, "name", p.name)
 	if len(p.volumes) == 0 {
 		return cluster.Prepared{}, status.Error(codes.FailedPrecondition, "it has no volumes")
 	}
 	if err := p.checkClock(); err != nil {
-		return cluster.Prepared{}, p.failed("clock", err)
+		return cluster.Prepared{}, p.failed(ctx, "clock", err)
 	}
 	if err := p.preflight(ctx); err != nil {
-		return cluster.Prepared{}, p.failed("preflight", err)
+		return cluster.Prepared{}, p.failed(ctx, "preflight", err)
 	}
 	var err error
 	if p.hooks, err = p.preHooks(ctx, p.volumes, p.name); err != nil {
-		return cluster.Prepared{}, p.failed("hooks", err)
+		return cluster.Prepared{}, p.failed(ctx, "hooks", err)
 	}
 	metadata, err := p.readMetadata(ctx)
 	if err != nil {
-		return cluster.Prepared{}, p.failed("metadata", err)
+		return cluster.Prepared{}, p.failed(ctx, "metadata", err)
 	}
 	for _, v := range p.volumes {
 		vp, err := openVolumePart(ctx, p.life, v)
 		if err != nil {
-			return cluster.Prepared{}, p.failed("prepare", err)
+			return cluster.Prepared{}, p.failed(ctx, "prepare", err)
 		}
 		p.parts = append(p.parts, vp)
 	}
 	req := &api.CutRequest{Step: api.CutRequest_STEP_PREPARE, Snapshot: &api.SnapshotRequest{Name: p.name, Tags: []string{clusterTag}}}
 	_, err = p.all(ctx, req)
-	return cluster.Prepared{Metadata: metadata, ClockOffset: p.clockOffset()}, p.failed("prepare", err)
+	return cluster.Prepared{Metadata: metadata, ClockOffset: p.clockOffset()}, p.failed(ctx, "prepare", err)
 }
 
 // Hold implements cluster.Local.
 func (p *part) Hold(ctx context.Context, bound time.Duration) error {
 	_, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_HOLD, Bound: durationpb.New(bound)})
-	return p.failed("hold", err)
+	return p.failed(ctx, "hold", err)
 }
 
 // Cut implements cluster.Local.
 func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 	events, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_CUT})
 	if err != nil {
-		return nil, p.failed("cut", err)
+		return nil, p.failed(ctx, "cut", err)
 	}
 	p.hooks.startPost(p.Node, hook.Taken)
 	var out []*api.VolumePart
@@ -101,11 +101,11 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 func (p *part) Check(ctx context.Context) error {
 	p.hooks.wait()
 	if err := p.checkMetadata(ctx); err != nil {
-		return p.failed("check", err)
+		return p.failed(ctx, "check", err)
 	}
 	for _, v := range p.parts { // last, as reading the metadata takes time
 		if err := v.checkPending(ctx); err != nil {
-			return p.failed("check", err)
+			return p.failed(ctx, "check", err)
 		}
 	}
 	return nil
@@ -114,7 +114,7 @@ func (p *part) Check(ctx context.Context) error {
 // Commit implements cluster.Local.
 func (p *part) Commit(ctx context.Context) error {
 	_, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_COMMIT})
-	return p.failed("commit", err)
+	return p.failed(ctx, "commit", err)
 }
 
 // Wait implements cluster.Local.
@@ -124,6 +124,7 @@ func (p *part) Wait(ctx context.Context) ([]*api.VolumePart, error) {
 	for i, v := range p.parts {
 		g.Go(func() error {
 			out[i] = v.wait()
+			p.sealed(out[i])
 			return nil
 		})
 	}
@@ -163,11 +164,11 @@ func (p *part) all(ctx context.Context, req *api.CutRequest) ([]*api.CutEvent, e
 }
 
 // failed puts an error into the words and the code for the coordinator.
-func (p *part) failed(step string, err error) error {
+func (p *part) failed(ctx context.Context, step string, err error) error {
 	if err == nil {
 		return nil
 	}
-	p.log.Warn("this node's part of a snapshot of the cluster has failed", "id", p.id, "step", step, "err", err)
+	p.log.WarnContext(ctx, "this node's part of a snapshot of the cluster has failed", "id", p.id, "step", step, "err", err)
 	return status.Error(status.Code(err), agent.Message(err))
 }
 

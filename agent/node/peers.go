@@ -28,6 +28,7 @@ const (
 // peers are the connections to other agents. Safe for concurrent use.
 type peers struct {
 	certs *pki.Files // nil: no TLS
+	opts  []grpc.DialOption
 
 	mu struct {
 		sync.Mutex
@@ -35,8 +36,8 @@ type peers struct {
 	}
 }
 
-func newPeers(certs *pki.Files) *peers {
-	p := &peers{certs: certs}
+func newPeers(certs *pki.Files, opts ...grpc.DialOption) *peers {
+	p := &peers{certs: certs, opts: opts}
 	p.mu.conns = make(map[string]*grpc.ClientConn)
 	return p
 }
@@ -62,7 +63,7 @@ func (p *peers) conn(m cluster.Member) (*grpc.ClientConn, error) {
 	if p.certs != nil {
 		creds = credentials.NewTLS(p.certs.ClientConfig(m.Name))
 	}
-	c, err := Dial(m.Address, creds)
+	c, err := Dial(m.Address, creds, p.opts...)
 	if err != nil {
 		return nil, fmt.Errorf("node %s at %s: %w", m.Name, m.Address, err)
 	}

@@ -53,12 +53,21 @@ func (s *schedules) set(c *current) {
 			continue
 		}
 		r := schedule.New(func(ctx context.Context, _ time.Time) { s.run(ctx, key) }, func(missed schedule.Skipped) {
-			s.log.Warn("a scheduled snapshot was skipped", "volume", key, "why", missed.String())
+			s.log.Warn("a scheduled snapshot was skipped", "of", scheduleName(key), "why", missed.String())
+			s.metrics.Skipped(scheduleName(key), missed.Count, missed.Busy)
 		})
 		s.mu.runners[key] = r
 		s.setLocked(key, r, text)
 		s.beside(r.Run)
 	}
+}
+
+// scheduleName is a schedule's name in the log and in metrics.
+func scheduleName(key string) string {
+	if key == ofCluster {
+		return "cluster"
+	}
+	return key
 }
 
 func (s *schedules) setLocked(key string, r *schedule.Runner, text string) {
@@ -138,6 +147,9 @@ func (s *schedules) snapshotVolume(ctx context.Context, v *volume, c *agent.Clie
 		var ev *api.SnapshotEvent
 		if ev, err = stream.Recv(); err == nil && ev.GetStage() == api.SnapshotEvent_STAGE_TAKEN {
 			h.startPost(s.Node, hook.Taken)
+			s.metrics.Pause(v.label, ev.GetSnapshot().GetPause().AsDuration())
+		} else if err == nil && ev.GetStage() == api.SnapshotEvent_STAGE_COMPLETE {
+			s.sealed(&api.VolumePart{Volume: v.label, Snapshot: ev.GetSnapshot()})
 		}
 	}
 	if errors.Is(err, io.EOF) {
