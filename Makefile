@@ -89,7 +89,7 @@ proto: ## regenerate agent/api (needs protoc; only for developers)
 	PATH=$(TOOLS):$$PATH protoc --go_out=. --go_opt=paths=source_relative \
 		--go-grpc_out=. --go-grpc_opt=paths=source_relative $(wildcard agent/api/*.proto)
 
-install: build ## program, mount(8)'s helpers, systemd unit, completions and docs; PREFIX=/usr/local, DESTDIR=, SBINDIR=/sbin
+install: build ## program, mount(8)'s helpers, systemd units, dashboard, completions and docs; PREFIX=/usr/local, DESTDIR=, SBINDIR=/sbin
 	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(SBINDIR) $(UNITDIR) /etc/graphvol $(PREFIX)/share/doc/graphvol \
 		$(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions $(PREFIX)/share/fish/vendor_completions.d)
 	install -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/.graphvol.new
@@ -97,15 +97,18 @@ install: build ## program, mount(8)'s helpers, systemd unit, completions and doc
 	ln -sfn $(PREFIX)/bin/graphvol $(DESTDIR)$(SBINDIR)/mount.fuse.graphvol
 	ln -sfn $(PREFIX)/bin/graphvol $(DESTDIR)$(SBINDIR)/mount.graphvol
 	sed 's#/usr/local/#$(PREFIX)/#' contrib/systemd/graphvol@.service > $(DESTDIR)$(UNITDIR)/graphvol@.service
+	sed 's#/usr/local/#$(PREFIX)/#' contrib/systemd/graphvol-agent.service > $(DESTDIR)$(UNITDIR)/graphvol-agent.service
+	install -d $(DESTDIR)$(PREFIX)/share/graphvol
+	install -m 0644 contrib/grafana/graphvol.json contrib/prometheus/graphvol.rules.yaml $(DESTDIR)$(PREFIX)/share/graphvol
 	$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/graphvol
 	$(BIN) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_graphvol
 	$(BIN) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/graphvol.fish
 	install -m 0644 README.md CHANGELOG.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/graphvol
 
 uninstall: ## remove what install made; volumes and /etc/graphvol stay
-	cd $(DESTDIR)/ && rm -f .$(PREFIX)/bin/graphvol .$(SBINDIR)/mount.fuse.graphvol .$(SBINDIR)/mount.graphvol .$(UNITDIR)/graphvol@.service \
+	cd $(DESTDIR)/ && rm -f .$(PREFIX)/bin/graphvol .$(SBINDIR)/mount.fuse.graphvol .$(SBINDIR)/mount.graphvol .$(UNITDIR)/graphvol@.service .$(UNITDIR)/graphvol-agent.service \
 		.$(PREFIX)/share/bash-completion/completions/graphvol .$(PREFIX)/share/zsh/site-functions/_graphvol .$(PREFIX)/share/fish/vendor_completions.d/graphvol.fish
-	rm -rf $(DESTDIR)$(PREFIX)/share/doc/graphvol
+	rm -rf $(DESTDIR)$(PREFIX)/share/doc/graphvol $(DESTDIR)$(PREFIX)/share/graphvol
 
 clean: ## remove what the build and the tests made
 	rm -rf bin out .tools
