@@ -4,8 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 	"time"
+
+	"graphvol/integration/rig"
 )
 
 var (
@@ -38,7 +41,9 @@ func TestMatrix(t *testing.T) {
 }
 
 func matrixOptions(t testing.TB) Options {
-	return Options{Net: network(t, 3), Volumes: both(), Extra: metadata, Debug: true, Hooks: true, Hold: 3 * time.Second}
+	volumes := both()
+	volumes[1].Backing = filepath.Join(rig.NewDisk(t, "ext4", 2<<30, "").Dir, "%s")
+	return Options{Net: network(t, 3), Volumes: volumes, Extra: metadata, Debug: true, Hooks: true, Hold: 3 * time.Second}
 }
 
 // TestRandomTroubles is TestMatrix at random moments.

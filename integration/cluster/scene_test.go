@@ -27,13 +27,14 @@ type scene struct {
 	rng *rand.Rand
 
 	// For one trouble.
-	name    string
-	co      *Node // the coordinator
-	x, y    *Node // others; commands go to y
-	servers map[*Node][]int
-	before  int // of flushes
-	result  chan outcome
-	probes  sync.WaitGroup
+	name     string
+	co       *Node // the coordinator
+	x, y     *Node // others; commands go to y
+	servers  map[*Node][]int
+	before   int // of flushes
+	prepared int // how often y was seen prepared
+	result   chan outcome
+	probes   sync.WaitGroup
 }
 
 // outcome is what the command has said.

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ func troubles() []trouble {
 		{"kill a volume's server", short, func(s *scene) error { return s.killServer(s.x) }, true},
 		{"kill the server of a volume of the coordinator's", short, func(s *scene) error { return s.killServer(s.co) }, false}, // its node has checked it already
 		{"pause a volume's server", short, (*scene).pauseServer, false},
+		{"freeze the disk of a volume of each node", short, (*scene).freeze, false},
 		{"cut the coordinator off", short, func(s *scene) error { return s.co.Isolate() }, false},
 		{"cut the coordinator off for long", long, func(s *scene) error { return s.co.Isolate() }, false},
 		{"cut a node off", short, func(s *scene) error { return s.x.Isolate() }, false},
@@ -114,11 +116,14 @@ func (s *scene) hook(n *Node) hook { return hook{filepath.Dir(n.Config)} }
 // with files open on its volume, as their copies are flushed.)
 func (s *scene) armHold() {
 	s.hook(s.x).arm(0)
-	s.before = s.flushes(s.y)
+	s.before, s.prepared = s.flushes(s.y), 0
 }
 
 func (s *scene) awaitHold() bool {
 	if !s.hook(s.x).reached(0) || s.flushes(s.y) < s.before+len(s.y.Volumes) {
+		return false
+	}
+	if s.prepared++; s.prepared < 10 { // its agent still has to say so
 		return false
 	}
 	if err := s.y.Signal(unix.SIGSTOP); err != nil {
@@ -175,4 +180,23 @@ func (s *scene) pauseServer() error {
 	pid := s.servers[s.x][0]
 	time.AfterFunc(short, func() { unix.Kill(pid, unix.SIGCONT) })
 	return unix.Kill(pid, unix.SIGSTOP)
+}
+
+// freeze has the disk of the volumes that aren't cached stand still for a while, as pauseServer does with a server.
+func (s *scene) freeze() error {
+	const fifreeze, fithaw = 0xc0045877, 0xc0045878
+	disk, err := os.Open(filepath.Dir(s.x.Volumes[1].Backing))
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlSetInt(int(disk.Fd()), fifreeze, 0); err != nil {
+		return errors.Join(fmt.Errorf("FIFREEZE: %w", err), disk.Close())
+	}
+	time.AfterFunc(short, func() {
+		if err := unix.IoctlSetInt(int(disk.Fd()), fithaw, 0); err != nil {
+			s.Errorf("FITHAW: %v", err)
+		}
+		disk.Close()
+	})
+	return nil
 }
