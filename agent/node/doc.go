@@ -16,5 +16,6 @@
 //
 // # Lock order
 //
-//	Node.mu, peers.mu: leaves, never held across a call
+//	Node.mounting: held while a volume is being mounted
+//	  Node.mu, peers.mu: leaves, never held across a call
 package node

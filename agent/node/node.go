@@ -65,6 +65,7 @@ type Node struct {
 	configs     *cluster.Configs
 	coordinator *cluster.Coordinator
 	terms       cluster.Terms
+	mounting    sync.Map // of volumes' labels to *sync.Mutex: one at a time mounts a volume
 
 	background struct {
 		sync.WaitGroup

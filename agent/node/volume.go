@@ -58,9 +58,8 @@ func (n *Node) mountUntil(ctx context.Context, v *volume, tried func()) {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = leastMountPause, mostMountPause
 	for {
-		err := n.mount(ctx, v)
-		n.problem("volume "+v.label, err)
-		if err == nil || ctx.Err() != nil || n.now.Load().find(v.label) != v {
+		wanted, err := n.mountOne(ctx, v)
+		if !wanted || err == nil || ctx.Err() != nil {
 			return
 		}
 		n.log.Error("the volume can't be mounted, and is tried again", "volume", v.label, "err", err)
@@ -71,6 +70,20 @@ func (n *Node) mountUntil(ctx context.Context, v *volume, tried func()) {
 		case <-time.After(pause.NextBackOff()):
 		}
 	}
+}
+
+// mountOne mounts a volume unless it isn't configured any more. Of one that is configured anew while it can't be mounted, the two take turns: a second holder that is kept out of the
+// directories by the first would mount when that has been unmounted.
+func (n *Node) mountOne(ctx context.Context, v *volume) (wanted bool, err error) {
+	turn, _ := n.mounting.LoadOrStore(v.label, new(sync.Mutex))
+	turn.(*sync.Mutex).Lock()
+	defer turn.(*sync.Mutex).Unlock()
+	if n.now.Load().find(v.label) != v {
+		return false, nil
+	}
+	err = n.mount(ctx, v)
+	n.problem("volume "+v.label, err)
+	return true, err
 }
 
 func (n *Node) mount(ctx context.Context, v *volume) error {

@@ -74,6 +74,10 @@ func (t *test) refusedConfig() {
 	}
 	t.store(n.Name, "")
 	t.runs(n, "its own file")
+
+	t.runs(n, fmt.Sprintf("its own file, refuses %d", t.store(n.Name, t.central(n, settings{volume: "    cache: through\n"}))))
+	t.store(n.Name, "")
+	t.runs(n, "its own file")
 	if p := t.row(ctx, n).Problem; p != "" {
 		t.Errorf("what was wrong with the configuration is still told: %s", p)
 	}
@@ -110,10 +114,12 @@ func (t *test) configuredVolumes() {
 		return strings.Contains(t.row(ctx, n).Problem, "volume more: ")
 	})
 	t.refused(t.Nodes[0], 1, "the volume more is not mounted", "snapshot")
+	tries := t.mountTries(n)
+	t.set(n, settings{volume: t.withHooks(n), volumes: more})
+	t.eventually("it is tried again under another configuration", func(context.Context) bool { return t.mountTries(n) > tries })
 	if err := os.Mkdir(v.Mount, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.set(n, settings{volume: t.withHooks(n), volumes: more})
 	t.mounted(v)
 	if row := t.snapshot("two"); len(row.Nodes) != 3 || len(row.Nodes[1].Volumes) != 2 || t.parts(v) != "two" {
 		t.Errorf("%+v", row.Nodes)
@@ -123,6 +129,16 @@ func (t *test) configuredVolumes() {
 	if row := t.snapshot("one"); len(row.Nodes[1].Volumes) != 1 || !volume.Mounted(v.Mount) {
 		t.Errorf("mounted: %v, %+v", volume.Mounted(v.Mount), row.Nodes)
 	}
+}
+
+// mountTries tells how often a node's agent has failed to mount a volume, as it logs it.
+func (t *test) mountTries(n *Node) int {
+	t.Helper()
+	raw, err := os.ReadFile(n.logPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Count(string(raw), `"the volume can't be mounted`)
 }
 
 func (t *test) mounted(v *volume.Volume) {
