@@ -243,6 +243,33 @@ func TestNodesMustReadTheSameMetadata(t *testing.T) {
 	}
 }
 
+// Whatever is too long for etcd is refused before any gate is closed, and what isn't is stored.
+func TestLongMetadata(t *testing.T) {
+	c := newSimCluster(t, 3)
+	co := c.coordinator("a")
+	co.awaitLead(t)
+	for length := 40_000; ; length += 40_000 {
+		text := fmt.Sprintf(`{"partitions":{"p":[%s"node"]},"version":"7"}`, strings.Repeat(`"node",`, length/7))
+		for _, n := range c.nodes {
+			n.metadata.Store(&text)
+		}
+		_, err := co.Snapshot(t.Context(), Request{Name: fmt.Sprint(length)}, nil)
+		if err == nil {
+			continue
+		}
+		all, lerr := c.records.List(t.Context())
+		if lerr != nil || !strings.Contains(err.Error(), "too long") || length < 80_000 {
+			t.Errorf("%d bytes: %v, %v", length, err, lerr)
+		}
+		for _, r := range all[:len(all)-1] {
+			if r.State != StateComplete {
+				t.Errorf("%s: %s", r.State, r.Error)
+			}
+		}
+		return
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	c := newSimCluster(t, 2)
 	co := c.coordinator("a")

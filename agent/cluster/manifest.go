@@ -74,6 +74,12 @@ func makeManifest(rec *Record, parent string) *Manifest {
 	return m
 }
 
+// describe gives a record its manifest.
+func (r *Record) describe(parent string) (err error) {
+	r.Manifest, err = json.MarshalIndent(makeManifest(r, parent), "", "  ")
+	return err
+}
+
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // Sum is the digest of all data: SHA-256 over a line "NODE/VOLUME MANIFEST_SHA256\n" for each volume, in the order of nodes and volumes.

@@ -98,7 +98,26 @@ func (t *taking) prepare(ctx context.Context) error {
 			t.rec.Nodes[i].ClockOffset = &d
 		}
 	}
-	return sameMetadata(t.rec.Nodes)
+	if err := sameMetadata(t.rec.Nodes); err != nil {
+		return err
+	}
+	return t.checkLength()
+}
+
+// maxRecord is the greatest length of a record without its volumes' parts. etcd takes requests of 1.5 MiB.
+const maxRecord = 1 << 20
+
+// checkLength refuses metadata that etcd wouldn't take in the record of the complete snapshot, where it is twice.
+func (t *taking) checkLength() error {
+	rec := t.rec
+	if err := rec.describe(""); err != nil {
+		return err
+	}
+	value, err := json.Marshal(&rec)
+	if err == nil && len(value) > maxRecord {
+		err = fmt.Errorf("the metadata of all nodes together is too long: %d bytes in the record of the snapshot, of at most %d; have its sources leave out what a restore doesn't need, or only one node read it", len(value), maxRecord)
+	}
+	return err
 }
 
 // sameMetadata fails if nodes don't agree on what the graph is; those that read none have no say. It may pass: one may have been asked before a change and the other after it.
@@ -234,8 +253,7 @@ func (t *taking) end(ctx context.Context, errs []error) error {
 	if err := insist(ctx, func() (err error) { parent, err = t.parent(ctx); return err }); err != nil {
 		return err
 	}
-	var err error
-	if rec.Manifest, err = json.MarshalIndent(makeManifest(&rec, parent), "", "  "); err != nil {
+	if err := rec.describe(parent); err != nil {
 		return err
 	}
 	if err := insist(ctx, func() error { return t.Records.put(ctx, t.lead, &rec, StateCut) }); err != nil {
