@@ -23,6 +23,8 @@ const (
 	keepaliveTime    = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
 	connectTimeout   = 2 * time.Second // S7's time-out of a call
+	// maxAnswer is for lists of snapshots with their manifests, which grow with every snapshot: gRPC's own bound of 4 MiB comes too soon.
+	maxAnswer = 1 << 30
 )
 
 // peers are the connections to other agents. Safe for concurrent use.
@@ -75,6 +77,7 @@ func (p *peers) conn(m cluster.Member) (*grpc.ClientConn, error) {
 func Dial(address string, creds credentials.TransportCredentials, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	return grpc.NewClient(address, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
