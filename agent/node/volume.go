@@ -17,6 +17,7 @@ import (
 const (
 	leastMountPause = 2 * time.Second
 	mostMountPause  = time.Minute
+	mountPatience   = 30 * time.Second
 )
 
 // volume is one of the configuration.
@@ -42,14 +43,20 @@ func (v *volume) notMounted(err error) error {
 	return &agent.Error{Code: codes.FailedPrecondition, Message: "the volume " + v.label + " is not mounted: graphvol cluster status tells why; graphvol mount --config mounts it", Err: err}
 }
 
-// mountAll mounts all volumes, at the same time. It returns when each was tried once; those that could not be mounted are tried again.
+// mountAll mounts all volumes, at the same time. It returns when each was tried once, or one hangs for too long; those that could not be mounted are tried again.
 func (n *Node) mountAll() {
 	var first sync.WaitGroup
 	for _, v := range n.now.Load().volumes {
 		first.Add(1)
 		n.beside(func(ctx context.Context) { n.mountUntil(ctx, v, sync.OnceFunc(first.Done)) })
 	}
-	first.Wait()
+	tried := make(chan struct{})
+	go func() { first.Wait(); close(tried) }()
+	select {
+	case <-tried:
+	case <-time.After(mountPatience):
+		n.log.Warn("a volume takes long to be mounted, and the cluster doesn't wait for it")
+	}
 }
 
 // mountUntil mounts a volume, with pauses that grow while that fails, for as long as it is configured.
