@@ -2094,6 +2094,7 @@ type ClusterStatus struct {
 	Coordinator   string                 `protobuf:"bytes,2,opt,name=coordinator,proto3" json:"coordinator,omitempty"` // name; empty: none is elected
 	Nodes         []*ClusterNode         `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	AnsweredBy    string                 `protobuf:"bytes,4,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
+	Disagreements []string               `protobuf:"bytes,5,rep,name=disagreements,proto3" json:"disagreements,omitempty"` // what isn't the same on all nodes that have it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2154,6 +2155,13 @@ func (x *ClusterStatus) GetAnsweredBy() string {
 		return x.AnsweredBy
 	}
 	return ""
+}
+
+func (x *ClusterStatus) GetDisagreements() []string {
+	if x != nil {
+		return x.Disagreements
+	}
+	return nil
 }
 
 type ClusterNode struct {
@@ -2426,13 +2434,14 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\x1bListClusterSnapshotsRequest\"Z\n" +
 	"\x1cListClusterSnapshotsResponse\x12:\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\tsnapshots\"\x13\n" +
-	"\x11GetClusterRequest\"\x9c\x01\n" +
+	"\x11GetClusterRequest\"\xc2\x01\n" +
 	"\rClusterStatus\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12.\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x18.graphvol.v1.ClusterNodeR\x05nodes\x12\x1f\n" +
 	"\vanswered_by\x18\x04 \x01(\tR\n" +
-	"answeredBy\"\xee\x02\n" +
+	"answeredBy\x12$\n" +
+	"\rdisagreements\x18\x05 \x03(\tR\rdisagreements\"\xee\x02\n" +
 	"\vClusterNode\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +

@@ -46,6 +46,8 @@ type CoordinatorConfig struct {
 	Settings func() Settings // asked at the beginning of each snapshot
 	// Why tells what is known of a node that isn't in the list; nil: nothing.
 	Why func(ctx context.Context, node string) string
+	// Agree fails if nodes can't be in one snapshot; nil: all can.
+	Agree func([]Member) error
 	// Trace begins a span of a trace, as agent/telemetry's Tracing.Start; nil: nothing is traced.
 	Trace func(ctx context.Context, name string, attrs ...string) (context.Context, func(error))
 	// Ended is told of snapshots that have become complete or failed; nil: nobody.
@@ -259,6 +261,11 @@ func (c *Coordinator) nodes(ctx context.Context, wanted []string) ([]Member, err
 	all := slices.DeleteFunc(there, func(m Member) bool {
 		return len(m.Volumes) == 0 || len(wanted) > 0 && !slices.Contains(wanted, m.Name)
 	})
+	if c.Agree != nil {
+		if err := c.Agree(all); err != nil {
+			return nil, err
+		}
+	}
 	if len(all) == 0 {
 		return nil, errors.New("no node of the cluster has a volume: write some into the configuration")
 	}

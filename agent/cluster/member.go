@@ -25,6 +25,14 @@ type Member struct {
 	Version  string    `json:"version"`
 	Started  time.Time `json:"started"`
 	Volumes  []string  `json:"volumes"`
+	Paths    []Paths   `json:"paths,omitempty"`
+}
+
+// Paths are where a volume is on its node.
+type Paths struct {
+	Volume  string `json:"volume"`
+	Backing string `json:"backing"`
+	Mount   string `json:"mount"`
 }
 
 // ErrNameTaken: another agent that is alive has this node's name.
@@ -204,9 +212,9 @@ func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err 
 }
 
 // SetVolumes says that the node has other volumes now.
-func (m *Membership) SetVolumes(ctx context.Context, volumes []string) {
+func (m *Membership) SetVolumes(ctx context.Context, volumes []string, paths []Paths) {
 	m.mu.Lock()
-	m.mu.self.Volumes = volumes
+	m.mu.self.Volumes, m.mu.self.Paths = volumes, paths
 	self, lease := m.mu.self, m.mu.lease
 	m.mu.Unlock()
 	value, err := json.Marshal(self)

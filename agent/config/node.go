@@ -51,6 +51,7 @@ type Etcd struct {
 type Cluster struct {
 	Name          string        `yaml:"name"`           // empty: "graphvol"
 	Nodes         []string      `yaml:"nodes"`          // those that a snapshot needs; empty: all that are there
+	SamePaths     bool          `yaml:"same-paths"`     // no snapshot if volumes with one name are at other paths on other nodes
 	Timeout       time.Duration `yaml:"timeout"`        // of a snapshot, without storing it
 	HoldTimeout   time.Duration `yaml:"hold-timeout"`   // a gate opens by itself after it
 	MaxConcurrent int           `yaml:"max-concurrent"` // snapshots of the cluster that are being stored

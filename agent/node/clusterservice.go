@@ -52,6 +52,9 @@ func (s *clusterService) GetCluster(ctx context.Context, _ *api.GetClusterReques
 	if err != nil {
 		return nil, statusOf(err)
 	}
+	for _, r := range disagreements(all) {
+		res.Disagreements = append(res.Disagreements, r.String())
+	}
 	for _, v := range s.alive.table.All(time.Now()) {
 		res.Nodes = append(res.Nodes, s.nodeOf(v, all, reports))
 	}

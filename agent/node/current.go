@@ -146,7 +146,7 @@ func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
 	for _, v := range c.volumes { // also what hasn't changed: if it isn't mounted yet, who tries to gives up now
 		n.beside(func(ctx context.Context) { n.mountUntil(ctx, v, func() {}) })
 	}
-	n.member.SetVolumes(ctx, c.labels())
+	n.member.SetVolumes(ctx, c.labels(), c.paths())
 	n.report(ctx, cluster.Applied{Revision: c.revision})
 }
 

@@ -55,7 +55,8 @@ func (a *app) printCluster(st *api.ClusterStatus, asJSON bool) error {
 			Cluster     string           `json:"cluster"`
 			Coordinator string           `json:"coordinator"`
 			Nodes       []clusterNodeRow `json:"nodes"`
-		}{st.GetCluster(), st.GetCoordinator(), rows})
+			Disagree    []string         `json:"disagreements,omitempty"`
+		}{st.GetCluster(), st.GetCoordinator(), rows, st.GetDisagreements()})
 	}
 	return a.printNodes(st, rows)
 }
@@ -83,6 +84,9 @@ func (a *app) printNodes(st *api.ClusterStatus, rows []clusterNodeRow) error {
 				fmt.Fprintf(a.out, "%s: %s\n", r.Name, note)
 			}
 		}
+	}
+	for _, d := range st.GetDisagreements() {
+		fmt.Fprintln(a.out, d)
 	}
 	return nil
 }
