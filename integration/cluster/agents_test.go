@@ -66,6 +66,7 @@ func (n *Node) dir(name string) string { return filepath.Join(filepath.Dir(n.Con
 // settings are a node's configuration in the centre, beside what is in its file too.
 type settings struct {
 	top     string // lines
+	cluster string // lines of cluster, indented by 2
 	volume  string // lines of its volume, indented by 4
 	volumes string // further volumes, indented by 2
 }
@@ -78,8 +79,8 @@ func (t *test) central(n *Node, s settings) string {
 		t.Fatal(err)
 	}
 	v := n.Volumes[0]
-	return fmt.Sprintf("cluster:\n  nodes: [%s]\n  timeout: %v\n%svolumes:\n  - name: graph\n    backing: %s\n    mount: %s\n    snapshot: {settle-after: 0s}\n%s%s%s",
-		t.names(), t.Timeout, s.top, v.Backing, v.Mount, more, s.volume, s.volumes)
+	return fmt.Sprintf("cluster:\n  nodes: [%s]\n  timeout: %v\n%s%svolumes:\n  - name: graph\n    backing: %s\n    mount: %s\n    snapshot: {settle-after: 0s}\n%s%s%s",
+		t.names(), t.Timeout, s.cluster, s.top, v.Backing, v.Mount, more, s.volume, s.volumes)
 }
 
 // configFor is the result of graphvol cluster config.

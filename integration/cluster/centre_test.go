@@ -113,7 +113,7 @@ func (t *test) configuredVolumes() {
 	t.eventually("the volume that can't be mounted is told", func(ctx context.Context) bool {
 		return strings.Contains(t.row(ctx, n).Problem, "volume more: ")
 	})
-	t.refused(t.Nodes[0], 1, "the volume more is not mounted", "snapshot")
+	t.refused(t.Nodes[0], 1, "of the volume more does not exist", "snapshot")
 	tries := t.mountTries(n)
 	t.set(n, settings{volume: t.withHooks(n), volumes: more})
 	t.eventually("it is tried again under another configuration", func(context.Context) bool { return t.mountTries(n) > tries })
