@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -55,13 +56,12 @@ func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 	if err := p.preflight(ctx); err != nil {
 		return cluster.Prepared{}, p.failed(ctx, "preflight", err)
 	}
-	var err error
-	if p.hooks, err = p.preHooks(ctx, p.volumes, p.name); err != nil {
-		return cluster.Prepared{}, p.failed(ctx, "hooks", err)
-	}
-	metadata, err := p.readMetadata(ctx)
+	metadata, err := p.readMetadata(ctx) // before the hooks: a database at rest might not answer
 	if err != nil {
 		return cluster.Prepared{}, p.failed(ctx, "metadata", err)
+	}
+	if p.hooks, err = p.preHooks(ctx, p.volumes, p.name); err != nil {
+		return cluster.Prepared{}, p.failed(ctx, "hooks", err)
 	}
 	for _, v := range p.volumes {
 		vp, err := openVolumePart(ctx, p.life, v)
@@ -120,15 +120,14 @@ func (p *part) Commit(ctx context.Context) error {
 // Wait implements cluster.Local.
 func (p *part) Wait(ctx context.Context) ([]*api.VolumePart, error) {
 	out := make([]*api.VolumePart, len(p.parts))
-	var g errgroup.Group
+	var all sync.WaitGroup
 	for i, v := range p.parts {
-		g.Go(func() error {
+		all.Go(func() {
 			out[i] = v.wait()
 			p.sealed(out[i])
-			return nil
 		})
 	}
-	g.Wait()
+	all.Wait()
 	return out, ctx.Err()
 }
 
