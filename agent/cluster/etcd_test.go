@@ -1,10 +1,13 @@
 package cluster
 
 import (
+	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"graphvol/agent/config"
 )
@@ -24,5 +27,41 @@ func TestEtcdInLongPath(t *testing.T) {
 	}
 	if err := etcd.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// An etcd that is there already does as well as the agents' own: here it is one that an agent has opened to others.
+func TestEtcdElsewhere(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + ln.Addr().String()
+	ln.Close()
+	there, err := OpenEtcd("one", filepath.Join(t.TempDir(), "state"), config.Etcd{Client: url}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := there.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c := &simCluster{t: t, set: Settings{Timeout: 20 * time.Second, Hold: 2 * time.Second}}
+	if c.etcd, err = OpenEtcd("two", "", config.Etcd{Endpoints: []string{url}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	c.records = NewRecords(c.etcd, "sim")
+	c.nodes = []*simNode{newSimNode(t, "n00"), newSimNode(t, "n01")}
+	co := c.coordinator("a")
+	co.awaitLead(t)
+	if rec, err := co.Snapshot(t.Context(), Request{Name: "s"}, nil); err != nil || rec.State != StateComplete {
+		t.Errorf("%s, %v", rec.State, err)
+	}
+	co.close()
+	for _, e := range []*Etcd{c.etcd, there} {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
