@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,6 +27,8 @@ type Member struct {
 	Started  time.Time `json:"started"`
 	Volumes  []string  `json:"volumes"`
 	Paths    []Paths   `json:"paths,omitempty"`
+	Problem  string    `json:"problem,omitempty"`
+	Paused   string    `json:"paused,omitempty"` // why it takes no snapshots
 }
 
 // Paths are where a volume is on its node.
@@ -52,7 +55,8 @@ type Membership struct {
 	mu struct {
 		sync.Mutex
 		self  Member
-		lease clientv3.LeaseID // of the session; 0: there is none
+		told  []byte           // what the list has of self, as far as is known
+		lease clientv3.LeaseID // of its entry in the list; 0: there is none
 		err   error            // why it isn't in the list; nil: it is
 	}
 }
@@ -128,6 +132,9 @@ func (m *Membership) session(ctx context.Context) error {
 		return err
 	}
 	defer func() {
+		m.mu.Lock()
+		m.mu.lease = 0
+		m.mu.Unlock()
 		s.Orphan()
 		m.revoke(context.Background(), s.Lease())
 	}()
@@ -173,7 +180,6 @@ func (m *Membership) revoke(ctx context.Context, lease clientv3.LeaseID) {
 // The entry of another node has to end first.
 func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err error) {
 	m.mu.Lock()
-	m.mu.lease = s.Lease()
 	self := m.mu.self
 	m.mu.Unlock()
 	key := m.keys.node(self.Name)
@@ -183,6 +189,9 @@ func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err 
 	}
 	defer func() {
 		if err == nil {
+			m.mu.Lock()
+			m.mu.told, m.mu.lease = value, s.Lease() // not before: the entry may be another's
+			m.mu.Unlock()
 			m.log.Info("this node is in the cluster", "node", self.Name, "address", self.Address)
 		}
 	}()
@@ -213,18 +222,34 @@ func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err 
 
 // SetVolumes says that the node has other volumes now.
 func (m *Membership) SetVolumes(ctx context.Context, volumes []string, paths []Paths) {
+	m.update(ctx, func(self *Member) { self.Volumes, self.Paths = volumes, paths })
+}
+
+// SetProblem says what is wrong on the node, if anything, and why it takes no snapshots, if it doesn't. It is called again and again: what the list has already isn't sent, and what etcd
+// didn't take before is.
+func (m *Membership) SetProblem(ctx context.Context, problem, paused string) {
+	m.update(ctx, func(self *Member) { self.Problem, self.Paused = problem, paused })
+}
+
+func (m *Membership) update(ctx context.Context, change func(*Member)) {
 	m.mu.Lock()
-	m.mu.self.Volumes, m.mu.self.Paths = volumes, paths
+	change(&m.mu.self)
 	self, lease := m.mu.self, m.mu.lease
-	m.mu.Unlock()
 	value, err := json.Marshal(self)
-	if err == nil && lease != 0 {
+	known := lease == 0 || bytes.Equal(value, m.mu.told)
+	m.mu.Unlock()
+	if err == nil && !known {
 		_, err = bounded(ctx, func(ctx context.Context) (*clientv3.PutResponse, error) {
 			return m.etcd.Put(ctx, m.keys.node(self.Name), string(value), clientv3.WithLease(lease))
 		})
+		if err == nil {
+			m.mu.Lock()
+			m.mu.told = value
+			m.mu.Unlock()
+		}
 	}
-	if err != nil {
-		m.log.Warn("the cluster is told later which volumes this node has", "err", err)
+	if err != nil && ctx.Err() == nil {
+		m.log.Warn("the cluster is told later how this node fares", "err", err)
 	}
 }
 

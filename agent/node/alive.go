@@ -59,6 +59,8 @@ func (a *alive) run(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		a.look(ctx)
+		why, _ := a.clock.Paused()
+		a.member.SetProblem(ctx, a.problemText(), why)
 		a.tellHealth()
 		select {
 		case <-ctx.Done():

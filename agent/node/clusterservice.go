@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,6 +77,7 @@ func (s *clusterService) nodeOf(v liveness.Verdict, there []cluster.Member, repo
 			node.ConfigVersion, node.Problem = configVersion(r), r.Error
 		}
 	}
+	node.Problem, node.Paused = cmp.Or(m.Problem, node.Problem), m.Paused
 	if v.Name == s.name {
 		node.Problem = s.problemText()
 		if d := s.clockOffset(); d != nil {

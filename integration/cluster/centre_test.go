@@ -111,7 +111,8 @@ func (t *test) configuredVolumes() {
 	ctx, cancel := t.bounded()
 	defer cancel()
 	t.eventually("the volume that can't be mounted is told", func(ctx context.Context) bool {
-		return strings.Contains(t.row(ctx, n).Problem, "volume more: ")
+		st, err := t.Nodes[0].Status(ctx)
+		return err == nil && strings.Contains(st.Nodes[1].Problem, "volume more: ")
 	})
 	t.refused(t.Nodes[0], 1, "of the volume more does not exist", "snapshot")
 	tries := t.mountTries(n)
