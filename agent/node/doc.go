@@ -16,6 +16,6 @@
 //
 // # Lock order
 //
-//	Node.mounting: held while a volume is being mounted
+//	Node.mounting, Node.keeping: a volume's turn, held across calls of the volume; never both
 //	  Node.mu, peers.mu: leaves, never held across a call
 package node

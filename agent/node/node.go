@@ -65,7 +65,8 @@ type Node struct {
 	configs     *cluster.Configs
 	coordinator *cluster.Coordinator
 	terms       cluster.Terms
-	mounting    sync.Map // of volumes' labels to *sync.Mutex: one at a time mounts a volume
+	mounting    turns
+	keeping     turns // for snapshots' holds and the cluster's manifests
 
 	background struct {
 		sync.WaitGroup

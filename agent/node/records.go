@@ -61,7 +61,7 @@ func (n *Node) partOf(rec *cluster.Record) []cluster.VolumePart {
 
 // signOff stores the manifest beside each volume's snapshot, which is kept from then on. What is done already is not done again.
 func (n *Node) signOff(ctx context.Context, id, name string, manifest []byte, part []cluster.VolumePart) error {
-	return n.eachVolume(part, func(v *volume, snap string) error {
+	return n.eachVolume(ctx, part, func(v *volume, snap string) error {
 		if v.signed(id) {
 			return nil
 		}
@@ -84,7 +84,7 @@ func (v *volume) signed(id string) bool {
 
 // drop deletes the volumes' snapshots, and the manifest. Those that aren't there are no error.
 func (n *Node) drop(ctx context.Context, id string, part []cluster.VolumePart) error {
-	return n.eachVolume(part, func(v *volume, snap string) error {
+	return n.eachVolume(ctx, part, func(v *volume, snap string) error {
 		return v.call(ctx, func(c *agent.Client) error {
 			if _, err := c.SignOff(ctx, &api.SignOffRequest{Id: id}); err != nil {
 				return err
@@ -104,8 +104,9 @@ func (n *Node) drop(ctx context.Context, id string, part []cluster.VolumePart) e
 	})
 }
 
-// eachVolume calls fn for each volume of a part that has a snapshot, at the same time.
-func (n *Node) eachVolume(part []cluster.VolumePart, fn func(v *volume, snap string) error) error {
+// eachVolume calls fn for each volume of a part that has a snapshot, at the same time. On one volume only one fn runs: a list of records may be old, and what is being dropped would be held
+// again by who signs it off.
+func (n *Node) eachVolume(ctx context.Context, part []cluster.VolumePart, fn func(v *volume, snap string) error) error {
 	errs := make([]error, len(part))
 	var all sync.WaitGroup
 	for i, p := range part {
@@ -114,7 +115,12 @@ func (n *Node) eachVolume(part []cluster.VolumePart, fn func(v *volume, snap str
 			continue
 		}
 		all.Go(func() {
-			if err := fn(v, p.Snapshot); err != nil {
+			done, err := n.keeping.take(ctx, v.label)
+			if err == nil {
+				err = fn(v, p.Snapshot)
+				done()
+			}
+			if err != nil {
 				errs[i] = v.said(err)
 			}
 		})
@@ -129,7 +135,11 @@ func (v *volume) call(ctx context.Context, fn func(*agent.Client) error) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(c), c.Close())
+	err = fn(c)
+	if cerr := c.Close(); err == nil {
+		err = cerr
+	}
+	return err
 }
 
 // SignOff implements the API.

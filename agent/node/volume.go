@@ -82,9 +82,11 @@ func (n *Node) mountUntil(ctx context.Context, v *volume, tried func()) {
 // mountOne mounts a volume unless it isn't configured any more. Of one that is configured anew while it can't be mounted, the two take turns: a second holder that is kept out of the
 // directories by the first would mount when that has been unmounted.
 func (n *Node) mountOne(ctx context.Context, v *volume) (wanted bool, err error) {
-	turn, _ := n.mounting.LoadOrStore(v.label, new(sync.Mutex))
-	turn.(*sync.Mutex).Lock()
-	defer turn.(*sync.Mutex).Unlock()
+	done, err := n.mounting.take(ctx, v.label)
+	if err != nil {
+		return false, err
+	}
+	defer done()
 	if n.now.Load().find(v.label) != v {
 		return false, nil
 	}
