@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 )
 
@@ -64,9 +65,16 @@ func (t *test) deletes() {
 		}
 	}
 	t.clear()
+	for i := range 8 {
+		t.snapshot(fmt.Sprint("one of many ", i))
+	}
+	t.clear() // while nodes look, since the first is gone, whether they have the others' manifests
 	for _, v := range t.volumes() {
 		if left := t.parts(v); left != "" {
 			t.Errorf("%s has %q", v.Mount, left)
+		}
+		if left, err := filepath.Glob(filepath.Join(v.StateDir(), "store", "clusters", "*")); err != nil || len(left) > 0 {
+			t.Errorf("manifests are left: %v, %q", err, left)
 		}
 	}
 }
