@@ -75,7 +75,7 @@ func (c *Coordinator) Delete(ctx context.Context, refs []string) ([]Record, erro
 	for i := range doomed {
 		errs = append(errs, c.delete(ctx, &doomed[i]))
 	}
-	return doomed, join(errs...)
+	return doomed, OneLine(errs...)
 }
 
 // delete has one snapshot deleted, now or later.
@@ -133,7 +133,7 @@ func (c *Coordinator) drop(ctx context.Context, l Leadership, rec *Record) error
 		})
 	}
 	all.Wait()
-	if err := join(errs...); err != nil {
+	if err := OneLine(errs...); err != nil {
 		return err
 	}
 	return c.Records.remove(ctx, l, rec.ID)

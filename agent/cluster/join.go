@@ -16,8 +16,8 @@ func (j joined) Error() string {
 // Unwrap is for errors.Is and errors.As.
 func (j joined) Unwrap() []error { return j }
 
-// join gives nil if all are nil.
-func join(errs ...error) error {
+// OneLine is errors.Join for people: it gives nil if all are nil.
+func OneLine(errs ...error) error {
 	var j joined
 	for _, err := range errs {
 		if err != nil {

@@ -7,10 +7,10 @@ import (
 )
 
 func TestJoin(t *testing.T) {
-	if err := join(nil, nil); err != nil {
+	if err := OneLine(nil, nil); err != nil {
 		t.Error(err)
 	}
-	err := join(nil, &NodeError{"a", io.EOF}, ErrNotFound)
+	err := OneLine(nil, &NodeError{"a", io.EOF}, ErrNotFound)
 	if !errors.Is(err, ErrNotFound) || !errors.Is(err, io.EOF) || err.Error() != "node a: EOF; "+ErrNotFound.Error() {
 		t.Errorf("%v", err)
 	}

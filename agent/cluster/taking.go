@@ -243,7 +243,7 @@ func (t *taking) end(ctx context.Context, errs []error) error {
 			}
 		}
 	}
-	if err := join(errs...); err != nil {
+	if err := OneLine(errs...); err != nil {
 		t.fail(err)
 		return err
 	}

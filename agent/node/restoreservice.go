@@ -64,7 +64,7 @@ func (r *restoring) run(ctx context.Context) error {
 		all.Go(func() { errs[i] = r.restore(ctx, p) })
 	}
 	all.Wait()
-	return errors.Join(errs...)
+	return cluster.OneLine(errs...)
 }
 
 // find finds the snapshot, and plans.

@@ -27,7 +27,10 @@ func (s *nodeService) RestoreVolume(req *api.RestoreVolumeRequest, stream api.No
 		return volumeStatus(err)
 	}
 	err = restoreFrom(ctx, c, req, stream)
-	return volumeStatus(errors.Join(err, done()))
+	if derr := done(); err == nil {
+		err = derr
+	}
+	return volumeStatus(err)
 }
 
 // restoreSource gives a client of the volume that is asked for, or of one of its copies. done ends it.

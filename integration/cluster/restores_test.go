@@ -34,6 +34,7 @@ func (t *test) restores() {
 	t.notRestored(1, "would both be restored to a:graph", "--map", "a=a", "--map", "b=a", "--map", "c=c")
 	t.notRestored(1, "no copies", "--map", "a=a", "--map", "b=b", "--map", "c:graph=a:cs")
 	t.refused(t.Nodes[0], 1, "no such snapshot", "restore", "unknown", t.Dir+"/restored")
+	t.refused(t.Nodes[0], 1, "; node c: restoring c:graph to ", "restore", "wanted", t.file("file", "")+"/below")
 
 	b := t.Nodes[1]
 	if err := b.Stop(); err != nil {
