@@ -104,6 +104,9 @@ func (c *cut) run() error {
 
 // cutPrepared does the steps from prepared to cut, after which the queue has the slot.
 func (c *cut) cutPrepared(ctx context.Context, approved <-chan struct{}) (*job, error) {
+	if err := c.live.Ready(ctx); err != nil {
+		return nil, slow(err, "making room for the next changes")
+	}
 	if err := c.done(api.CutRequest_STEP_PREPARE); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,8 @@ type live interface {
 	// Flush makes the kernel hand over every page that was written before the call.
 	Flush(ctx context.Context) error
 	Barrier(ctx context.Context) (ended, time.Duration, error)
+	// Ready does what can be done before a hold, so that this takes less time.
+	Ready(ctx context.Context) error
 	// Hold closes the gate for the bound at most.
 	Hold(ctx context.Context, bound time.Duration) (held, error)
 	// WaitScan returns when changes made while the volume was unmounted are known.

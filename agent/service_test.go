@@ -82,6 +82,8 @@ func (l *fakeLive) Barrier(context.Context) (ended, time.Duration, error) {
 	return &emptySource{epoch: epoch, hold: l.hold}, 3 * time.Millisecond, nil
 }
 
+func (l *fakeLive) Ready(context.Context) error { return nil }
+
 func (l *fakeLive) Hold(_ context.Context, bound time.Duration) (held, error) {
 	if l.barrier != nil {
 		return nil, l.barrier

@@ -22,6 +22,40 @@ type Held struct {
 	}
 }
 
+// Ready makes what the next barrier needs before its gate closes: the next epoch's files, which are synced. Volumes that are held together wait for each other with their gates closed; after Ready
+// they wait for each other's requests in flight, and not for each other's disks. Without it a barrier makes them itself.
+func (v *Volume) Ready(ctx context.Context) error {
+	if err := v.WaitScan(ctx); err != nil {
+		return err
+	}
+	select {
+	case v.barrier <- struct{}{}:
+		defer func() { <-v.barrier }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if v.closed.Load() {
+		return ErrClosed
+	}
+	next, err := v.next()
+	v.spare = next
+	return err
+}
+
+// next gives the epoch after the running one, with the barrier semaphore.
+func (v *Volume) next() (*running, error) {
+	if r := v.spare; r != nil {
+		v.spare = nil
+		return r, nil
+	}
+	n := v.run.Load().number + 1
+	r, err := v.prepare(n)
+	if err != nil {
+		return nil, fmt.Errorf("epoch %d cannot begin: %w", n, err)
+	}
+	return r, nil
+}
+
 // Hold closes the gate, waiting for requests in flight at most for the volume's time-out (ErrBarrierTimeout), and keeps it closed for the bound at most:
 // when that passes it opens by itself, whoever is to call Cut. It waits for the scan after the mount, and for another barrier.
 // With a bound of 0 the caller must cut or release at once.
@@ -52,9 +86,9 @@ func (v *Volume) holdLocked(ctx context.Context, bound time.Duration) (*Held, er
 	v.mergeCarried()
 	v.removeLeft()
 	old := v.run.Load()
-	next, err := v.prepare(old.number + 1)
+	next, err := v.next()
 	if err != nil {
-		return nil, fmt.Errorf("epoch %d cannot begin: %w", old.number+1, err)
+		return nil, err
 	}
 	v.images.add(old.number) // what can be made before the gate closes, is
 	cctx, cancel := context.WithTimeout(ctx, v.timeout)

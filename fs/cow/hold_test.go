@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -152,5 +153,42 @@ func TestHoldEndsOnce(t *testing.T) {
 	}
 	if n := w.v.gate.inside.Load(); n != 0 {
 		t.Errorf("the gate has %d inside", n)
+	}
+}
+
+// What Ready has made is used by the next barrier, or removed; a server that dies with it loses nothing.
+func TestReady(t *testing.T) {
+	w := newWorld(t)
+	f := w.create("f", fill(1, blockSize))
+	ready := func() *running {
+		w.must(w.v.Ready(t.Context()))
+		return w.v.spare
+	}
+	there := func(r *running) bool {
+		_, err := os.Stat(w.v.marker(r.number).path(markerLive))
+		return err == nil
+	}
+	spare := ready()
+	if ready() != spare || spare.number != w.v.run.Load().number+1 || !there(spare) {
+		t.Fatalf("epoch %d is made for after %d", spare.number, w.v.run.Load().number)
+	}
+	w.write(f, fill(2, blockSize), 0)
+	if got := w.snapshot().inodes[f].bytes(); !bytes.Equal(got, fill(2, blockSize)) || w.v.run.Load() != spare {
+		t.Error("the barrier has begun another epoch than was made for it")
+	}
+	for n, takeover := range []bool{true, false} {
+		ready()
+		want := fill(byte(3+n), blockSize)
+		w.write(f, want, 0)
+		w.die()
+		w.open(takeover)
+		if got := w.snapshot().inodes[f].bytes(); !bytes.Equal(got, want) {
+			t.Errorf("what was written after Ready is lost with the server (taken over: %v)", takeover)
+		}
+	}
+	spare = ready()
+	w.close()
+	if there(spare) {
+		t.Error("it is left after closing")
 	}
 }

@@ -31,6 +31,7 @@ type Volume struct {
 	closed  atomic.Bool
 	run     atomic.Pointer[running]
 	barrier chan struct{} // semaphore of one: barriers, one after the other
+	spare   *running      // the epoch after the running one, if Ready has made it; guarded by the barrier semaphore
 
 	unsealed atomic.Pointer[[]*Ended] // ascending; copied on write under mu
 	carried  atomic.Pointer[[]*part]  // epochs of no snapshot, before the running one; copied on write under mu
@@ -160,6 +161,10 @@ func (v *Volume) Close(ctx context.Context) error {
 	}
 	v.closed.Store(true)
 	v.gate.open()
+	if v.spare != nil {
+		v.discard(v.spare)
+		v.spare = nil
+	}
 	v.stop()
 	v.wg.Wait()
 	v.images.sweeping.Wait()
