@@ -119,6 +119,9 @@ func (c *Coordinator) drop(ctx context.Context, l Leadership, rec *Record) error
 	errs := make([]error, len(rec.Nodes))
 	var all sync.WaitGroup
 	for i, n := range rec.Nodes {
+		if len(n.Volumes) == 0 {
+			continue // it failed before the node had a part
+		}
 		all.Go(func() {
 			client, err := c.client(ctx, n.Node)
 			if err != nil {
@@ -156,4 +159,21 @@ func (r *Records) remove(ctx context.Context, l Leadership, id string) error {
 		err = ErrNotCoordinator
 	}
 	return err
+}
+
+// keptFailed is how many failed snapshots are listed. They say why, which is of use for a while; a schedule that fails each time must not fill etcd.
+const keptFailed = 100
+
+// trimFailed deletes the oldest failed ones.
+func (c *Coordinator) trimFailed(ctx context.Context, _ Leadership) {
+	all, err := c.Records.List(ctx)
+	if err != nil {
+		return // the next one that fails trims
+	}
+	failed := slices.DeleteFunc(all, func(r Record) bool { return r.State != StateFailed })
+	for i := range max(len(failed)-keptFailed, 0) {
+		if err := c.delete(ctx, &failed[i]); err != nil {
+			c.Log.Info("an old failed snapshot is still listed", "id", failed[i].ID, "name", failed[i].Name, "err", err)
+		}
+	}
 }

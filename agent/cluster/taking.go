@@ -183,6 +183,7 @@ func (t *taking) fail(why error) {
 		return // it was refused before it had a record
 	}
 	t.Ended(t.rec)
+	defer t.background(t.trimFailed)
 	rec := t.rec.clone()
 	ctx, cancel := context.WithTimeout(context.Background(), failBound)
 	defer cancel()
