@@ -201,7 +201,7 @@ func TestStaleCoordinatorIsFenced(t *testing.T) {
 	// Nodes refuse its orders too.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	all, err := openParts(ctx, []Member{c.nodes[0].member()}, c.dial)
+	all, err := openParts(ctx, ctx, []Member{c.nodes[0].member()}, c.dial)
 	if err != nil {
 		t.Fatal(err)
 	}

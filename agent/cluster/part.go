@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -42,8 +43,8 @@ func (e *NodeError) Unwrap() error { return e.Err }
 // parts are those of all nodes.
 type parts []*part
 
-// openParts calls all nodes. ctx bounds the calls' whole life.
-func openParts(ctx context.Context, nodes []Member, dial Dialer) (parts, error) {
+// openParts calls all nodes. life bounds the calls, ctx how long it may take.
+func openParts(life, ctx context.Context, nodes []Member, dial Dialer) (parts, error) {
 	var all parts
 	for _, n := range nodes {
 		client, err := dial(n)
@@ -51,16 +52,34 @@ func openParts(ctx context.Context, nodes []Member, dial Dialer) (parts, error) 
 			all.end()
 			return nil, &NodeError{n.Name, err}
 		}
-		pctx, cancel := context.WithCancel(ctx)
-		stream, err := client.Part(pctx)
+		p, err := openPart(life, ctx, n, client)
 		if err != nil {
-			cancel()
 			all.end()
 			return nil, &NodeError{n.Name, err}
 		}
-		all = append(all, &part{n, stream, cancel})
+		all = append(all, p)
 	}
 	return all, nil
+}
+
+// openPart calls a node. It waits a while for a connection: one that was cut is made anew with a pause in between, and is there when it is waited for.
+func openPart(life, ctx context.Context, n Member, client api.NodeClient) (*part, error) {
+	pctx, cancel := context.WithCancel(life)
+	ctx, done := context.WithTimeout(ctx, callTimeout)
+	defer done()
+	stop := context.AfterFunc(ctx, cancel)
+	stream, err := client.Part(pctx, grpc.WaitForReady(true))
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		cancel()
+		if ctx.Err() != nil {
+			err = status.Error(codes.Unavailable, "it can't be reached; see whether it and the network are well (graphvol cluster status)")
+		}
+		return nil, err
+	}
+	return &part{n, stream, cancel}, nil
 }
 
 // end ends all calls.

@@ -48,7 +48,7 @@ func (t *taking) take(ctx context.Context) (err error) {
 		return err
 	}
 	t.tell("preparing", t.rec)
-	if t.parts, err = openParts(t.life, t.nodes, t.Dial); err != nil {
+	if t.parts, err = openParts(t.life, ctx, t.nodes, t.Dial); err != nil {
 		return err
 	}
 	defer func() {
