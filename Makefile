@@ -2,6 +2,7 @@
 
 GO          ?= go
 BIN         := bin/graphvol
+AGENT       := bin/graphvol-agent
 TOOLS       := $(CURDIR)/.tools
 OUT         := $(CURDIR)/out
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -26,15 +27,16 @@ RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
 .DEFAULT_GOAL := build
 .PHONY: build test lint integration crash fuzz bench bench-quick demo cluster-demo proto install uninstall clean help setup versitygw
 
-build: ## build bin/graphvol
+build: ## build bin/graphvol, and bin/graphvol-agent, which graphvol agent starts
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/graphvol
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(AGENT) ./cmd/graphvol-agent
 
 setup: ## install what the tests need (Debian packages, as root; an S3 server), or say what is missing
 	@$(MAKE) --no-print-directory $(VERSITYGW) || echo "no versitygw: what needs an S3 server is skipped"
 	@$(GO) run ./integration/setup fusermount3 setfacl setfattr mkfs.ext4 mkfs.xfs mkfs.btrfs ip postgres $(if $(RACE),,gcc)
 
 test: setup build ## everything that runs in minutes: unit tests, the real mount, short model runs
-	$(GO) test $(RACE) -timeout 9m $$($(GO) list ./... | grep -vE 'integration/($(HURT))$$')
+	$(GO) test -p 3 $(RACE) -timeout 9m $$($(GO) list ./... | grep -vE 'integration/($(HURT))$$')
 
 lint: ## gofmt, go vet, staticcheck, direction of imports
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
@@ -94,6 +96,8 @@ install: build ## program, mount(8)'s helpers, systemd units, dashboard, complet
 		$(PREFIX)/share/bash-completion/completions $(PREFIX)/share/zsh/site-functions $(PREFIX)/share/fish/vendor_completions.d)
 	install -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/bin/.graphvol.new
 	mv -f $(DESTDIR)$(PREFIX)/bin/.graphvol.new $(DESTDIR)$(PREFIX)/bin/graphvol
+	install -m 0755 $(AGENT) $(DESTDIR)$(PREFIX)/bin/.graphvol-agent.new
+	mv -f $(DESTDIR)$(PREFIX)/bin/.graphvol-agent.new $(DESTDIR)$(PREFIX)/bin/graphvol-agent
 	ln -sfn $(PREFIX)/bin/graphvol $(DESTDIR)$(SBINDIR)/mount.fuse.graphvol
 	ln -sfn $(PREFIX)/bin/graphvol $(DESTDIR)$(SBINDIR)/mount.graphvol
 	sed 's#/usr/local/#$(PREFIX)/#' contrib/systemd/graphvol@.service > $(DESTDIR)$(UNITDIR)/graphvol@.service
@@ -106,7 +110,7 @@ install: build ## program, mount(8)'s helpers, systemd units, dashboard, complet
 	install -m 0644 README.md CHANGELOG.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/graphvol
 
 uninstall: ## remove what install made; volumes and /etc/graphvol stay
-	cd $(DESTDIR)/ && rm -f .$(PREFIX)/bin/graphvol .$(SBINDIR)/mount.fuse.graphvol .$(SBINDIR)/mount.graphvol .$(UNITDIR)/graphvol@.service .$(UNITDIR)/graphvol-agent.service \
+	cd $(DESTDIR)/ && rm -f .$(PREFIX)/bin/graphvol .$(PREFIX)/bin/graphvol-agent .$(SBINDIR)/mount.fuse.graphvol .$(SBINDIR)/mount.graphvol .$(UNITDIR)/graphvol@.service .$(UNITDIR)/graphvol-agent.service \
 		.$(PREFIX)/share/bash-completion/completions/graphvol .$(PREFIX)/share/zsh/site-functions/_graphvol .$(PREFIX)/share/fish/vendor_completions.d/graphvol.fish
 	rm -rf $(DESTDIR)$(PREFIX)/share/doc/graphvol $(DESTDIR)$(PREFIX)/share/graphvol
 

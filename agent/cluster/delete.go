@@ -11,6 +11,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"graphvol/agent/api"
 )
@@ -130,7 +131,7 @@ func (c *Coordinator) drop(ctx context.Context, l Leadership, rec *Record) error
 			}
 			cctx, cancel := context.WithTimeout(ctx, callTimeout)
 			defer cancel()
-			if _, err := client.Drop(cctx, &api.DropRequest{Id: rec.ID, Volumes: askedFor(n.Volumes)}); err != nil {
+			if _, err := client.Drop(cctx, &api.DropRequest{Id: rec.ID, Volumes: askedFor(n.Volumes)}, grpc.WaitForReady(true)); err != nil {
 				errs[i] = &NodeError{n.Node, err}
 			}
 		})

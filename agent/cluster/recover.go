@@ -8,6 +8,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 
 	"graphvol/agent/api"
 )
@@ -94,7 +95,7 @@ func (t *taking) outcome(ctx context.Context, part *NodePart) ([]VolumePart, err
 	}
 	cctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	res, err := client.Outcome(cctx, &api.OutcomeRequest{Volumes: askedFor(part.Volumes)})
+	res, err := client.Outcome(cctx, &api.OutcomeRequest{Volumes: askedFor(part.Volumes)}, grpc.WaitForReady(true))
 	if err != nil {
 		return nil, &NodeError{part.Node, err}
 	}
@@ -124,7 +125,7 @@ func (t *taking) signOff(ctx context.Context) {
 			if err == nil {
 				cctx, cancel := context.WithTimeout(ctx, callTimeout)
 				defer cancel()
-				_, err = client.SignOff(cctx, &api.SignOffRequest{Id: t.rec.ID, Manifest: t.rec.Manifest})
+				_, err = client.SignOff(cctx, &api.SignOffRequest{Id: t.rec.ID, Manifest: t.rec.Manifest}, grpc.WaitForReady(true))
 			}
 			if err != nil {
 				t.Log.InfoContext(t.life, "a node stores the cluster's manifest later", "id", t.rec.ID, "node", n.Node, "err", err)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"graphvol/agent/api"
+
+	"google.golang.org/grpc"
 )
 
 // Finding is something that records and nodes don't agree on.
@@ -124,7 +126,7 @@ func (r *repairing) inventory(m Member, req *api.InventoryRequest) (*api.Invento
 	}
 	ctx, cancel := context.WithTimeout(r.ctx, callTimeout)
 	defer cancel()
-	return client.Inventory(ctx, req)
+	return client.Inventory(ctx, req, grpc.WaitForReady(true))
 }
 
 // enter notes what a node has told.

@@ -18,6 +18,7 @@ import (
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
 	"graphvol/agent/cluster/liveness"
+	"graphvol/agent/reach"
 )
 
 const (
@@ -182,7 +183,7 @@ func (s *nodeService) ProbeVia(ctx context.Context, req *api.ProbeViaRequest) (*
 	if err != nil {
 		return nil, statusOf(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, reach.CallTimeout)
 	defer cancel()
 	res, err := c.Probe(ctx, &api.ProbeRequest{From: s.name})
 	if err != nil {

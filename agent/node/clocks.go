@@ -11,6 +11,7 @@ import (
 	"graphvol/agent/api"
 	"graphvol/agent/clock"
 	"graphvol/agent/cluster"
+	"graphvol/agent/reach"
 )
 
 // newClock makes the monitor of this machine's clock.
@@ -20,7 +21,7 @@ func (n *Node) newClock() *clock.Monitor {
 
 // clockPeers are the other nodes. Without etcd none is known.
 func (n *Node) clockPeers() (peers []clock.Peer) {
-	ctx, cancel := context.WithTimeout(n.background.ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(n.background.ctx, reach.CallTimeout)
 	defer cancel()
 	all, err := n.members(ctx)
 	if err != nil {

@@ -1,10 +1,12 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -97,9 +99,32 @@ func onCoordinator[Req, Res any](
 	return res, nil
 }
 
+const (
+	electionPause    = 50 * time.Millisecond
+	electionPatience = 5 * time.Second
+)
+
+// coordinatorName gives the coordinator's name. While none is elected, or this node is and hasn't noticed yet, it waits for a while.
+func (n *Node) coordinatorName(ctx context.Context) (string, error) {
+	for deadline := time.Now().Add(electionPatience); ; {
+		name, err := n.member.Coordinator(ctx)
+		switch {
+		case err == nil && (name != n.name || n.coordinator.Leads()):
+			return name, nil
+		case err != nil && !errors.Is(err, cluster.ErrNoCoordinator), time.Now().After(deadline):
+			return name, cmp.Or(err, cluster.ErrNoCoordinator)
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(electionPause):
+		}
+	}
+}
+
 // coordinatorClient finds the coordinator. Its client is nil if this node is it.
 func (n *Node) coordinatorClient(ctx context.Context) (name string, c api.ClusterClient, err error) {
-	if name, err = n.member.Coordinator(ctx); err != nil || name == n.name {
+	if name, err = n.coordinatorName(ctx); err != nil || name == n.name {
 		return name, nil, err
 	}
 	all, err := n.members(ctx)

@@ -16,6 +16,7 @@ import (
 
 	"graphvol/agent"
 	"graphvol/agent/api"
+	"graphvol/agent/reach"
 )
 
 // servers are the agent's listeners: the socket for commands of this machine, and one for other agents.
@@ -66,8 +67,8 @@ func listenLocal(path string) (net.Listener, error) {
 func (s *servers) add(n *Node, ln net.Listener, opts ...grpc.ServerOption) {
 	g := grpc.NewServer(append(append(opts, authorized()...),
 		n.tracing.ServerOption(),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveTime / 2, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: reach.KeepaliveTime / 2, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: reach.KeepaliveTime, Timeout: reach.KeepaliveTimeout}),
 	)...)
 	api.RegisterNodeServer(g, &nodeService{Node: n})
 	api.RegisterClusterServer(g, &clusterService{Node: n})

@@ -21,14 +21,14 @@ import (
 	"graphvol/agent/config"
 	"graphvol/agent/pki"
 	"graphvol/agent/preflight"
+	"graphvol/agent/reach"
 	"graphvol/agent/telemetry"
 )
 
 // Names in the agent's state directory.
 const (
-	socketName = "agent.sock"
-	lockName   = "lock"
-	logName    = "agent.log"
+	lockName = "lock"
+	logName  = "agent.log"
 )
 
 // Options are what Run needs beside the configuration.
@@ -185,10 +185,7 @@ func (n *Node) address() string {
 	return "unix:" + n.socket()
 }
 
-func (n *Node) socket() string { return SocketPath(n.state) }
-
-// SocketPath is where the agent with a state directory listens for commands.
-func SocketPath(state string) string { return filepath.Join(state, socketName) }
+func (n *Node) socket() string { return reach.SocketPath(n.state) }
 
 // problem notes what is wrong with something; nil: nothing any more.
 func (n *Node) problem(of string, err error) {

@@ -5,26 +5,15 @@ import (
 	"fmt"
 	"net/url"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
 
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
 	"graphvol/agent/pki"
-)
-
-const (
-	// keepaliveTime and keepaliveTimeout find a connection that is cut without a word; gRPC allows no shorter time.
-	keepaliveTime    = 10 * time.Second
-	keepaliveTimeout = 5 * time.Second
-	connectTimeout   = 2 * time.Second // S7's time-out of a call
-	// maxAnswer is for lists of snapshots with their manifests, which grow with every snapshot: gRPC's own bound of 4 MiB comes too soon.
-	maxAnswer = 1 << 30
+	"graphvol/agent/reach"
 )
 
 // peers are the connections to other agents. Safe for concurrent use.
@@ -65,25 +54,12 @@ func (p *peers) conn(m cluster.Member) (*grpc.ClientConn, error) {
 	if p.certs != nil {
 		creds = credentials.NewTLS(p.certs.ClientConfig(m.Name))
 	}
-	c, err := Dial(m.Address, creds, p.opts...)
+	c, err := reach.Dial(m.Address, creds, p.opts...)
 	if err != nil {
 		return nil, fmt.Errorf("node %s at %s: %w", m.Name, m.Address, err)
 	}
 	p.mu.conns[key] = c
 	return c, nil
-}
-
-// Dial makes a connection to an agent, "HOST:PORT" or "unix:PATH". Nothing is sent before it is used.
-func Dial(address string, creds credentials.TransportCredentials, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	return grpc.NewClient(address, append([]grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-			MinConnectTimeout: connectTimeout,
-		}),
-	}, opts...)...)
 }
 
 func (n *Node) dialNode(m cluster.Member) (api.NodeClient, error) {

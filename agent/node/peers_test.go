@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"graphvol/agent/api"
+	"graphvol/agent/reach"
 )
 
 // manySnapshots answers with more than gRPC takes if nobody says otherwise.
@@ -31,7 +32,7 @@ func TestLongAnswer(t *testing.T) {
 	api.RegisterClusterServer(srv, manySnapshots{})
 	go srv.Serve(ln)
 	defer srv.Stop()
-	conn, err := Dial(ln.Addr().String(), insecure.NewCredentials())
+	conn, err := reach.Dial(ln.Addr().String(), insecure.NewCredentials())
 	if err != nil {
 		t.Fatal(err)
 	}

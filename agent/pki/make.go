@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 
 	"graphvol/agent/config"
@@ -30,7 +31,8 @@ const (
 // Lifetime is how long a certificate is valid if nobody says otherwise: not as long as its CA, so that renewing stays something that people can do.
 const Lifetime = 2 * 365 * 24 * time.Hour
 
-var hostName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`)
+// hostName is compiled when it is needed: it is large, and all of graphvol's processes would wait for it.
+var hostName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$`) })
 
 // Pair are the files of a certificate and its key.
 type Pair struct{ Cert, Key string }
@@ -68,7 +70,7 @@ func MakeNode(dir, name string, hosts []string, lifetime time.Duration) (Pair, e
 		switch ip := net.ParseIP(h); {
 		case ip != nil:
 			c.IPAddresses = append(c.IPAddresses, ip)
-		case hostName.MatchString(h):
+		case hostName().MatchString(h):
 			c.DNSNames = append(c.DNSNames, h)
 		default: // a pattern among them, by which a node could pass for another
 			return Pair{}, fmt.Errorf("host %q: it must be a host's name or an IP address, without a port", h)

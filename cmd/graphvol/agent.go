@@ -1,13 +1,15 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"graphvol/agent/config"
-	"graphvol/agent/node"
 )
 
 func (a *app) agentCmd() *cobra.Command {
@@ -25,24 +27,34 @@ mounted and databases work on; the next one finds them. docs/cluster.md shows th
 		Example: `  graphvol agent --config /etc/graphvol/graphvol.yaml
   graphvol agent --etcd https://etcd1:2379,https://etcd2:2379`,
 		Args: args(cobra.NoArgs, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Read(path)
-			if err != nil {
+		RunE: func(*cobra.Command, []string) error {
+			if _, err := config.Read(path); err != nil {
 				return err
 			}
-			if len(etcd) > 0 {
-				c.Etcd = config.Etcd{Endpoints: etcd, TLS: c.Etcd.TLS}
-			}
-			self, err := os.Executable()
-			if err != nil {
-				return fmt.Errorf("find this program: %w", err)
-			}
-			return node.Run(cmd.Context(), node.Options{Config: c, Self: self, Version: a.version, Ready: func() {
-				fmt.Fprintln(a.out, "the agent is ready")
-			}})
+			return a.becomeAgent(path, etcd)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", config.Path, "the configuration")
 	cmd.Flags().StringSliceVar(&etcd, "etcd", nil, "URLs of an etcd that is there already (default: the configuration's, or the agents' own)")
 	return cmd
+}
+
+// agentProgram is the daemon's own program, beside this one: what it needs would have every server of a volume start later.
+const agentProgram = "graphvol-agent"
+
+// becomeAgent has this process go on as the daemon. It returns only to say that it can't.
+func (a *app) becomeAgent(config string, etcd []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	options, err := json.Marshal(map[string]any{"config": config, "etcd": etcd, "program": self, "version": a.version})
+	if err != nil {
+		return err
+	}
+	program := filepath.Join(filepath.Dir(self), agentProgram)
+	if err := unix.Exec(program, []string{agentProgram, string(options)}, os.Environ()); err != nil {
+		return fmt.Errorf("start %s: %w: it is installed beside graphvol (make install)", program, err)
+	}
+	return nil
 }

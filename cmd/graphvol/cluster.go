@@ -14,7 +14,7 @@ import (
 	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/config"
-	"graphvol/agent/node"
+	"graphvol/agent/reach"
 )
 
 // clusterFlags say which agent is asked.
@@ -59,7 +59,7 @@ func (f *clusterFlags) path() (string, error) {
 	case err != nil && (f.config != config.Path || !errors.Is(err, os.ErrNotExist)):
 		return "", err
 	}
-	return node.SocketPath(state), nil
+	return reach.SocketPath(state), nil
 }
 
 // ask calls the agent of this machine.
@@ -68,7 +68,7 @@ func (f *clusterFlags) ask(fn func(api.ClusterClient) error) error {
 	if err != nil {
 		return err
 	}
-	conn, err := node.Dial("unix:"+path, insecure.NewCredentials())
+	conn, err := reach.Dial("unix:"+path, insecure.NewCredentials())
 	if err != nil {
 		return err
 	}

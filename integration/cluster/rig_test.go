@@ -25,7 +25,7 @@ type test struct {
 func start(t testing.TB, o Options) *test {
 	t.Helper()
 	rig.NeedFUSE(t)
-	bin, err := rig.Binary()
+	bin, err := rig.Agent()
 	if err != nil {
 		t.Fatal(err)
 	}

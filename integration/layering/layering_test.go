@@ -19,7 +19,7 @@ const module = "graphvol"
 func layers() [][]string {
 	return [][]string{
 		{"integration", "integration/..."},
-		{"cmd/graphvol"},
+		{"cmd/graphvol", "cmd/graphvol-agent"},
 		{"agent/node"},
 		{"agent"},
 		{"agent/graphmeta", "agent/placement", "agent/preflight", "agent/preflight/pgroles"},
@@ -41,7 +41,7 @@ func layers() [][]string {
 		{"chunkstore/target/targettest"},
 		{"chunkstore/target"},
 		{"agent/cluster"},
-		{"agent/clock", "agent/cluster/liveness", "agent/hook", "agent/pki", "agent/preflight/check", "agent/schedule", "agent/telemetry"},
+		{"agent/clock", "agent/cluster/liveness", "agent/hook", "agent/pki", "agent/preflight/check", "agent/reach", "agent/schedule", "agent/telemetry"},
 		{"agent/clock/clocktest"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
@@ -85,7 +85,7 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"github.com/hanwen/go-fuse":        {"fs", "fs/browse", "fs/hold", "integration/faults"}, // the last for a filesystem that fails
 		"go.etcd.io/bbolt":                 {"index"},
-		"google.golang.org/grpc":           {"agent", "agent/api", "agent/cluster", "agent/node", "agent/telemetry", "cmd/graphvol"},
+		"google.golang.org/grpc":           {"agent", "agent/api", "agent/cluster", "agent/node", "agent/reach", "agent/telemetry", "cmd/graphvol"},
 		"google.golang.org/protobuf":       {"agent", "agent/api", "agent/cluster", "agent/node", "cmd/graphvol"},
 		"go.etcd.io/etcd":                  {"agent/cluster"},
 		"go.opentelemetry.io":              {"agent/telemetry"},

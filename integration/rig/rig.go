@@ -51,10 +51,13 @@ func leftovers(tmp string) []string {
 		}
 	}
 	deadline := time.Now().Add(5 * time.Second)
-	pids := volume.Processes(filepath.Join(tmp, "bin", "graphvol"))
+	processes := func() []int {
+		return append(volume.Processes(filepath.Join(tmp, "bin", "graphvol")), volume.Processes(filepath.Join(tmp, "bin", agentName))...)
+	}
+	pids := processes()
 	for len(pids) > 0 && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
-		pids = volume.Processes(filepath.Join(tmp, "bin", "graphvol"))
+		pids = processes()
 	}
 	for _, pid := range pids {
 		left = append(left, fmt.Sprintf("process %d", pid))
@@ -72,14 +75,28 @@ func leftovers(tmp string) []string {
 // Binary builds the binary once a test run and returns its path.
 var Binary = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(os.TempDir(), "bin")
-	var args []string
-	if *serverRace {
-		args = append(args, "-race")
-	}
 	if err := touchSources(); err != nil {
 		return "", err
 	}
-	return volume.Build(context.Background(), dir, args...)
+	return volume.Build(context.Background(), dir, buildArgs()...)
+})
+
+func buildArgs() []string {
+	if *serverRace {
+		return []string{"-race"}
+	}
+	return nil
+}
+
+const agentName = "graphvol-agent"
+
+// Agent builds the daemon of a node beside Binary, once a test run, and returns the path of that, which starts it.
+var Agent = sync.OnceValues(func() (string, error) {
+	bin, err := Binary()
+	if err != nil {
+		return "", err
+	}
+	return bin, volume.BuildPackage(context.Background(), filepath.Join(filepath.Dir(bin), agentName), "graphvol/cmd/"+agentName, buildArgs()...)
 })
 
 // touchSources looks at the module's Go files: go test remembers results, and knows of a test's dependencies only what the test

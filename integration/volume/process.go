@@ -17,12 +17,16 @@ import (
 // Build builds the binary into dir and returns its path. Arguments go to go build.
 func Build(ctx context.Context, dir string, args ...string) (string, error) {
 	bin := filepath.Join(dir, "graphvol")
-	line := append([]string{"build", "-o", bin}, args...)
-	cmd := exec.CommandContext(ctx, "go", append(line, "graphvol/cmd/graphvol")...)
+	return bin, BuildPackage(ctx, bin, "graphvol/cmd/graphvol", args...)
+}
+
+// BuildPackage builds a command with the go command's arguments.
+func BuildPackage(ctx context.Context, bin, pkg string, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-o", bin}, args...), pkg)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build graphvol/cmd/graphvol: %w: %s", err, out)
+		return fmt.Errorf("go build %s: %w: %s", pkg, err, out)
 	}
-	return bin, nil
+	return nil
 }
 
 // KillServer ends the serving process with SIGKILL; the holder is expected to start a new one.
