@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"graphvol/internal/priority"
 	"os/exec"
 	"syscall"
 	"time"
@@ -41,6 +42,7 @@ func start(argv, env []string) (*process, error) {
 		}
 		return nil, fmt.Errorf("can't be started: %w", err)
 	}
+	priority.Usual(p.cmd.Process.Pid)
 	go func() {
 		defer close(p.ended)
 		for {

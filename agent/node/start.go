@@ -8,11 +8,16 @@ import (
 
 	"graphvol/agent/cluster"
 	"graphvol/agent/pki"
+	"graphvol/internal/priority"
 )
 
 // run starts the parts, from what needs nothing to what needs all, and ends them the other way round when ctx ends.
 func (n *Node) run(ctx context.Context) error {
 	n.log.Info("the agent starts", "node", n.name, "version", n.opts.Version)
+	// All writers wait while gates are closed; volumes' servers, which are started from here, are waited for always.
+	if err := priority.Raise(); err != nil {
+		n.log.Info("the agent runs with the usual priority, so holds may be longer on a busy machine", "err", err)
+	}
 	if err := n.openCertificates(); err != nil {
 		return err
 	}

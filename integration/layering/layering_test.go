@@ -43,6 +43,7 @@ func layers() [][]string {
 		{"agent/cluster"},
 		{"agent/clock", "agent/cluster/liveness", "agent/hook", "agent/pki", "agent/preflight/check", "agent/reach", "agent/schedule", "agent/telemetry"},
 		{"agent/clock/clocktest"},
+		{"internal/command"},
 		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"graphvol/internal/priority"
 	"os"
 	"os/exec"
 	"syscall"
@@ -40,6 +41,7 @@ func Output(ctx context.Context, argv []string, timeout time.Duration, limit int
 		}
 		return nil, fmt.Errorf("%s can't be started: %w", argv[0], err)
 	}
+	priority.Usual(cmd.Process.Pid)
 	err := wait(ctx, cmd, timeout)
 	switch out, whole := stdout.bytes(); {
 	case !whole:
