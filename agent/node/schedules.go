@@ -168,13 +168,7 @@ func keepVolume(ctx context.Context, v *volume, c *agent.Client) error {
 	if err != nil {
 		return v.said(err)
 	}
-	var items []retain.Item
-	for _, snap := range list.GetSnapshots() {
-		if snap.GetState() == "complete" {
-			items = append(items, retain.Item{ID: snap.GetId(), Created: snap.GetCreated().AsTime().Local(), Held: snap.GetHold() != "", Tags: snap.GetTags()})
-		}
-	}
-	if gone := forgotten(policy, items); len(gone) > 0 {
+	if gone := forgotten(policy, agent.RetainItems(list.GetSnapshots())); len(gone) > 0 {
 		if _, err := c.Delete(ctx, &api.DeleteRequest{Snapshots: gone}); err != nil {
 			return v.said(err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/snapshot/retain"
 )
@@ -93,17 +94,13 @@ func (a *app) forget(cmd *cobra.Command, volume string, p retain.Policy, dryRun 
 	if err != nil {
 		return nil, err
 	}
-	var items []retain.Item
 	names := make(map[string]string)
 	for _, s := range list.GetSnapshots() {
-		if s.GetState() == "complete" {
-			items = append(items, retain.Item{ID: s.GetId(), Created: s.GetCreated().AsTime().Local(), Held: s.GetHold() != "", Tags: s.GetTags()})
-			names[s.GetId()] = s.GetName()
-		}
+		names[s.GetId()] = s.GetName()
 	}
 	rows := []forgetRow{}
 	var gone []string
-	for _, d := range p.Apply(items) {
+	for _, d := range p.Apply(agent.RetainItems(list.GetSnapshots())) {
 		rows = append(rows, forgetRow{d.ID, names[d.ID], d.Created, d.Keep, d.Reasons})
 		if !d.Keep {
 			gone = append(gone, d.ID)
