@@ -28,12 +28,10 @@ func (v *Volume) Ready(ctx context.Context) error {
 	if err := v.WaitScan(ctx); err != nil {
 		return err
 	}
-	select {
-	case v.barrier <- struct{}{}:
-		defer func() { <-v.barrier }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := v.lockBarrier(ctx); err != nil {
+		return err
 	}
+	defer v.unlockBarrier()
 	if v.closed.Load() {
 		return ErrClosed
 	}
@@ -63,14 +61,12 @@ func (v *Volume) Hold(ctx context.Context, bound time.Duration) (*Held, error) {
 	if err := v.WaitScan(ctx); err != nil {
 		return nil, err
 	}
-	select {
-	case v.barrier <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := v.lockBarrier(ctx); err != nil {
+		return nil, err
 	}
 	h, err := v.holdLocked(ctx, bound)
 	if err != nil {
-		<-v.barrier
+		v.unlockBarrier()
 	}
 	return h, err
 }
@@ -120,7 +116,7 @@ func (h *Held) Cut() (e *Ended, held time.Duration, err error) {
 	held = h.mu.held
 	h.mu.Unlock()
 	h.v.settleEnded(h.old, e)
-	<-h.v.barrier
+	h.v.unlockBarrier()
 	return e, held, nil
 }
 
@@ -136,7 +132,7 @@ func (h *Held) end(why error) time.Duration {
 	}
 	h.openLocked(why)
 	h.v.discard(h.next)
-	<-h.v.barrier
+	h.v.unlockBarrier()
 	return h.mu.held
 }
 
@@ -147,3 +143,15 @@ func (h *Held) openLocked(why error) {
 		h.bound.Stop()
 	}
 }
+
+// lockBarrier takes the barrier semaphore, which excludes barriers, holds and the end of the volume.
+func (v *Volume) lockBarrier(ctx context.Context) error {
+	select {
+	case v.barrier <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (v *Volume) unlockBarrier() { <-v.barrier }

@@ -147,12 +147,10 @@ func CountAsChanged(db *index.DB) error { return db.PutMeta(metaFull, []byte("1"
 // now. Requests that come later fail with EIO. Epochs that are not released belong to snapshots that won't be
 // complete; their changes are kept.
 func (v *Volume) Close(ctx context.Context) error {
-	select {
-	case v.barrier <- struct{}{}:
-		defer func() { <-v.barrier }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := v.lockBarrier(ctx); err != nil {
+		return err
 	}
+	defer v.unlockBarrier()
 	if v.closed.Load() {
 		return nil
 	}
