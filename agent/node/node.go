@@ -67,6 +67,7 @@ type Node struct {
 	terms       cluster.Terms
 	mounting    turns
 	keeping     turns // for snapshots' holds and the cluster's manifests
+	hooking     turns // from the first pre hook of a snapshot to its last post hook
 
 	background struct {
 		sync.WaitGroup
