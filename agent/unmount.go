@@ -19,6 +19,9 @@ import (
 // unmountPause is how often an unmount tells what it waits for.
 const unmountPause = 100 * time.Millisecond
 
+// unmountSlow is how long an unmount may take before it is told what it may be waiting for.
+const unmountSlow = 10 * time.Second
+
 // unmountGrace is how long after its preparation an unmount may take before snapshots can be taken again.
 const unmountGrace = time.Minute
 
@@ -88,7 +91,7 @@ func Unmount(ctx context.Context, p Place, timeout time.Duration, notes io.Write
 		// An agent that doesn't answer must not keep the volume mounted for ever.
 		fmt.Fprintf(notes, "graphvol: %s; unmounting all the same\n", withoutAgent(p, err))
 	}
-	err = hold.Unmount(ctx, p.Mount.Point, filepath.Join(p.State, hold.InfoFile))
+	err = unmount(ctx, p, notes)
 	if c != nil {
 		if err != nil {
 			c.Resume(ctx, &api.ResumeRequest{})
@@ -96,10 +99,23 @@ func Unmount(ctx context.Context, p Place, timeout time.Duration, notes io.Write
 		c.Close()
 	}
 	var busy *hold.BusyError
-	if errors.As(err, &busy) {
-		return refuse(codes.FailedPrecondition, busy.Error())
+	var elsewhere *hold.ElsewhereError
+	if errors.As(err, &busy) || errors.As(err, &elsewhere) {
+		return refuse(codes.FailedPrecondition, err.Error())
 	}
 	return err
+}
+
+func unmount(ctx context.Context, p Place, notes io.Writer) error {
+	done := make(chan error, 1)
+	go func() { done <- hold.Unmount(ctx, p.Mount.Point, filepath.Join(p.State, hold.InfoFile)) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(unmountSlow):
+		fmt.Fprintf(notes, "graphvol: unmounting %s takes long: what was changed last is still being written, or a container that was started meanwhile keeps it mounted\n", p.Mount.Point)
+		return <-done
+	}
 }
 
 // withoutAgent says why an agent couldn't finish what is pending.

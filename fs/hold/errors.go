@@ -33,6 +33,24 @@ type BusyError struct {
 	Submounts []string // mount points below Point
 }
 
+// ElsewhereError says that a mount is gone here, and lives on in other mount namespaces: those of containers that were started while it was there, say.
+type ElsewhereError struct {
+	Point  string
+	Server int // the process that goes on
+	Found  []Elsewhere
+}
+
+// Error names the first.
+func (e *ElsewhereError) Error() string {
+	more := ""
+	if n := len(e.Found) - 1; n > 0 {
+		more = fmt.Sprintf(" (and %d more)", n)
+	}
+	f := e.Found[0]
+	return fmt.Sprintf("%s is unmounted here, but the mount namespace of %s (pid %d)%s still has it, so its server (pid %d) goes on: end that process, or nsenter -t %d -m umount %s",
+		e.Point, f.Command, f.PID, more, e.Server, f.PID, f.Point)
+}
+
 // Error names up to four users.
 func (e *BusyError) Error() string {
 	var who []string

@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -281,6 +282,41 @@ func TestBusyNamesUsers(t *testing.T) {
 	// The holder says the same when a signal asks it.
 	r.info().Holder.Signal(syscall.SIGTERM)
 	eventually(t, "a log line about the busy mount", func() bool { return strings.Contains(r.log(), fmt.Sprintf("pid %d", sleeper.Process.Pid)) })
+}
+
+// TestElsewhere: an unmount doesn't wait for other mount namespaces, which may keep the mount for good. It says which, and how to end that.
+func TestElsewhere(t *testing.T) {
+	r := newRig(t, nil)
+	// A shell that has the mount as well, as unshare makes all of it private. It lets go of other tests' at once, and then does what it is told by a line.
+	other := exec.Command("unshare", "--mount", "sh", "-c", `
+		grep ' fuse.graphvol ' /proc/self/mounts | cut -d' ' -f2 | grep -vFx "$0" | while read -r m; do umount -l "$m"; done
+		echo ready; read -r line; umount "$0"; echo unmounted; read -r line`, r.conf.Mount)
+	in, err := other.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Wait()
+	defer in.Close()
+	said := bufio.NewScanner(out)
+	if !said.Scan() {
+		t.Skip("no mount namespaces here")
+	}
+	err = Unmount(context.Background(), r.conf.Mount, r.conf.Info)
+	var elsewhere *ElsewhereError
+	if !errors.As(err, &elsewhere) || len(elsewhere.Found) != 1 || elsewhere.Found[0].Point != r.conf.Mount || !strings.Contains(err.Error(), fmt.Sprintf("(pid %d)", other.Process.Pid)) {
+		t.Fatalf("got %v", err)
+	}
+	t.Log(err)
+	fmt.Fprintln(in)
+	said.Scan()
+	r.waitEnd()
 }
 
 func TestOverItself(t *testing.T) {

@@ -17,9 +17,12 @@ import (
 // aLongTimeAgo is a deadline that has passed.
 var aLongTimeAgo = time.Unix(1, 0)
 
+// endsBy is how long the processes behind a mount usually take at most to end.
+const endsBy = 3 * time.Second
+
 // Unmount unmounts the volume at point and waits until the processes behind it have ended, so that its state is on disk and a new mount can follow.
-// infoPath is the holder's pid file; if it is empty or, the disk being broken, can't be read, it doesn't wait. *BusyError says who uses the mount; ErrNotMounted that there is none.
-// A dead mount is detached.
+// infoPath is the holder's pid file; if it is empty or, the disk being broken, can't be read, it doesn't wait. *BusyError says who uses the mount; ErrNotMounted that there is none;
+// *ElsewhereError that it is unmounted, and lives on in other mount namespaces. A dead mount is detached.
 func Unmount(ctx context.Context, point, infoPath string) error {
 	m, ok, err := MountAt(point)
 	if err != nil {
@@ -41,11 +44,29 @@ func Unmount(ctx context.Context, point, infoPath string) error {
 		return err
 	}
 	for _, p := range []Process{in.Server, in.Holder} {
-		if err := p.Wait(ctx); err != nil {
-			return fmt.Errorf("%s is unmounted, but process %d has not ended: %w", point, p.PID, err)
+		if err := waitEnd(ctx, m, p); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// waitEnd waits for the end of a process behind m, which was unmounted here. It doesn't come while another mount namespace has m.
+func waitEnd(ctx context.Context, m Mount, p Process) error {
+	for {
+		soon, cancel := context.WithTimeout(ctx, endsBy)
+		err := p.Wait(soon)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("%s is unmounted, but process %d has not ended: %w", m.Point, p.PID, err)
+		}
+		if found := elsewhere(m); len(found) > 0 {
+			return &ElsewhereError{Point: m.Point, Server: p.PID, Found: found}
+		}
+	}
 }
 
 // unmount unmounts in an orderly way: the kernel writes its dirty pages back first, so the server must be running. A mount that is busy

@@ -26,8 +26,13 @@ type Mount struct {
 }
 
 // Read lists what is mounted in this process's mount namespace, in the kernel's order: a mount that covers another comes later.
-func Read() ([]Mount, error) {
-	f, err := os.Open(Path)
+func Read() ([]Mount, error) { return read(Path) }
+
+// Of is Read for another process's mount namespace, as far as that process sees it.
+func Of(pid int) ([]Mount, error) { return read(fmt.Sprintf("/proc/%d/mountinfo", pid)) }
+
+func read(path string) ([]Mount, error) {
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
