@@ -130,6 +130,9 @@ func parseURLs(text string) ([]url.URL, error) {
 	return []url.URL{*u}, nil
 }
 
+// Own tells whether this node has a member of the agents' own.
+func (e *Etcd) Own() bool { return e.own != nil }
+
 // Wait returns when the agents' own etcd takes part in its cluster, or at once if it runs elsewhere.
 func (e *Etcd) Wait(ctx context.Context) error {
 	if e.own == nil {

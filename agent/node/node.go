@@ -38,6 +38,8 @@ type Options struct {
 	Version string
 	// Ready is called when the sockets are open and it was tried to mount every volume.
 	Ready func()
+	// CanStartAnew tells whether the program could be started with its configuration as it is now: Run returns ErrStartAnew only then.
+	CanStartAnew func() error
 }
 
 // Node is a running agent.
@@ -66,8 +68,9 @@ type Node struct {
 	coordinator *cluster.Coordinator
 	terms       cluster.Terms
 	mounting    turns
-	keeping     turns // for snapshots' holds and the cluster's manifests
-	hooking     turns // from the first pre hook of a snapshot to its last post hook
+	keeping     turns         // for snapshots' holds and the cluster's manifests
+	anew        chan struct{} // is closed when the agent has to start anew
+	hooking     turns         // from the first pre hook of a snapshot to its last post hook
 
 	background struct {
 		sync.WaitGroup
@@ -81,7 +84,7 @@ type Node struct {
 	}
 }
 
-// Run is the main function of an agent. It returns when ctx ends, and leaves the volumes mounted.
+// Run is the main function of an agent. It returns when ctx ends, or with ErrStartAnew, and leaves the volumes mounted.
 func Run(ctx context.Context, o Options) (err error) {
 	n, err := newNode(o)
 	if err != nil {
@@ -136,6 +139,7 @@ func (n *Node) configure() error {
 func newNode(o Options) (*Node, error) {
 	n := &Node{opts: o, boot: o.Config, name: o.Config.Node.Name, state: o.Config.Node.State, started: time.Now()}
 	n.mu.problems = make(map[string]string)
+	n.anew = make(chan struct{})
 	n.background.ctx, n.background.cancel = context.WithCancel(context.Background())
 	if n.name == "" {
 		host, err := os.Hostname()

@@ -55,8 +55,12 @@ func (n *Node) run(ctx context.Context) error {
 	if n.opts.Ready != nil {
 		n.opts.Ready()
 	}
-	<-ctx.Done()
-	return nil
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.anew:
+		return ErrStartAnew
+	}
 }
 
 func (n *Node) openCertificates() (err error) {
@@ -81,6 +85,7 @@ func (n *Node) joinCluster() (err error) {
 			return err
 		}
 	}
+	roots := rootsOf(certs)
 	if n.etcd, err = cluster.OpenEtcd(n.name, n.state, c, etcdTLS(certs, c.Endpoints)); err != nil {
 		return err
 	}
@@ -99,6 +104,9 @@ func (n *Node) joinCluster() (err error) {
 	n.beside(n.followConfig)
 	n.beside(n.clock.Run)
 	n.beside(n.alive.run)
+	if certs != nil && n.etcd.Own() {
+		n.beside(func(ctx context.Context) { n.followRoots(ctx, certs, roots) })
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package pki
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -28,6 +29,7 @@ type Files struct {
 type material struct {
 	keyPair
 	roots *x509.CertPool
+	sum   [sha256.Size]byte // of the CA's certificates, in the order of their file
 }
 
 // Open reads the files, and refuses those that nobody would take. log is told of renewals, and of files that were exchanged and can't be used.
@@ -48,14 +50,16 @@ func read(names config.TLS) (*material, error) {
 	if err != nil {
 		return nil, err
 	}
+	sum := sha256.New()
 	for _, c := range cas {
 		roots.AddCert(c)
+		sum.Write(c.Raw)
 	}
 	p, err := readKeyPair(names.Cert, names.Key)
 	if err != nil {
 		return nil, err
 	}
-	m := &material{keyPair: *p, roots: roots}
+	m := &material{keyPair: *p, roots: roots, sum: [sha256.Size]byte(sum.Sum(nil))}
 	return m, m.verify(p.cert.Certificate, "the certificate "+names.Cert, names.CA, "", x509.ExtKeyUsageClientAuth)
 }
 
@@ -97,6 +101,9 @@ func (f *Files) current() *material {
 
 // Expires is when the certificate in force ends.
 func (f *Files) Expires() time.Time { return f.current().leaf.NotAfter }
+
+// Roots is the SHA-256 of the CA's certificates in force: those who read the CA's file by themselves, and once, compare it with what it was.
+func (f *Files) Roots() [sha256.Size]byte { return f.current().sum }
 
 // Name is whose certificate it is.
 func (f *Files) Name() string { return f.current().leaf.Subject.CommonName }

@@ -38,12 +38,26 @@ func run(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	c, err := config.Read(o.Config)
+	c, err := o.read()
 	if err != nil {
 		return err
 	}
-	if len(o.Etcd) > 0 {
+	err = node.Run(ctx, node.Options{
+		Config: c, Self: o.Program, Version: o.Version,
+		Ready:        func() { fmt.Println("the agent is ready") },
+		CanStartAnew: func() error { _, err := o.read(); return err },
+	})
+	if errors.Is(err, node.ErrStartAnew) {
+		err = unix.Exec("/proc/self/exe", os.Args, os.Environ()) // the same program, also if another was installed meanwhile
+	}
+	return err
+}
+
+// read gives the configuration as it is now.
+func (o *options) read() (*config.File, error) {
+	c, err := config.Read(o.Config)
+	if err == nil && len(o.Etcd) > 0 {
 		c.Etcd = config.Etcd{Endpoints: o.Etcd, TLS: c.Etcd.TLS}
 	}
-	return node.Run(ctx, node.Options{Config: c, Self: o.Program, Version: o.Version, Ready: func() { fmt.Println("the agent is ready") }})
+	return c, err
 }
