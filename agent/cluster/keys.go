@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"graphvol/agent/config"
 	"path"
 	"time"
 
@@ -14,8 +15,6 @@ import (
 
 const (
 	root = "/graphvol/"
-	// DefaultName is the cluster's if the configuration has none.
-	DefaultName = "graphvol"
 	// requestTimeout bounds one request to etcd.
 	requestTimeout = 5 * time.Second
 )
@@ -28,7 +27,7 @@ type keys struct{ prefix string }
 
 func newKeys(cluster string) keys {
 	if cluster == "" {
-		cluster = DefaultName
+		cluster = config.DefaultCluster
 	}
 	return keys{root + cluster + "/"}
 }

@@ -184,3 +184,49 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestInForce: an agent's state directory says what is in force, and no file but a node's own asks it.
+func TestInForce(t *testing.T) {
+	dir := t.TempDir()
+	parse := func(text string) *File {
+		t.Helper()
+		f, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	own := parse("node: {name: a, state: " + dir + "}\ncluster: {name: social}\nvolumes:\n  - {name: own, backing: /b, mount: /m}\n")
+	check := func(f *File, volume string, revision int64) {
+		t.Helper()
+		got, rev, err := f.InForce()
+		if err != nil || rev != revision || len(got.Volumes) != 1 || got.Volumes[0].Name != volume || got.Node.Name != f.Node.Name || got.Cluster.Name != f.Cluster.Name {
+			t.Errorf("%+v of revision %d, %v; want the volume %s of revision %d", got, rev, err, volume, revision)
+		}
+	}
+	check(own, "own", 0)
+	const central = "volumes:\n  - {name: central, backing: /b, mount: /m}\n"
+	keep := func(k Kept) {
+		t.Helper()
+		if err := k.Keep(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	keep(Kept{Text: central, Revision: 7})
+	check(own, "central", 7)
+	check(parse(central), "central", 0) // what is about to be set
+	keep(Kept{})
+	check(own, "own", 0)
+	for text, want := range map[string]string{"node: {name: b}\n": "belong into each node's own file", "cluster: {name: other}\n": "the name other", "bogus: 1\n": "bogus"} {
+		keep(Kept{Text: text, Revision: 8})
+		if _, _, err := own.InForce(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "revision 8") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, keptName), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := own.InForce(); err == nil || !strings.Contains(err.Error(), keptName) {
+		t.Errorf("a file that is damaged: %v", err)
+	}
+}

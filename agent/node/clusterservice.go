@@ -15,6 +15,7 @@ import (
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
 	"graphvol/agent/cluster/liveness"
+	"graphvol/agent/config"
 )
 
 // clusterService is what people ask.
@@ -44,7 +45,7 @@ func (s *clusterService) GetCluster(ctx context.Context, _ *api.GetClusterReques
 	}
 	res := &api.ClusterStatus{Cluster: s.boot.Cluster.Name, AnsweredBy: s.name}
 	if res.Cluster == "" {
-		res.Cluster = cluster.DefaultName
+		res.Cluster = config.DefaultCluster
 	}
 	if res.Coordinator, err = s.member.Coordinator(ctx); err != nil && !errors.Is(err, cluster.ErrNoCoordinator) {
 		return nil, statusOf(err)

@@ -57,7 +57,7 @@ func (s *clusterService) checkCentral(text string) error {
 	if len(text) > maxConfig {
 		return usage("the configuration has %d bytes, and at most %d are taken", len(text), maxConfig)
 	}
-	f, err := parseCentral(s.boot, text)
+	f, err := s.boot.WithCentre(text)
 	if err == nil {
 		_, err = newCurrent(f, 1)
 	}

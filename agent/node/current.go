@@ -1,14 +1,8 @@
 package node
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"reflect"
 	"time"
 
@@ -16,11 +10,7 @@ import (
 	"graphvol/agent/cluster"
 	"graphvol/agent/config"
 	"graphvol/agent/graphmeta"
-	"graphvol/internal/durable"
 )
-
-// centreName is the file in the agent's state directory with the newest configuration of the centre that was in force: the node has its volumes also while etcd is away.
-const centreName = "config.json"
 
 // current is a configuration in force. It doesn't change.
 type current struct {
@@ -75,28 +65,12 @@ func (c *current) labels() (all []string) {
 	return all
 }
 
-// parseCentral reads a configuration of the centre. What makes the node what it is comes from its own file.
-func parseCentral(own *config.File, text string) (*config.File, error) {
-	f, err := config.Parse([]byte(text))
-	if err != nil {
-		return nil, err
-	}
-	if !reflect.ValueOf(f.Node).IsZero() || !reflect.ValueOf(f.Etcd).IsZero() {
-		return nil, errors.New("node and etcd belong into each node's own file: leave them out here")
-	}
-	if name := f.Cluster.Name; name != "" && name != cmp.Or(own.Cluster.Name, cluster.DefaultName) {
-		return nil, fmt.Errorf("cluster: the name %s is another one than this cluster's: it belongs into each node's own file, leave it out here", name)
-	}
-	f.Node, f.Etcd, f.Cluster.Name = own.Node, own.Etcd, own.Cluster.Name
-	return f, nil
-}
-
 // next makes what comes after now, and refuses what a mounted volume can't become.
 func (n *Node) next(ctx context.Context, cfg cluster.Config) (*current, error) {
 	file := n.boot
 	if cfg.Revision != 0 {
 		var err error
-		if file, err = parseCentral(n.boot, cfg.Text); err != nil {
+		if file, err = n.boot.WithCentre(cfg.Text); err != nil {
 			return nil, err
 		}
 	}
@@ -125,7 +99,7 @@ func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
 	}
 	c, err := n.next(ctx, cfg)
 	if err == nil {
-		err = writeCentral(n.state, cfg)
+		err = config.Kept(cfg).Keep(n.state)
 	}
 	n.problem("configuration", err)
 	if err != nil {
@@ -160,30 +134,4 @@ func (n *Node) report(ctx context.Context, a cluster.Applied) {
 // followConfig applies what the centre has, until ctx ends.
 func (n *Node) followConfig(ctx context.Context) {
 	n.configs.Watch(ctx, n.name, func(cfg cluster.Config) { n.apply(ctx, cfg) })
-}
-
-func writeCentral(state string, cfg cluster.Config) error {
-	p, err := json.Marshal(cfg)
-	if err != nil {
-		return err
-	}
-	if err := durable.WriteFile(filepath.Join(state, centreName), p); err != nil {
-		return fmt.Errorf("the configuration can't be kept in the agent's state directory: %w", err)
-	}
-	return nil
-}
-
-// readCentral gives the configuration of the centre that was in force; revision 0 if there was none.
-func readCentral(state string) (cfg cluster.Config, err error) {
-	p, err := os.ReadFile(filepath.Join(state, centreName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return cfg, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(p, &cfg)
-	}
-	if err != nil {
-		return cfg, fmt.Errorf("the configuration of the centre that was in force here can't be read: %w; remove %s, and the agent takes it from etcd again", err, filepath.Join(state, centreName))
-	}
-	return cfg, nil
 }

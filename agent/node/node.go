@@ -119,11 +119,11 @@ func (n *Node) configure() error {
 		return err
 	}
 	n.now.Store(c)
-	central, err := readCentral(n.state)
+	central, err := config.ReadKept(n.state)
 	if err != nil || central.Revision == 0 {
 		return err
 	}
-	file, err := parseCentral(n.boot, central.Text)
+	file, err := n.boot.WithCentre(central.Text)
 	if err == nil {
 		c, err = newCurrent(file, central.Revision)
 	}

@@ -15,8 +15,9 @@ import (
 
 // preflightDoc is the answer of preflight.
 type preflightDoc struct {
-	OK     bool        `json:"ok"`
-	Checks []check.Row `json:"checks"`
+	OK       bool        `json:"ok"`
+	Revision int64       `json:"revision"` // of the configuration, if it is the centre's
+	Checks   []check.Row `json:"checks"`
 }
 
 func (a *app) preflightCmd() *cobra.Command {
@@ -31,17 +32,24 @@ disks of state directories have room; there is memory; the clock is right; roles
 PostgreSQL may do what a backup needs. Run it as the
 user that graphvol runs as. Nothing is changed or written.
 
+What a node has from the cluster's configuration (graphvol cluster config) counts as it
+does for its agent: it is looked at in the place of the file's own volumes.
+
 Each thing that isn't as it must be is a line with the command that mends it. Exit code
 1: there is at least one. Buckets are checked by graphvol target check.`,
 		Example: `  graphvol preflight
   graphvol preflight --config graphvol.yaml --json`,
 		Args: args(cobra.NoArgs, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Read(path)
+			own, err := config.Read(path)
 			if err != nil {
 				return err
 			}
-			return a.preflight(cmd.Context(), c, asJSON)
+			c, revision, err := own.InForce()
+			if err != nil {
+				return err
+			}
+			return a.preflight(cmd.Context(), c, revision, asJSON)
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", config.Path, "the configuration")
@@ -49,8 +57,8 @@ Each thing that isn't as it must be is a line with the command that mends it. Ex
 	return cmd
 }
 
-func (a *app) preflight(ctx context.Context, c *config.File, asJSON bool) error {
-	doc := preflightDoc{}
+func (a *app) preflight(ctx context.Context, c *config.File, revision int64, asJSON bool) error {
+	doc := preflightDoc{Revision: revision}
 	var checker preflight.Checker
 	for _, look := range []func(context.Context, *config.File) []check.Row{checker.Run, preflight.Clock} {
 		doc.Checks = append(doc.Checks, look(ctx, c)...)
@@ -67,7 +75,7 @@ func (a *app) preflight(ctx context.Context, c *config.File, asJSON bool) error 
 	if asJSON {
 		err = printJSON(a.out, doc)
 	} else {
-		printChecks(a.out, failed, len(doc.Checks))
+		printChecks(a.out, failed, &doc)
 	}
 	if err == nil && !doc.OK {
 		err = fmt.Errorf("%d of %s failed", len(failed), plural(int64(len(doc.Checks)), "check"))
@@ -75,11 +83,15 @@ func (a *app) preflight(ctx context.Context, c *config.File, asJSON bool) error 
 	return err
 }
 
-func printChecks(w io.Writer, failed []check.Row, all int) {
+func printChecks(w io.Writer, failed []check.Row, doc *preflightDoc) {
 	for _, r := range failed {
 		fmt.Fprintln(w, r)
 	}
+	of := ""
+	if doc.Revision != 0 {
+		of = fmt.Sprintf(" of revision %d of the cluster's configuration", doc.Revision)
+	}
 	if len(failed) == 0 {
-		fmt.Fprintf(w, "%s, all is right\n", plural(int64(all), "check"))
+		fmt.Fprintf(w, "%s%s, all is right\n", plural(int64(len(doc.Checks)), "check"), of)
 	}
 }

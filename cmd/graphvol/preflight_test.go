@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"graphvol/agent/config"
 	"graphvol/agent/preflight/check"
 )
 
@@ -56,7 +57,20 @@ func TestPreflight(t *testing.T) {
 		t.Errorf("%v, %s", err, out)
 	}
 
+	// What the agent has kept of the cluster's configuration is in force, not the file's volumes.
 	write(mount)
+	kept := config.Kept{Revision: 7, Text: fmt.Sprintf("preflight: {free-space: 1KiB}\nvolumes:\n  - {backing: %q, mount: %q, private: true}\n", backing, missing)}
+	if err := kept.Keep(dir); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if code := a.run(t.Context(), []string{"preflight", "--config", path}); code != exitFailed || !strings.Contains(out.String(), "path "+missing) {
+		t.Errorf("exit code %d, %s", code, out)
+	}
+	if err := (config.Kept{}).Keep(dir); err != nil {
+		t.Fatal(err)
+	}
+
 	out.Reset()
 	code := a.run(t.Context(), []string{"preflight", "--config", path})
 	if got := out.String(); code == exitDone && !strings.HasSuffix(got, " checks, all is right\n") || code != exitDone && !lacks(got) {
