@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -142,6 +143,7 @@ func (a *app) setConfig(ctx context.Context, f *clusterFlags, req *api.SetConfig
 		if err != nil {
 			return err
 		}
+		a.tellUnknown(ctx, c, req.GetNode())
 		if f.json {
 			return printJSON(a.out, rowOfConfig(res))
 		}
@@ -152,4 +154,13 @@ func (a *app) setConfig(ctx context.Context, f *clusterFlags, req *api.SetConfig
 		_, err = fmt.Fprintf(a.out, "%s; graphvol cluster status tells which nodes run it\n", what)
 		return err
 	})
+}
+
+// tellUnknown tells that no node of a name is known: one that will join may have its configuration before, and a name may be misspelt.
+func (a *app) tellUnknown(ctx context.Context, c api.ClusterClient, name string) {
+	st, err := c.GetCluster(ctx, &api.GetClusterRequest{})
+	if name == "" || err != nil || slices.ContainsFunc(st.GetNodes(), func(n *api.ClusterNode) bool { return n.GetName() == name }) {
+		return
+	}
+	fmt.Fprintf(a.err, "graphvol: no node %s is in the cluster so far; it takes this when it joins\n", name)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -55,6 +56,7 @@ func (t *test) refusedConfig() {
 	t.refused(t.Nodes[0], 1, "no-such/node", "config", "set", "--node", "no-such/node", t.file("bad.yaml", "cluster: {}\n"))
 	t.refused(t.Nodes[0], 1, "is empty", "config", "set", t.file("empty.yaml", ""))
 	t.runs(n, "its own file")
+	t.unknownNode()
 
 	t.set(n, settings{volume: t.withHooks(n)})
 	was := t.config(n)
@@ -80,6 +82,19 @@ func (t *test) refusedConfig() {
 	t.runs(n, "its own file")
 	if p := t.row(ctx, n).Problem; p != "" {
 		t.Errorf("what was wrong with the configuration is still told: %s", p)
+	}
+}
+
+// unknownNode: the configuration of a node that isn't there is taken, as it may come, and told, as its name may be misspelt.
+func (t *test) unknownNode() {
+	for name, told := range map[string]string{"a": "", "z": "graphvol: no node z is in the cluster so far; it takes this when it joins\n"} {
+		var stderr strings.Builder
+		cmd := exec.CommandContext(t.Context(), t.Bin, "cluster", "config", "set", "--config", t.Nodes[0].Config, "--node", name, t.file("one.yaml", t.central(t.Nodes[0], settings{})))
+		cmd.Stderr = &stderr
+		if err := cmd.Run(); err != nil || stderr.String() != told {
+			t.Errorf("the configuration of node %s: %v, and it said %q", name, err, stderr.String())
+		}
+		t.store(name, "")
 	}
 }
 
