@@ -19,11 +19,12 @@ const nowhere = "02:00:00:00:00:ff"
 type Network struct {
 	hub   *namespace // nil: all nodes are on the loopback interface
 	nodes []*namespace
+	wires map[int]*wire // of slow nodes
 }
 
 // NewNetwork makes a namespace for each of n nodes, and joins them.
 func NewNetwork(n int) (net *Network, err error) {
-	net = &Network{}
+	net = &Network{wires: make(map[int]*wire)}
 	defer func() {
 		if err != nil {
 			net.Close()
@@ -67,7 +68,11 @@ func (n *Network) Close() error {
 	if n.hub == nil {
 		return nil
 	}
-	err := n.hub.f.Close()
+	var err error
+	for _, w := range n.wires {
+		err = errors.Join(err, w.close())
+	}
+	err = errors.Join(err, n.hub.f.Close())
 	for _, ns := range n.nodes {
 		err = errors.Join(err, ns.f.Close())
 	}
@@ -111,14 +116,14 @@ func (n *Network) Drop(from, to int) error {
 // Isolate cuts a node off from all others, without a word to either side.
 func (n *Network) Isolate(i int) error { return n.hub.ip("link set " + port(i) + " nomaster") }
 
-// Heal undoes all Drops and Isolates.
+// Heal undoes all Drops, Isolates and Slows.
 func (n *Network) Heal() error {
 	if n.hub == nil {
 		return nil
 	}
 	var err error
 	for i, ns := range n.nodes {
-		err = errors.Join(err, n.hub.ip("link set "+port(i)+" master br0"), ns.ip("neigh flush dev eth0 nud permanent"))
+		err = errors.Join(err, n.fast(i), n.hub.ip("link set "+port(i)+" master br0"), ns.ip("neigh flush dev eth0 nud permanent"))
 	}
 	return err
 }

@@ -27,8 +27,22 @@ func network(t testing.TB, n int) *Network {
 	return net
 }
 
+// needTAP skips what needs Network.Slow, where that can't be.
+func needTAP(t testing.TB) {
+	t.Helper()
+	if _, err := os.Stat("/dev/net/tun"); err != nil {
+		t.Skipf("needs TAP devices: %v", err)
+	}
+}
+
 // hears tells whether a packet from one node reaches another in time.
 func hears(t *testing.T, n *Network, from, to int, limit time.Duration) bool {
+	t.Helper()
+	return travel(t, n, from, to, limit) < limit
+}
+
+// travel tells how long a packet takes from one node to another, up to a limit.
+func travel(t *testing.T, n *Network, from, to int, limit time.Duration) time.Duration {
 	t.Helper()
 	var in net.PacketConn
 	err := n.nodes[to].do(func() (err error) {
@@ -39,6 +53,7 @@ func hears(t *testing.T, n *Network, from, to int, limit time.Duration) bool {
 		t.Fatal(err)
 	}
 	defer in.Close()
+	sent := time.Now()
 	err = n.nodes[from].do(func() error {
 		out, err := net.Dial("udp4", in.LocalAddr().String())
 		if err != nil {
@@ -51,12 +66,14 @@ func hears(t *testing.T, n *Network, from, to int, limit time.Duration) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in.SetReadDeadline(time.Now().Add(limit))
-	_, _, err = in.ReadFrom(make([]byte, 10))
-	return err == nil
+	in.SetReadDeadline(sent.Add(limit))
+	if _, _, err = in.ReadFrom(make([]byte, 10)); err != nil {
+		return limit
+	}
+	return time.Since(sent)
 }
 
-// TestNetwork: nodes reach each other, but for those that are cut off.
+// TestNetwork: nodes reach each other, but for those that are cut off, and later where they are slow.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	n := network(t, 3)
@@ -89,4 +106,23 @@ func TestNetwork(t *testing.T) {
 	check("isolated", [2]int{0, 2}, [2]int{1, 2}, [2]int{2, 0}, [2]int{2, 1})
 	must(n.Heal())
 	check("healed again")
+	needTAP(t)
+	const delay = 300 * time.Millisecond
+	must(n.Slow(2, delay))
+	slow := func(way [2]int, want bool) {
+		t.Helper()
+		best := time.Minute
+		for range 3 { // the first has to find the way
+			best = min(best, travel(t, n, way[0], way[1], 10*time.Second))
+		}
+		if best >= delay != want || best > 3*delay {
+			t.Errorf("from node %d to node %d it takes %v", way[0], way[1], best)
+		}
+	}
+	slow([2]int{0, 2}, true)
+	slow([2]int{2, 1}, true)
+	slow([2]int{0, 1}, false)
+	must(n.Heal())
+	slow([2]int{0, 2}, false)
+	check("fast again")
 }
