@@ -67,11 +67,12 @@ func (r *Row) Final() bool { return r.State == "complete" || r.State == "failed"
 type Status struct {
 	Coordinator string `json:"coordinator"`
 	Nodes       []struct {
-		Name    string   `json:"name"`
-		State   string   `json:"state"`
-		Volumes []string `json:"volumes"`
-		Config  string   `json:"config"`
-		Problem string   `json:"problem"`
+		Name     string   `json:"name"`
+		State    string   `json:"state"`
+		Evidence []string `json:"evidence"`
+		Volumes  []string `json:"volumes"`
+		Config   string   `json:"config"`
+		Problem  string   `json:"problem"`
 	} `json:"nodes"`
 }
 

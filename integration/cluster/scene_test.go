@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -121,18 +122,21 @@ func (s *scene) next(name string) Row {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), 10*time.Second)
 	defer cancel()
-	for {
+	for last := ""; ; {
 		mark := s.p.Mark()
 		row, err := s.y.Snapshot(ctx, name)
 		if err == nil {
 			s.checkTaken(s.p, mark, row, name)
 			return row
 		}
-		passing := []string{"no snapshot without all nodes", "coordinator", "connection error"}
-		if ctx.Err() != nil || !slices.ContainsFunc(passing, func(text string) bool { return strings.Contains(err.Error(), text) }) {
+		passing := regexp.MustCompile("no snapshot without all nodes|coordinator|connection error").FindString(err.Error())
+		if ctx.Err() != nil || passing == "" {
 			s.Fatal(err)
 		}
-		s.Log(err)
+		if passing != last {
+			s.Log(err)
+		}
+		last = passing
 	}
 }
 
@@ -201,18 +205,23 @@ func write(path string) error {
 	return f.Sync()
 }
 
+// final waits until all records are final, and gives them.
+func (s *scene) final() (rows []Row) {
+	s.Helper()
+	s.eventually("all records are final", func(ctx context.Context) bool {
+		var err error
+		if rows, err = s.y.Snapshots(ctx); err != nil {
+			return false // it has just come back
+		}
+		return !slices.ContainsFunc(rows, func(r Row) bool { return !r.Final() })
+	})
+	return rows
+}
+
 // judge looks at the records of the snapshot: each is final, and complete on all volumes or none.
 func (s *scene) judge(mark []uint64, out outcome) {
 	s.Helper()
-	var rows []Row
-	s.eventually("all records are final", func(ctx context.Context) bool {
-		all, err := s.y.Snapshots(ctx)
-		if err != nil {
-			return false // it has just come back
-		}
-		rows = slices.DeleteFunc(slices.Clone(all), func(r Row) bool { return r.Name != s.name })
-		return !slices.ContainsFunc(all, func(r Row) bool { return !r.Final() })
-	})
+	rows := slices.DeleteFunc(s.final(), func(r Row) bool { return r.Name != s.name })
 	complete := false
 	for _, r := range rows {
 		if r.State != "complete" {
