@@ -188,8 +188,11 @@ func (c *evidence) sentences() (out []string) {
 	if len(c.reach) > 0 {
 		say("reached by %s", list(c.reach))
 	}
-	if len(c.cannot) > 0 {
+	switch {
+	case len(c.cannot) > 0 && c.silence() > 0:
 		say("not reached by %s either", list(c.cannot))
+	case len(c.cannot) > 0:
+		say("not reached by %s", list(c.cannot))
 	}
 	if c.recently && c.silence() > 0 {
 		say("it runs: it %s %s ago", c.m.how, age(c.now.Sub(c.m.acted)))
@@ -198,7 +201,11 @@ func (c *evidence) sentences() (out []string) {
 	case LeaseHeld:
 		say("it renews its lease")
 	case LeaseLost:
-		say("its lease ran out %s ago", age(c.now.Sub(c.m.since)))
+		text := "its lease ran out %s ago"
+		if !c.m.leased {
+			text = "it has had no lease for %s at least"
+		}
+		say(text, age(c.now.Sub(c.m.since)))
 	case LeaseUnknown:
 		say("nothing is known of its lease")
 	}

@@ -76,15 +76,16 @@ type path struct {
 
 // member is one agent as this one knows it.
 type member struct {
-	name  string
-	lease Lease
-	since time.Time        // when the lease became that
-	paths map[string]*path // from whom
-	heard time.Time        // when anybody last heard of it
-	acted time.Time        // when it was last seen to do something; acted <= heard
-	how   string           // what that was
-	hist  history
-	asked int // how many were asked about it
+	name   string
+	lease  Lease
+	since  time.Time        // when the lease became that
+	leased bool             // it was ever known to be held
+	paths  map[string]*path // from whom
+	heard  time.Time        // when anybody last heard of it
+	acted  time.Time        // when it was last seen to do something; acted <= heard
+	how    string           // what that was
+	hist   history
+	asked  int // how many were asked about it
 }
 
 // Table is what one agent knows of all. Its methods may be called by any goroutine. Times given to it are this process's, with their monotonic readings.
@@ -150,7 +151,7 @@ func (t *Table) SetLease(name string, l Lease, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if m := t.mu.members[name]; m != nil && m.lease != l {
-		m.lease, m.since = l, now
+		m.lease, m.since, m.leased = l, now, m.leased || l == LeaseHeld
 	}
 }
 

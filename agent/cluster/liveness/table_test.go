@@ -85,7 +85,7 @@ func TestStates(t *testing.T) {
 	d.Heard("b", d.now)
 	d.want("b", Unreachable, "it runs: it called this node 0s ago")
 	d.probe("a", "b", nil)
-	d.want("b", Alive)
+	d.want("b", Alive, "not reached by c, d;")
 }
 
 // TestNoWitness: who must have tried before an agent is called dead.
@@ -94,7 +94,7 @@ func TestNoWitness(t *testing.T) {
 	d.fail("b", 20*time.Second)
 	d.want("b", Unreachable, "nothing is known of its lease")
 	d.lease("b", LeaseLost)
-	d.want("b", Dead, "never reached it") // nobody else is there
+	d.want("b", Dead, "never reached it", "it has had no lease for 0s at least") // nobody else is there
 
 	// This node reaches nobody but etcd: of b, c may know more.
 	d = newDesk(t, "b", "c")
@@ -219,7 +219,7 @@ func TestMerge(t *testing.T) {
 	d.Merge("a", []Report{{Peer: "d", Age: 0}}, d.now)
 	d.want("b", Alive, "reached by c")
 	d.want("c", Alive)
-	d.want("d", Suspect, "not reached by c either")
+	d.want("d", Suspect, "not reached by c;")
 	d.want("a", Alive)
 	d.Merge("c", []Report{{Peer: "b", Age: 4 * time.Second, Error: "late news"}}, d.now)
 	d.want("b", Alive, "reached by c")
