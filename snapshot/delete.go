@@ -75,11 +75,11 @@ func (r *Repo) Delete(ctx context.Context, snaps []index.Snapshot) error {
 	ctx = context.WithoutCancel(ctx) // they are deleted; what follows is tidying up
 	for _, s := range gone {
 		if err := r.removeManifest(ctx, s.ID); err != nil {
-			r.log.Warn("the manifest of a deleted snapshot stays until the next prune", "snapshot", s.Name, "error", err)
+			r.log.WarnContext(ctx, "the manifest of a deleted snapshot stays until the next prune", "snapshot", s.Name, "error", err)
 		}
 	}
 	if err := r.loadBase(ctx); err != nil {
-		r.log.Warn("reads are not taken from the live volume", "error", err)
+		r.log.WarnContext(ctx, "reads are not taken from the live volume", "error", err)
 	}
 	return nil
 }

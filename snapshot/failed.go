@@ -18,10 +18,10 @@ func (r *Repo) forgetFailed(ctx context.Context) {
 	if err == nil && len(failed) > keptFailed {
 		failed = failed[:len(failed)-keptFailed*9/10]
 		if err = r.Delete(ctx, failed); err == nil {
-			r.log.Info("old failed snapshots are no longer listed", "snapshots", len(failed))
+			r.log.InfoContext(ctx, "old failed snapshots are no longer listed", "snapshots", len(failed))
 		}
 	}
 	if err != nil {
-		r.log.Warn("failed snapshots stay in the catalogue", "error", err)
+		r.log.WarnContext(ctx, "failed snapshots stay in the catalogue", "error", err)
 	}
 }

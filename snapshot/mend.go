@@ -215,7 +215,7 @@ func (m *mender) fromCopies(ctx context.Context, name string, damage error, put 
 			err = put(t)
 		}
 		if err == nil {
-			m.repo.log.Warn("an object of the store was damaged or missing, and was put back", "object", name, "from", c.Name, "damage", damage)
+			m.repo.log.WarnContext(ctx, "an object of the store was damaged or missing, and was put back", "object", name, "from", c.Name, "damage", damage)
 			return Mended{Object: name, From: c.Name}
 		}
 		if errors.Is(err, errPutBack) {

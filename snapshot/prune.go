@@ -105,7 +105,7 @@ func (p *pruner) run(ctx context.Context) error {
 		return err
 	}
 	if err := p.repo.prunePrints(ctx); err != nil {
-		p.repo.log.Warn("fingerprints that nothing needs may be left; they take space and are otherwise harmless", "error", err)
+		p.repo.log.WarnContext(ctx, "fingerprints that nothing needs may be left; they take space and are otherwise harmless", "error", err)
 	}
 	return ctx.Err()
 }

@@ -172,7 +172,7 @@ func (p *pruner) repack(ctx context.Context, packs map[chunkstore.PackID]*packUs
 			damage = append(damage, fmt.Errorf("%w; the pack stays as it is: run verify --read-data", err))
 		case packs[id].away && chunkstore.Passing(err) && ctx.Err() == nil:
 			p.kept(packs[id])
-			p.repo.log.Warn("a pack that only a copy has isn't rewritten, since the copy can't be read now; the next prune tries again", "error", err)
+			p.repo.log.WarnContext(ctx, "a pack that only a copy has isn't rewritten, since the copy can't be read now; the next prune tries again", "error", err)
 		case err != nil:
 			return damage, err
 		default:

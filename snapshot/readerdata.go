@@ -187,7 +187,7 @@ func (rd *Reader) verifyLive(ctx context.Context, live Live, b *base, part liveP
 		return false
 	}
 	if chunkstore.Sum(chunk) != part.chunk {
-		rd.repo.log.Warn("a file of the live volume differs from its snapshot though nothing has changed it through the mount; reading the stored copy",
+		rd.repo.log.WarnContext(ctx, "a file of the live volume differs from its snapshot though nothing has changed it through the mount; reading the stored copy",
 			"snapshot", rd.snap.Name, "inode", part.ino, "offset", start)
 		return false
 	}

@@ -84,10 +84,10 @@ func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progre
 		}
 		err = fmt.Errorf("seal snapshot %s: %w", snap.Name, err)
 		if ferr := r.db.Fail(snap.ID, err.Error()); ferr != nil {
-			r.log.Error("that a snapshot failed is not stored yet", "snapshot", snap.Name, "error", ferr)
+			r.log.ErrorContext(ctx, "that a snapshot failed is not stored yet", "snapshot", snap.Name, "error", ferr)
 		}
 		snap.State, snap.Error = index.StateFailed, err.Error()
-		r.log.Error("snapshot failed; what changed is part of the next one", "snapshot", snap.Name, "error", err)
+		r.log.ErrorContext(ctx, "snapshot failed; what changed is part of the next one", "snapshot", snap.Name, "error", err)
 	}
 	src.Release(err == nil)
 	if err != nil {
@@ -95,7 +95,7 @@ func (r *Repo) Seal(ctx context.Context, snap index.Snapshot, src Source, progre
 	} else {
 		// After Release: only now the source's volume knows what "unchanged since this snapshot" means.
 		if berr := r.loadBase(context.WithoutCancel(ctx)); berr != nil {
-			r.log.Warn("reads are not taken from the live volume", "error", berr)
+			r.log.WarnContext(ctx, "reads are not taken from the live volume", "error", berr)
 		}
 	}
 	return snap, err
@@ -177,7 +177,7 @@ func (r *Repo) commit(ctx context.Context, snap, parent index.Snapshot, s *seale
 		return snap, err
 	}
 	snap.State = index.StateComplete
-	r.log.Info("snapshot complete", "snapshot", snap.Name, "id", snap.ID, "kind", snap.Kind, "dirty_bytes", snap.DirtyBytes,
+	r.log.InfoContext(ctx, "snapshot complete", "snapshot", snap.Name, "id", snap.ID, "kind", snap.Kind, "dirty_bytes", snap.DirtyBytes,
 		"stored_bytes", snap.StoredBytes, "seal", time.Since(start))
 	return snap, nil
 }

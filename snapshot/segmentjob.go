@@ -255,7 +255,7 @@ func (w *segmentWork) changed(old *tree.Segment, p []byte) (changed uint32, err 
 	was := w.buf[SegmentSize : 2*SegmentSize]
 	err = w.s.repo.readBlocks(w.s.ctx, old, unsure, was)
 	if errors.Is(err, chunkstore.ErrCorrupt) || errors.Is(err, chunkstore.ErrNotFound) {
-		w.s.repo.log.Error("the parent's data is damaged; what should be compared with it is stored again",
+		w.s.repo.log.ErrorContext(w.s.ctx, "the parent's data is damaged; what should be compared with it is stored again",
 			"inode", w.f.in.Ino, "block", w.seg*SegmentBlocks, "error", err)
 		return changed | unsure, nil
 	}
