@@ -65,22 +65,22 @@ func Attach(ctx context.Context, spec remote.Spec, key KeySource, state string, 
 	log := NewLogger(lf, slog.LevelInfo)
 	t, err := openWithKey(ctx, &spec, key, openerOf(res.State, log))
 	if err != nil {
-		return res, statusOf(log, "opening the copy", err)
+		return res, statusOf(ctx, log, "opening the copy", err)
 	}
 	view, err := remote.OpenView(ctx, t)
 	if err != nil {
-		return res, statusOf(log, "reading the copy", err)
+		return res, statusOf(ctx, log, "reading the copy", err)
 	}
 	res.Volume, res.Head = view.Volume, view.Newest
 	cfg := snapshot.Config{State: res.State, Log: log, Target: view}
 	if res.Rebuilt, err = makeIndex(ctx, cfg, snapshot.RebuildOptions{KeepStore: true, Volume: view.Volume, Progress: progress}); err != nil {
-		return res, statusOf(log, "reading the copy", errors.Join(err, removeNewIndex(res.State)))
+		return res, statusOf(ctx, log, "reading the copy", errors.Join(err, removeNewIndex(res.State)))
 	}
 	for _, problem := range res.Problems {
 		log.Warn("found while attaching", "snapshot", problem.Snapshot, "err", problem.Err)
 	}
 	if err := finishAttach(ctx, res.State, view, spec, log); err != nil {
-		return res, statusOf(log, "attaching the copy", err)
+		return res, statusOf(ctx, log, "attaching the copy", err)
 	}
 	log.Info("attached", "copy", spec.String(), "snapshots", res.Snapshots, "head", res.Head.Sequence)
 	res.Took = time.Since(start)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"graphvol/agent/api"
+	"graphvol/agent/traceid"
 	"graphvol/fs/hold"
 )
 
@@ -128,6 +129,7 @@ const retries = `{"methodConfig": [{
 // attach makes the gRPC client. Nothing is connected yet.
 func (c *Client) attach(dial func(ctx context.Context, addr string) (net.Conn, error)) error {
 	cc, err := grpc.NewClient("passthrough:///volume",
+		traceid.DialOption(),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(dial),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: dialPause, Multiplier: 1.5, MaxDelay: time.Second}, MinConnectTimeout: answerWait}),
@@ -200,7 +202,7 @@ func (c *Client) serveHere(svc api.VolumeServer) error {
 }
 
 func newServer(svc api.VolumeServer, opts ...grpc.ServerOption) *grpc.Server {
-	s := grpc.NewServer(append(opts, grpc.MaxSendMsgSize(maxMessage))...)
+	s := grpc.NewServer(append(opts, traceid.ServerOption(), grpc.MaxSendMsgSize(maxMessage))...)
 	api.RegisterVolumeServer(s, svc)
 	return s
 }

@@ -31,9 +31,9 @@ func (s *service) Cut(stream api.Volume_CutServer) error {
 	c := &cut{service: s, stream: stream, steps: receive(stream)}
 	err := c.run()
 	if err != nil {
-		s.log.Info("a part of a snapshot over several volumes has ended", "err", err)
+		s.log.InfoContext(stream.Context(), "a part of a snapshot over several volumes has ended", "err", err)
 	}
-	return statusOf(s.log, "the snapshot", err)
+	return statusOf(stream.Context(), s.log, "the snapshot", err)
 }
 
 // receive reads what the caller asks for, beside what is done.
@@ -93,7 +93,7 @@ func (c *cut) run() error {
 		c.queue.release()
 		return err
 	}
-	c.changed()
+	c.changed(ctx)
 	if err := c.commit(ctx, j); err != nil {
 		j.cancel(errNotCommitted)
 		return err
@@ -142,7 +142,7 @@ func (c *cut) cutHeld(ctx context.Context, bound time.Duration, approved <-chan 
 	if err != nil {
 		return nil, tooLate(err, bound)
 	}
-	return c.enqueue(c.req, src, pause, approved)
+	return c.enqueue(ctx, c.req, src, pause, approved)
 }
 
 // tooLate says that the gate had to be opened.

@@ -36,7 +36,7 @@ func (s *service) Dirty(req *api.DirtyRequest, stream api.Volume_DirtyServer) er
 		}
 		return stream.Send(m)
 	})
-	return statusOf(s.log, "listing what has changed", err)
+	return statusOf(stream.Context(), s.log, "listing what has changed", err)
 }
 
 // eachDirty lists what has changed since the newest complete snapshot: what is there, then what that snapshot has and the

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"graphvol/agent/traceid"
 	"graphvol/chunkstore"
 	"graphvol/chunkstore/crypt"
 	"graphvol/chunkstore/target"
@@ -111,13 +112,13 @@ func translations() []translation {
 
 // statusOf makes an error fit to leave the agent. what says what was being done, in the words of a sentence's subject:
 // "the snapshot". Unknown errors are logged in full and told as a reference to the log.
-func statusOf(log *slog.Logger, what string, err error) error {
+func statusOf(ctx context.Context, log *slog.Logger, what string, err error) error {
 	if err == nil {
 		return nil
 	}
 	var own *Error
 	if errors.As(err, &own) {
-		log.Info(what+" was refused", "err", err, "cause", own.Err)
+		log.InfoContext(ctx, what+" was refused", "err", err, "cause", own.Err)
 		return own
 	}
 	if _, ok := status.FromError(err); ok {
@@ -125,32 +126,37 @@ func statusOf(log *slog.Logger, what string, err error) error {
 	}
 	var failed *snapshot.RestoreError
 	if errors.As(err, &failed) && !errors.Is(err, chunkstore.ErrCorrupt) {
-		log.Warn(what+" failed", "err", err)
+		log.WarnContext(ctx, what+" failed", "err", err)
 		return status.Error(codes.FailedPrecondition, what+" failed: "+err.Error()) // it tells the paths, whatever the errors are
 	}
 	for _, t := range translations() {
 		if !errors.Is(err, t.is) {
 			continue
 		}
-		log.Warn(what+" failed", "err", err, "code", t.code.String())
+		log.WarnContext(ctx, what+" failed", "err", err, "code", t.code.String())
 		text := t.text
 		if text == "" {
 			text = err.Error()
 		}
 		return status.Error(t.code, what+" failed: "+text)
 	}
-	log.Error(what+" failed", "err", err)
-	return status.Errorf(codes.Internal, "%s failed: %s", what, lastCause(err))
+	log.ErrorContext(ctx, what+" failed", "err", err)
+	return status.Errorf(codes.Internal, "%s failed: %s", what, lastCause(ctx, err))
 }
 
 // lastCause shortens an unknown error to what lies at its bottom: errno texts say something to an administrator, the
 // chain above them speaks of internals.
-func lastCause(err error) string {
+func lastCause(ctx context.Context, err error) string {
+	text := "an internal error"
 	var errno unix.Errno
 	if errors.As(err, &errno) {
-		return errno.Error() + "; the agent's log (STATE/log/agent.log) has the details"
+		text = errno.Error()
 	}
-	return "an internal error; the agent's log (STATE/log/agent.log) has the details"
+	text += "; the agent's log (STATE/log/agent.log) has the details"
+	if trace := traceid.Of(ctx); trace != "" {
+		text += ", with trace_id " + trace
+	}
+	return text
 }
 
 func refuse(code codes.Code, message string) *Error { return &Error{Code: code, Message: message} }

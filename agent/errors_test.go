@@ -49,7 +49,7 @@ func TestErrorsLeaveTranslated(t *testing.T) {
 		{errors.New("nil map in frobnicator"), codes.Internal, "STATE/log/agent.log"},
 	} {
 		var log bytes.Buffer
-		got := statusOf(slog.New(slog.NewTextHandler(&log, nil)), "the work", c.err)
+		got := statusOf(t.Context(), slog.New(slog.NewTextHandler(&log, nil)), "the work", c.err)
 		if status.Code(got) != c.code || !strings.Contains(Message(got), c.want) {
 			t.Errorf("%v: %v (%v), want %v, %q", c.err, status.Code(got), got, c.code, c.want)
 		}
@@ -60,7 +60,7 @@ func TestErrorsLeaveTranslated(t *testing.T) {
 			t.Errorf("not logged: %s", &log)
 		}
 	}
-	if statusOf(quiet(), "the work", nil) != nil {
+	if statusOf(t.Context(), quiet(), "the work", nil) != nil {
 		t.Error("an error of nothing")
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"graphvol/agent/traceid"
 )
 
 const (
@@ -116,7 +118,7 @@ func (l *LogFile) Close() error {
 	return err
 }
 
-// NewLogger makes the logger that all parts of an agent share: one JSON object a line.
+// NewLogger makes the logger that all parts of an agent share: one JSON object a line, with the ids of the trace that its context belongs to.
 func NewLogger(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	return slog.New(traceid.LogHandler(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})))
 }

@@ -21,11 +21,11 @@ func (s *service) Delete(ctx context.Context, req *api.DeleteRequest) (*api.Dele
 		err = s.delete(ctx, snaps)
 	}
 	if err != nil {
-		return nil, statusOf(s.log, "the deletion", err)
+		return nil, statusOf(ctx, s.log, "the deletion", err)
 	}
 	res := &api.DeleteResponse{}
 	for _, snap := range snaps {
-		s.log.Info("deleted", "id", snap.ID, "name", snap.Name)
+		s.log.InfoContext(ctx, "deleted", "id", snap.ID, "name", snap.Name)
 		res.Deleted = append(res.Deleted, infoOf(snap))
 	}
 	return res, nil
@@ -40,12 +40,12 @@ func (s *service) delete(ctx context.Context, snaps []index.Snapshot) error {
 	if err := s.repo.Delete(ctx, snaps); err != nil {
 		return err
 	}
-	s.changed()
+	s.changed(ctx)
 	return nil
 }
 
 // Hold implements the API.
-func (s *service) Hold(_ context.Context, req *api.HoldRequest) (*api.HoldResponse, error) {
+func (s *service) Hold(ctx context.Context, req *api.HoldRequest) (*api.HoldResponse, error) {
 	if len(req.GetSnapshots()) == 0 {
 		return nil, refuse(codes.InvalidArgument, "name the snapshots")
 	}
@@ -54,12 +54,12 @@ func (s *service) Hold(_ context.Context, req *api.HoldRequest) (*api.HoldRespon
 		err = s.repo.Hold(req.GetReason(), snaps)
 	}
 	if err != nil {
-		return nil, statusOf(s.log, "the hold", err)
+		return nil, statusOf(ctx, s.log, "the hold", err)
 	}
 	res := &api.HoldResponse{}
 	for _, snap := range snaps {
 		snap.Hold = req.GetReason()
-		s.log.Info("held", "id", snap.ID, "name", snap.Name, "reason", snap.Hold)
+		s.log.InfoContext(ctx, "held", "id", snap.ID, "name", snap.Name, "reason", snap.Hold)
 		res.Snapshots = append(res.Snapshots, infoOf(snap))
 	}
 	return res, nil
@@ -80,7 +80,7 @@ func (s *service) Prune(req *api.PruneRequest, stream api.Volume_PruneServer) er
 	}
 	r, err := s.repo.Prune(stream.Context(), opts)
 	if err != nil {
-		return statusOf(s.log, "pruning", err)
+		return statusOf(stream.Context(), s.log, "pruning", err)
 	}
 	s.remotes.kick()
 	return stream.Send(&api.PruneEvent{Result: &api.PruneResult{
@@ -93,11 +93,11 @@ func (s *service) Prune(req *api.PruneRequest, stream api.Volume_PruneServer) er
 func (s *service) Verify(req *api.VerifyRequest, stream api.Volume_VerifyServer) error {
 	snaps, err := s.resolveAll(req.GetSnapshots())
 	if err != nil {
-		return statusOf(s.log, "verifying", err)
+		return statusOf(stream.Context(), s.log, "verifying", err)
 	}
 	for _, snap := range snaps {
 		if snap.State != index.StateComplete {
-			return statusOf(s.log, "verifying", refuse(codes.FailedPrecondition, fmt.Sprintf("the snapshot %s is %s: only complete ones can be verified", snap.Name, snap.State)))
+			return statusOf(stream.Context(), s.log, "verifying", refuse(codes.FailedPrecondition, fmt.Sprintf("the snapshot %s is %s: only complete ones can be verified", snap.Name, snap.State)))
 		}
 	}
 	meter := newMeter(func(p *api.Progress) error { return stream.Send(&api.VerifyEvent{Progress: p}) })
@@ -106,7 +106,7 @@ func (s *service) Verify(req *api.VerifyRequest, stream api.Volume_VerifyServer)
 		ReadData: req.GetReadData(),
 		Report: func(p snapshot.Problem) {
 			problems++
-			s.log.Error("verify found a problem", "snapshot", p.Snapshot, "path", p.Path, "err", p.Err)
+			s.log.ErrorContext(stream.Context(), "verify found a problem", "snapshot", p.Snapshot, "path", p.Path, "err", p.Err)
 			meter.send(func() error {
 				return stream.Send(&api.VerifyEvent{Problem: &api.VerifyProblem{Snapshot: p.Snapshot, Path: []byte(p.Path), Message: p.Err.Error()}})
 			})
@@ -116,7 +116,7 @@ func (s *service) Verify(req *api.VerifyRequest, stream api.Volume_VerifyServer)
 		},
 	})
 	if err != nil {
-		return statusOf(s.log, "verifying", err)
+		return statusOf(stream.Context(), s.log, "verifying", err)
 	}
 	return stream.Send(&api.VerifyEvent{Result: &api.VerifyResult{Snapshots: r.Snapshots, Chunks: r.Chunks, Bytes: r.Bytes, Problems: problems}})
 }

@@ -58,7 +58,7 @@ func (s *server) open(ctx context.Context, version string) (err error) {
 		return errors.Join(err, tree.Close())
 	}
 	opened("volume")
-	err = s.openFront(version)
+	err = s.openFront(ctx, version)
 	opened("front")
 	return err
 }
@@ -133,7 +133,7 @@ func (s *server) giveUpIndex(err error) {
 	s.repo = nil
 }
 
-func (s *server) openFront(version string) error {
+func (s *server) openFront(ctx context.Context, version string) error {
 	o := s.opts
 	facts := Facts{
 		Backing: o.Backing, Mount: o.Mount, Cache: o.Cache, SnapDir: o.SnapDir, Mounted: time.Now(), HolderPID: os.Getppid(),
@@ -163,7 +163,7 @@ func (s *server) openFront(version string) error {
 		return nil
 	}
 	if s.copies, err = openRemotes(&o, s.repo, s.log); err != nil {
-		s.problem = cmp.Or(s.problem, s.copies.problem(err)) // the volume works without
+		s.problem = cmp.Or(s.problem, s.copies.problem(ctx, err)) // the volume works without
 	}
 	s.svc = newService(serviceConfig{
 		state: o.State, facts: facts, repo: s.repo, remotes: s.copies, log: s.log, version: version, problem: s.problem,

@@ -55,12 +55,12 @@ func (s *service) Diff(req *api.DiffRequest, stream api.Volume_DiffServer) error
 	ctx := stream.Context()
 	a, err := s.reader(ctx, req.GetA())
 	if err != nil {
-		return statusOf(s.log, "the comparison", err)
+		return statusOf(ctx, s.log, "the comparison", err)
 	}
 	defer a.Close()
 	b, err := s.reader(ctx, req.GetB())
 	if err != nil {
-		return statusOf(s.log, "the comparison", err)
+		return statusOf(ctx, s.log, "the comparison", err)
 	}
 	defer b.Close()
 	err = snapshot.Diff(ctx, a, b, snapshot.DiffOptions{Ranges: req.GetRanges()}, func(c snapshot.Change) error {
@@ -72,7 +72,7 @@ func (s *service) Diff(req *api.DiffRequest, stream api.Volume_DiffServer) error
 		}
 		return stream.Send(m)
 	})
-	return statusOf(s.log, "the comparison", err)
+	return statusOf(ctx, s.log, "the comparison", err)
 }
 
 // meter passes figures on, not more often than anybody can read. It may be called from several goroutines; a stream may

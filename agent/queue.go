@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"graphvol/agent/traceid"
 	"graphvol/index"
 	"graphvol/snapshot"
 )
@@ -32,10 +33,10 @@ type sealQueue struct {
 	sealer sealer
 	log    *slog.Logger
 	stall  time.Duration
-	sealed func()        // called after each seal, however it went
-	slots  chan struct{} // one in it for each snapshot between acquire and the end of its seal
-	jobs   chan *job     // as large as slots, so putting never blocks
-	ended  chan struct{} // closed when the worker has ended
+	sealed func(context.Context) // called after each seal, however it went
+	slots  chan struct{}         // one in it for each snapshot between acquire and the end of its seal
+	jobs   chan *job             // as large as slots, so putting never blocks
+	ended  chan struct{}         // closed when the worker has ended
 
 	mu struct {
 		sync.Mutex
@@ -62,7 +63,7 @@ type job struct {
 	}
 }
 
-func newSealQueue(s sealer, slots int, stall time.Duration, sealed func(), log *slog.Logger) *sealQueue {
+func newSealQueue(s sealer, slots int, stall time.Duration, sealed func(context.Context), log *slog.Logger) *sealQueue {
 	q := &sealQueue{
 		sealer: s, log: log, stall: stall, sealed: sealed,
 		slots: make(chan struct{}, slots), jobs: make(chan *job, slots), ended: make(chan struct{}),
@@ -89,9 +90,11 @@ func (q *sealQueue) release() { <-q.slots }
 
 // put hands over a snapshot that was begun. Only callers with a slot may. It is sealed when approved is closed, unless that is nil; those that
 // come after it wait.
-func (q *sealQueue) put(snap index.Snapshot, src ended, approved <-chan struct{}) (*job, error) {
+//
+// The seal goes on when ctx has ended; its lines in the log belong to the same trace.
+func (q *sealQueue) put(ctx context.Context, snap index.Snapshot, src ended, approved <-chan struct{}) (*job, error) {
 	j := &job{src: src, done: make(chan struct{}), approved: approved}
-	j.ctx, j.cancel = context.WithCancelCause(context.Background())
+	j.ctx, j.cancel = context.WithCancelCause(traceid.Follow(context.Background(), ctx))
 	j.mu.snap = snap
 	j.mu.news = make(chan struct{})
 	q.mu.Lock()
@@ -191,16 +194,16 @@ func (q *sealQueue) seal(j *job) {
 		if cause := context.Cause(j.ctx); cause != nil {
 			err = cause
 		}
-		q.log.Error("the snapshot failed", "id", j.snapshot().ID, "name", j.name(), "err", err)
+		q.log.ErrorContext(j.ctx, "the snapshot failed", "id", j.snapshot().ID, "name", j.name(), "err", err)
 	} else {
-		q.log.Info("the snapshot is complete", "id", snap.ID, "name", snap.Name, "kind", snap.Kind, "seal", time.Duration(snap.SealNS),
+		q.log.InfoContext(j.ctx, "the snapshot is complete", "id", snap.ID, "name", snap.Name, "kind", snap.Kind, "seal", time.Duration(snap.SealNS),
 			"pause", time.Duration(snap.PauseNS), "dirty_bytes", snap.DirtyBytes, "stored_bytes", snap.StoredBytes)
 	}
 	j.cancel(nil)
 	q.mu.Lock()
 	delete(q.mu.live, j)
 	q.mu.Unlock()
-	q.sealed()
+	q.sealed(j.ctx)
 	j.end(snap, err)
 	q.release()
 }

@@ -65,7 +65,7 @@ func begin(t *testing.T, q *sealQueue, name string, src *fakeEnded) *job {
 	if err := q.acquire(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	j, err := q.put(index.Snapshot{Name: name, State: index.StatePending}, src, nil)
+	j, err := q.put(t.Context(), index.Snapshot{Name: name, State: index.StatePending}, src, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func begin(t *testing.T, q *sealQueue, name string, src *fakeEnded) *job {
 
 func TestQueueKeepsTheOrder(t *testing.T) {
 	f := &fakeSealer{step: make(chan error)}
-	q := newSealQueue(f, 3, time.Hour, func() {}, quiet())
+	q := newSealQueue(f, 3, time.Hour, func(context.Context) {}, quiet())
 	var jobs []*job
 	for _, name := range []string{"a", "b", "c"} {
 		jobs = append(jobs, begin(t, q, name, &fakeEnded{}))
@@ -100,14 +100,14 @@ func TestQueueKeepsTheOrder(t *testing.T) {
 		t.Errorf("order %v", f.order)
 	}
 	q.close(t.Context())
-	if _, err := q.put(index.Snapshot{}, &fakeEnded{}, nil); !errors.Is(err, errUnmounted) {
+	if _, err := q.put(t.Context(), index.Snapshot{}, &fakeEnded{}, nil); !errors.Is(err, errUnmounted) {
 		t.Errorf("put after close: %v", err)
 	}
 }
 
 func TestQueueDropsAndGoesOn(t *testing.T) {
 	f := &fakeSealer{step: make(chan error)}
-	q := newSealQueue(f, 3, time.Hour, func() {}, quiet())
+	q := newSealQueue(f, 3, time.Hour, func(context.Context) {}, quiet())
 	srcs := []*fakeEnded{{}, {}}
 	a, b := begin(t, q, "a", srcs[0]), begin(t, q, "b", srcs[1])
 	if names := q.drop(); len(names) != 2 || !slices.Contains(names, "a") || !slices.Contains(names, "b") {
@@ -138,7 +138,7 @@ func TestQueueDropsAndGoesOn(t *testing.T) {
 // TestQueueDropsTooLate: what becomes complete in the same moment wasn't dropped.
 func TestQueueDropsTooLate(t *testing.T) {
 	f := &fakeSealer{busy: func(ctx context.Context, _ func(snapshot.Progress)) error { <-ctx.Done(); return nil }}
-	q := newSealQueue(f, 3, time.Hour, func() {}, quiet())
+	q := newSealQueue(f, 3, time.Hour, func(context.Context) {}, quiet())
 	j := begin(t, q, "a", &fakeEnded{})
 	if names := q.drop(); len(names) > 0 {
 		t.Errorf("dropped: %v", names)
@@ -165,7 +165,7 @@ func TestQueueEndsWhatMakesNoProgress(t *testing.T) {
 				}
 			}
 		}}
-		q := newSealQueue(f, 1, time.Minute, func() {}, quiet())
+		q := newSealQueue(f, 1, time.Minute, func(context.Context) {}, quiet())
 		begun := time.Now()
 		_, err := begin(t, q, "a", &fakeEnded{}).result()
 		if !errors.Is(err, errStalled) {

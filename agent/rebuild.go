@@ -55,10 +55,10 @@ func Rebuild(ctx context.Context, p Place, opts snapshot.RebuildOptions, stderr 
 	log := NewLogger(w, slog.LevelInfo)
 	cfg, err := storeOf(p.State, "", log)
 	if err != nil {
-		return res, statusOf(log, "rebuilding the index", err)
+		return res, statusOf(ctx, log, "rebuilding the index", err)
 	}
 	if opts.Old, err = snapshot.ReadOldCatalogue(cfg); err != nil {
-		return res, statusOf(log, "rebuilding the index", err)
+		return res, statusOf(ctx, log, "rebuilding the index", err)
 	}
 	release, err := lockState(p.State)
 	if err != nil {
@@ -66,19 +66,19 @@ func Rebuild(ctx context.Context, p Place, opts snapshot.RebuildOptions, stderr 
 	}
 	defer release()
 	if res.Rebuilt, err = makeIndex(ctx, cfg, opts); err != nil {
-		return res, statusOf(log, "rebuilding the index", errors.Join(err, removeNewIndex(p.State)))
+		return res, statusOf(ctx, log, "rebuilding the index", errors.Join(err, removeNewIndex(p.State)))
 	}
 	for _, problem := range res.Problems {
 		log.Warn("found while rebuilding the index", "snapshot", problem.Snapshot, "err", problem.Err)
 	}
 	if res.OldIndex, err = putIndex(p.State); err != nil {
-		return res, statusOf(log, "putting the new index in place", err)
+		return res, statusOf(ctx, log, "putting the new index in place", err)
 	}
 	log.Info("the index was rebuilt", "snapshots", res.Snapshots, "old", res.OldIndex)
 	err = errors.Join(snapshot.SetAside(ctx, cfg, res.Aside),
 		ignoreMissing(os.Remove(filepath.Join(p.State, unmarkedName))), os.RemoveAll(filepath.Join(p.State, spareName)))
 	res.Took = time.Since(start)
-	return res, statusOf(log, "the index is rebuilt; tidying up", err)
+	return res, statusOf(ctx, log, "the index is rebuilt; tidying up", err)
 }
 
 // lockState keeps other rebuilds and everybody who uses the index away.

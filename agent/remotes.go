@@ -176,16 +176,16 @@ func fare(info *api.RemoteInfo, p remote.Progress) {
 }
 
 // problem says that the index doesn't tell what the remotes have. The volume and its snapshots don't depend on it.
-func (r *remotes) problem(err error) string {
-	r.log.Error("what the copies have can't be read from the index", "err", err)
+func (r *remotes) problem(ctx context.Context, err error) string {
+	r.log.ErrorContext(ctx, "what the copies have can't be read from the index", "err", err)
 	if errors.Is(err, index.ErrCorrupt) {
 		return "index.db is damaged where it tells what the copies have, so they are not kept up to date: unmount the volume, then run graphvol rebuild"
 	}
-	return "the copies are not kept up to date: " + lastCause(err)
+	return "the copies are not kept up to date: " + lastCause(ctx, err)
 }
 
 // mark enters in rows of the catalogue which remotes have them, as far as the index tells.
-func (r *remotes) mark(rows []*api.SnapshotInfo) {
+func (r *remotes) mark(ctx context.Context, rows []*api.SnapshotInfo) {
 	all, err := r.declared("")
 	for _, d := range all {
 		var on map[string]bool
@@ -199,6 +199,6 @@ func (r *remotes) mark(rows []*api.SnapshotInfo) {
 		}
 	}
 	if err != nil {
-		r.problem(err)
+		r.problem(ctx, err)
 	}
 }

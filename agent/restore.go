@@ -18,7 +18,7 @@ import (
 func (s *service) Restore(req *api.RestoreRequest, stream api.Volume_RestoreServer) error {
 	res, err := s.restore(req, stream)
 	if err != nil {
-		return statusOf(s.log, "the restore", restoreError(err))
+		return statusOf(stream.Context(), s.log, "the restore", restoreError(err))
 	}
 	return stream.Send(&api.RestoreEvent{Result: res})
 }
@@ -44,12 +44,12 @@ func (s *service) restore(req *api.RestoreRequest, stream api.Volume_RestoreServ
 		Progress: func(p snapshot.RestoreProgress) {
 			meter.tell(&api.Progress{DoneBytes: p.Bytes, TotalBytes: p.TotalBytes, DoneFiles: p.Files, TotalFiles: p.TotalFiles})
 		},
-		Warn: func(err error) { s.log.Warn("restore", "destination", dest, "err", err) },
+		Warn: func(err error) { s.log.WarnContext(stream.Context(), "restore", "destination", dest, "err", err) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.log.Info("restored", "snapshot", rd.Snapshot().Name, "destination", dest, "files", r.Files, "written", r.Written, "took", time.Since(begin))
+	s.log.InfoContext(stream.Context(), "restored", "snapshot", rd.Snapshot().Name, "destination", dest, "files", r.Files, "written", r.Written, "took", time.Since(begin))
 	return &api.RestoreResult{
 		Files: r.Files, Bytes: r.Bytes, WrittenBytes: r.Written, Removed: r.Removed, Snapshot: infoOf(rd.Snapshot()),
 	}, nil

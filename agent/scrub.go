@@ -29,20 +29,20 @@ func (s *service) scrubbed(name string, limit int64) ([]remote.Declared, error) 
 func (s *service) Scrub(req *api.ScrubRequest, stream api.Volume_ScrubServer) error {
 	all, err := s.scrubbed(req.GetRemote(), req.GetLimit())
 	if err != nil {
-		return statusOf(s.log, "the scrub", err)
+		return statusOf(stream.Context(), s.log, "the scrub", err)
 	}
 	t := newScrubTold(stream, s.remotes)
 	for _, d := range all {
 		t.remote(stream.Context(), s.remotes.remote(d), remote.ScrubOptions{Limit: req.GetLimit()})
 	}
 	s.remotes.kick()
-	return statusOf(s.log, "the scrub", t.end(stream.Context()))
+	return statusOf(stream.Context(), s.log, "the scrub", t.end(stream.Context()))
 }
 
 // Repair implements the API.
 func (s *service) Repair(req *api.RepairRequest, stream api.Volume_RepairServer) error {
 	err := s.repair(req, stream)
-	return statusOf(s.log, "the repair", err)
+	return statusOf(stream.Context(), s.log, "the repair", err)
 }
 
 func (s *service) repair(req *api.RepairRequest, stream api.Volume_RepairServer) error {
@@ -62,7 +62,7 @@ func (s *service) repair(req *api.RepairRequest, stream api.Volume_RepairServer)
 		t.remote(stream.Context(), r, remote.ScrubOptions{Mend: true, Limit: req.GetLimit()})
 		if last := t.results[len(t.results)-1]; last.Error == "" {
 			if err := s.bringUp(stream.Context(), d.Name, r); err != nil {
-				last.Error = Message(statusOf(s.log, "the copying", err))
+				last.Error = Message(statusOf(stream.Context(), s.log, "the copying", err))
 			}
 		}
 	}
@@ -128,13 +128,13 @@ func (t *scrubTold) finding(f *api.ScrubFinding) {
 }
 
 // lost tells that a snapshot needs what is lost: once, though the store and each copy may lack it.
-func (t *scrubTold) lost(p snapshot.Problem) {
+func (t *scrubTold) lost(ctx context.Context, p snapshot.Problem) {
 	if key := [2]string{p.Snapshot, p.Path}; !t.needy[key] {
 		t.needy[key] = true
 	} else {
 		return
 	}
-	t.remotes.log.Error("a snapshot needs what is lost", "snapshot", p.Snapshot, "path", p.Path, "err", p.Err)
+	t.remotes.log.ErrorContext(ctx, "a snapshot needs what is lost", "snapshot", p.Snapshot, "path", p.Path, "err", p.Err)
 	t.meter.send(func() error {
 		return t.stream.Send(&api.ScrubEvent{Stage: t.stage, Lost: &api.VerifyProblem{Snapshot: p.Snapshot, Path: []byte(p.Path), Message: p.Err.Error()}})
 	})
@@ -143,7 +143,7 @@ func (t *scrubTold) lost(p snapshot.Problem) {
 // remote scrubs a remote. What keeps it from being read is in its result: others may be read all the same.
 func (t *scrubTold) remote(ctx context.Context, r *remote.Remote, o remote.ScrubOptions) {
 	t.stage = r.Name()
-	o.Progress, o.Lost = t.progress, t.lost
+	o.Progress, o.Lost = t.progress, func(p snapshot.Problem) { t.lost(ctx, p) }
 	o.Found = func(f remote.Finding) {
 		t.finding(&api.ScrubFinding{Remote: r.Name(), Object: f.Object, Trouble: string(f.Trouble), Message: f.Err.Error(), Mended: f.Mended, Lost: f.Lost})
 	}
@@ -153,7 +153,7 @@ func (t *scrubTold) remote(ctx context.Context, r *remote.Remote, o remote.Scrub
 		Mended: int64(res.Mended), Lost: int64(res.Lost), Away: res.Away,
 	}
 	if err != nil {
-		row.Error = Message(statusOf(t.remotes.log, "the scrub", err))
+		row.Error = Message(statusOf(ctx, t.remotes.log, "the scrub", err))
 	}
 	t.results = append(t.results, row)
 }
@@ -188,7 +188,7 @@ func (t *scrubTold) store(ctx context.Context, repo *snapshot.Repo, all []remote
 	if len(res.Lost) == 0 {
 		return nil
 	}
-	return repo.Needs(ctx, res.Lost, t.lost)
+	return repo.Needs(ctx, res.Lost, func(p snapshot.Problem) { t.lost(ctx, p) })
 }
 
 // end sends the results.

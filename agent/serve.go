@@ -52,7 +52,7 @@ func Serve(ctx context.Context, o MountOptions, version string) error {
 	s, err := openServer(ctx, sess, o, version, log)
 	if err != nil {
 		log.Error("the server can't serve", "err", err)
-		sess.Fail(errors.New(Message(statusOf(log, "mounting", err))))
+		sess.Fail(errors.New(Message(statusOf(ctx, log, "mounting", err))))
 		return err
 	}
 	err = s.run(ctx)

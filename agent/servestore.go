@@ -83,7 +83,7 @@ func ServeStore(ctx context.Context, o StoreOptions, key *crypt.KeyFile, version
 		}
 	}()
 	if err := s.open(ctx, key, version); err != nil {
-		return statusOf(s.log, "mounting the store", err)
+		return statusOf(ctx, s.log, "mounting the store", err)
 	}
 	return s.serve(ctx)
 }

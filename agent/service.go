@@ -101,7 +101,7 @@ func (s *service) finish(ctx context.Context) {
 
 // changed tells who shows the catalogue that it is another one now. Telling the kernel may have to wait for a look-up that
 // itself waits for a seal, so nobody waits for it for long.
-func (s *service) changed() {
+func (s *service) changed(ctx context.Context) {
 	s.remotes.kick()
 	if s.onChange == nil {
 		return
@@ -110,7 +110,7 @@ func (s *service) changed() {
 	go func() {
 		defer close(done)
 		if err := s.onChange(); err != nil {
-			s.log.Warn("the directory of snapshots is shown late", "err", err)
+			s.log.WarnContext(ctx, "the directory of snapshots is shown late", "err", err)
 		}
 	}()
 	select {
@@ -133,27 +133,27 @@ func (s *service) heldBack() bool {
 }
 
 // ListSnapshots implements the API.
-func (s *service) ListSnapshots(context.Context, *api.ListSnapshotsRequest) (*api.ListSnapshotsResponse, error) {
+func (s *service) ListSnapshots(ctx context.Context, _ *api.ListSnapshotsRequest) (*api.ListSnapshotsResponse, error) {
 	list, err := s.repo.Snapshots()
 	if err != nil {
-		return nil, statusOf(s.log, "listing the snapshots", err)
+		return nil, statusOf(ctx, s.log, "listing the snapshots", err)
 	}
 	res := &api.ListSnapshotsResponse{}
 	for _, snap := range list {
 		res.Snapshots = append(res.Snapshots, infoOf(snap))
 	}
-	s.remotes.mark(res.Snapshots)
+	s.remotes.mark(ctx, res.Snapshots)
 	return res, nil
 }
 
 // GetSnapshot implements the API.
-func (s *service) GetSnapshot(_ context.Context, req *api.GetSnapshotRequest) (*api.SnapshotInfo, error) {
+func (s *service) GetSnapshot(ctx context.Context, req *api.GetSnapshotRequest) (*api.SnapshotInfo, error) {
 	snap, err := s.repo.Resolve(req.GetSnapshot())
 	if err != nil {
-		return nil, statusOf(s.log, "finding the snapshot", err)
+		return nil, statusOf(ctx, s.log, "finding the snapshot", err)
 	}
 	info := infoOf(snap)
-	s.remotes.mark([]*api.SnapshotInfo{info})
+	s.remotes.mark(ctx, []*api.SnapshotInfo{info})
 	return info, nil
 }
 
@@ -161,11 +161,11 @@ func (s *service) GetSnapshot(_ context.Context, req *api.GetSnapshotRequest) (*
 func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.VolumeStatus, error) {
 	list, err := s.repo.Snapshots()
 	if err != nil {
-		return nil, statusOf(s.log, "reading the catalogue", err)
+		return nil, statusOf(ctx, s.log, "reading the catalogue", err)
 	}
 	packs, err := s.repo.Store().Packs(ctx)
 	if err != nil {
-		return nil, statusOf(s.log, "listing the store", err)
+		return nil, statusOf(ctx, s.log, "listing the store", err)
 	}
 	res := &api.VolumeStatus{
 		Backing: s.facts.Backing, State: s.state, Cache: s.facts.Cache, Snapdir: s.facts.SnapDir, Version: s.version, Started: timestamppb.New(s.started),
@@ -184,7 +184,7 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 		}
 	}
 	if res.Remotes, err = s.remotes.infos(); err != nil && res.Problem == "" {
-		res.Problem = s.remotes.problem(err)
+		res.Problem = s.remotes.problem(ctx, err)
 	}
 	if s.live == nil {
 		return res, nil
@@ -196,7 +196,7 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 	}
 	res.Epoch = s.live.Epoch()
 	if res.DirtyBytes, err = dirtyBytes(ctx, s.live); err != nil {
-		return nil, statusOf(s.log, "listing what has changed", err)
+		return nil, statusOf(ctx, s.log, "listing what has changed", err)
 	}
 	s.mu.Lock()
 	res.Scanning = !s.mu.scanned

@@ -15,7 +15,7 @@ import (
 // SignOff implements the API.
 func (s *service) SignOff(ctx context.Context, req *api.SignOffRequest) (*api.SignOffResponse, error) {
 	if err := s.signOff(ctx, req); err != nil {
-		return nil, statusOf(s.log, "storing the cluster's manifest", err)
+		return nil, statusOf(ctx, s.log, "storing the cluster's manifest", err)
 	}
 	s.remotes.kick()
 	return &api.SignOffResponse{}, nil

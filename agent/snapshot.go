@@ -33,7 +33,7 @@ func (s *service) Snapshot(req *api.SnapshotRequest, stream api.Volume_SnapshotS
 	}
 	j, err := s.take(stream.Context(), req)
 	if err != nil {
-		return statusOf(s.log, "the snapshot", err)
+		return statusOf(stream.Context(), s.log, "the snapshot", err)
 	}
 	if err := stream.Send(&api.SnapshotEvent{Stage: api.SnapshotEvent_STAGE_TAKEN, Snapshot: infoOf(j.snapshot())}); err != nil {
 		return err
@@ -56,7 +56,7 @@ func (s *service) take(ctx context.Context, req *api.SnapshotRequest) (*job, err
 		s.queue.release()
 		return nil, err
 	}
-	s.changed()
+	s.changed(ctx)
 	return j, nil
 }
 
@@ -109,7 +109,7 @@ func (s *service) flush(ctx context.Context) error {
 	if err := s.live.Flush(ctx); err != nil {
 		return slow(err, "flushing what the kernel holds back")
 	}
-	s.log.Debug("flushed for a snapshot", "took", time.Since(begin))
+	s.log.DebugContext(ctx, "flushed for a snapshot", "took", time.Since(begin))
 	return nil
 }
 
@@ -120,19 +120,19 @@ func (s *service) takePrepared(ctx context.Context, req *api.SnapshotRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	return s.enqueue(req, src, pause, nil)
+	return s.enqueue(ctx, req, src, pause, nil)
 }
 
 // enqueue puts an ended epoch into the catalogue and the queue. s.order is held since before the barrier. The seal begins when approved is closed, unless that is nil.
-func (s *service) enqueue(req *api.SnapshotRequest, src ended, pause time.Duration, approved <-chan struct{}) (*job, error) {
+func (s *service) enqueue(ctx context.Context, req *api.SnapshotRequest, src ended, pause time.Duration, approved <-chan struct{}) (*job, error) {
 	snap, err := s.repo.Begin(req.GetName(), snapshot.BeginOptions{PauseNS: pause.Nanoseconds(), Epoch: src.Epoch(), Tags: req.GetTags()})
 	if err != nil {
 		src.Release(false)
 		return nil, err
 	}
 	src.SetID(snap.ID)
-	s.log.Info("the snapshot is taken", "id", snap.ID, "name", snap.Name, "epoch", src.Epoch(), "pause", pause)
-	j, err := s.queue.put(snap, src, approved)
+	s.log.InfoContext(ctx, "the snapshot is taken", "id", snap.ID, "name", snap.Name, "epoch", src.Epoch(), "pause", pause)
+	j, err := s.queue.put(ctx, snap, src, approved)
 	if err != nil {
 		src.Release(false)
 		return nil, errors.Join(err, s.repo.Abandon(snap, err))
@@ -169,11 +169,11 @@ func (s *service) watch(ctx context.Context, j *job, tell func(*api.Progress) er
 		case <-j.done:
 			snap, err := j.result()
 			if err != nil {
-				return nil, statusOf(s.log, "the snapshot", sealError(err, j.name()))
+				return nil, statusOf(ctx, s.log, "the snapshot", sealError(err, j.name()))
 			}
 			return infoOf(snap), nil
 		case <-ctx.Done():
-			return nil, statusOf(s.log, "waiting for the snapshot", ctx.Err())
+			return nil, statusOf(ctx, s.log, "waiting for the snapshot", ctx.Err())
 		case <-news:
 		}
 		if err := tell(&api.Progress{DoneBytes: p.Bytes, DoneFiles: p.Files}); err != nil {

@@ -36,10 +36,10 @@ func (s *storeService) ListSnapshots(ctx context.Context, req *api.ListSnapshots
 }
 
 // Status implements the API.
-func (s *storeService) Status(context.Context, *api.StatusRequest) (*api.VolumeStatus, error) {
+func (s *storeService) Status(ctx context.Context, _ *api.StatusRequest) (*api.VolumeStatus, error) {
 	list, err := s.repo.Snapshots()
 	if err != nil {
-		return nil, statusOf(s.log, "reading the catalogue", err)
+		return nil, statusOf(ctx, s.log, "reading the catalogue", err)
 	}
 	o := s.store.opts
 	return &api.VolumeStatus{

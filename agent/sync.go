@@ -16,7 +16,7 @@ import (
 func (s *service) Sync(req *api.SyncRequest, stream api.Volume_SyncServer) error {
 	all, err := s.remotes.declared(req.GetRemote())
 	if err != nil {
-		return statusOf(s.log, "the copying", err)
+		return statusOf(stream.Context(), s.log, "the copying", err)
 	}
 	if len(all) == 0 {
 		return errNoCopies
@@ -26,7 +26,7 @@ func (s *service) Sync(req *api.SyncRequest, stream api.Volume_SyncServer) error
 	} else {
 		err = s.syncWorkers(stream, all, req)
 	}
-	return statusOf(s.log, "the copying", err)
+	return statusOf(stream.Context(), s.log, "the copying", err)
 }
 
 // syncHere copies in this call, one remote after the other.

@@ -53,12 +53,12 @@ func (s *service) Unmount(req *api.UnmountRequest, stream api.Volume_UnmountServ
 		case <-tick.C:
 		case <-limit.C:
 			names = s.queue.drop()
-			s.log.Warn("snapshots are dropped, as they could not be stored in time before the unmount", "names", names)
+			s.log.WarnContext(stream.Context(), "snapshots are dropped, as they could not be stored in time before the unmount", "names", names)
 			s.holdBack(unmountGrace)
 			return stream.Send(&api.UnmountEvent{Ready: true, Dropped: names})
 		case <-stream.Context().Done():
 			s.holdBack(0)
-			return statusOf(s.log, "the unmount", stream.Context().Err())
+			return statusOf(stream.Context(), s.log, "the unmount", stream.Context().Err())
 		}
 	}
 }

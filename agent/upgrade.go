@@ -49,7 +49,7 @@ func (s *service) quieten(req *api.UpgradeRequest, stream api.Volume_UpgradeServ
 		return refuse(codes.FailedPrecondition, "still under way: "+strings.Join(left, ", ")+"; nothing was changed: wait, give it a longer --timeout, or drop it with --force")
 	}
 	dropped := s.queue.drop()
-	s.log.Warn("dropped for an upgrade", "under_way", left, "snapshots", dropped)
+	s.log.WarnContext(ctx, "dropped for an upgrade", "under_way", left, "snapshots", dropped)
 	return stream.Send(&api.UpgradeEvent{Dropped: dropped})
 }
 

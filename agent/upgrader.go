@@ -48,7 +48,7 @@ func (u *upgrader) upgrade(req *api.UpgradeRequest, stream api.Volume_UpgradeSer
 	}
 	c, err := openCandidate(stream.Context(), string(req.GetProgram()), u.mount)
 	if err != nil {
-		return statusOf(u.log, "the upgrade", err)
+		return statusOf(stream.Context(), u.log, "the upgrade", err)
 	}
 	defer c.close()
 	if err := stream.Send(&api.UpgradeEvent{Version: c.Version}); err != nil {
@@ -56,10 +56,10 @@ func (u *upgrader) upgrade(req *api.UpgradeRequest, stream api.Volume_UpgradeSer
 	}
 	if err := w.quieten(req, stream); err != nil {
 		w.holdBack(0)
-		return statusOf(u.log, "the upgrade", err)
+		return statusOf(stream.Context(), u.log, "the upgrade", err)
 	}
 	w.holdBack(upgradeGrace)
-	u.log.Info("another program is to serve", "program", c.path, "version", c.Version)
+	u.log.InfoContext(stream.Context(), "another program is to serve", "program", c.path, "version", c.Version)
 	if err := u.restart(c, stream); err != nil {
 		w.holdBack(0)
 		return err

@@ -76,18 +76,18 @@ func (w *withoutIndex) server() *grpc.Server {
 	return newServer(w,
 		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, call grpc.UnaryHandler) (any, error) {
 			res, err := call(ctx, req)
-			return res, w.refusal(info.FullMethod, err)
+			return res, w.refusal(ctx, info.FullMethod, err)
 		}),
 		grpc.StreamInterceptor(func(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, call grpc.StreamHandler) error {
-			return w.refusal(info.FullMethod, call(srv, s))
+			return w.refusal(s.Context(), info.FullMethod, call(srv, s))
 		}))
 }
 
-func (w *withoutIndex) refusal(method string, err error) error {
+func (w *withoutIndex) refusal(ctx context.Context, method string, err error) error {
 	if status.Code(err) != codes.Unimplemented {
 		return err
 	}
-	return statusOf(w.log, method, w.why)
+	return statusOf(ctx, w.log, method, w.why)
 }
 
 // noCatalogue shows that there are snapshots that can't be read, rather than none.

@@ -1132,9 +1132,10 @@ type ClusterSnapshot struct {
 	Nodes          []*NodePart            `protobuf:"bytes,8,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	ChecksumSha256 string                 `protobuf:"bytes,9,opt,name=checksum_sha256,json=checksumSha256,proto3" json:"checksum_sha256,omitempty"`
 	Error          string                 `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
-	Manifest       []byte                 `protobuf:"bytes,11,opt,name=manifest,proto3" json:"manifest,omitempty"`   // JSON
-	Drift          string                 `protobuf:"bytes,12,opt,name=drift,proto3" json:"drift,omitempty"`         // which partitions of the graph are elsewhere than in the parent, for people; empty: none, or nobody told
-	Placement      string                 `protobuf:"bytes,13,opt,name=placement,proto3" json:"placement,omitempty"` // how near the partitions are to what consistent hashing would give, for people; empty: nobody told
+	Manifest       []byte                 `protobuf:"bytes,11,opt,name=manifest,proto3" json:"manifest,omitempty"`              // JSON
+	Drift          string                 `protobuf:"bytes,12,opt,name=drift,proto3" json:"drift,omitempty"`                    // which partitions of the graph are elsewhere than in the parent, for people; empty: none, or nobody told
+	Placement      string                 `protobuf:"bytes,13,opt,name=placement,proto3" json:"placement,omitempty"`            // how near the partitions are to what consistent hashing would give, for people; empty: nobody told
+	TraceId        string                 `protobuf:"bytes,14,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"` // what lines of logs have that belong to it, on all nodes
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1256,6 +1257,13 @@ func (x *ClusterSnapshot) GetDrift() string {
 func (x *ClusterSnapshot) GetPlacement() string {
 	if x != nil {
 		return x.Placement
+	}
+	return ""
+}
+
+func (x *ClusterSnapshot) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
 	}
 	return ""
 }
@@ -2364,7 +2372,7 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\ano_wait\x18\x02 \x01(\bR\x06noWait\"c\n" +
 	"\x11TakeSnapshotEvent\x12\x14\n" +
 	"\x05phase\x18\x01 \x01(\tR\x05phase\x128\n" +
-	"\bsnapshot\x18\x02 \x01(\v2\x1c.graphvol.v1.ClusterSnapshotR\bsnapshot\"\xb3\x03\n" +
+	"\bsnapshot\x18\x02 \x01(\v2\x1c.graphvol.v1.ClusterSnapshotR\bsnapshot\"\xce\x03\n" +
 	"\x0fClusterSnapshot\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -2379,7 +2387,8 @@ const file_agent_api_node_proto_rawDesc = "" +
 	" \x01(\tR\x05error\x12\x1a\n" +
 	"\bmanifest\x18\v \x01(\fR\bmanifest\x12\x14\n" +
 	"\x05drift\x18\f \x01(\tR\x05drift\x12\x1c\n" +
-	"\tplacement\x18\r \x01(\tR\tplacement\"Q\n" +
+	"\tplacement\x18\r \x01(\tR\tplacement\x12\x19\n" +
+	"\btrace_id\x18\x0e \x01(\tR\atraceId\"Q\n" +
 	"\bNodePart\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x121\n" +
 	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\"=\n" +

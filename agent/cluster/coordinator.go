@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"graphvol/agent/api"
+	"graphvol/agent/traceid"
 )
 
 // Defaults of Settings.
@@ -202,8 +203,8 @@ func (c *Coordinator) try(ctx context.Context, req Request, tell func(string, Re
 	if t.rec.Name == "" {
 		t.rec.Name = t.rec.Created.Format("20060102T150405.000Z")
 	}
-	life, end := c.Trace(lead, "snapshot of the cluster", "graphvol.snapshot.id", t.rec.ID, "graphvol.snapshot.name", t.rec.Name)
-	t.life = life
+	life, end := c.Trace(traceid.Follow(lead, ctx), "snapshot of the cluster", "graphvol.snapshot.id", t.rec.ID, "graphvol.snapshot.name", t.rec.Name)
+	t.life, t.rec.Trace = life, traceid.Parent(life)
 	pctx, cancel := context.WithTimeout(life, set.Timeout)
 	stop := context.AfterFunc(ctx, cancel)
 	err = t.take(pctx)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"graphvol/agent/api"
+	"graphvol/agent/traceid"
 )
 
 // ErrNotFound: there is no such snapshot of the cluster.
@@ -95,7 +96,7 @@ func (c *Coordinator) delete(ctx context.Context, rec *Record) error {
 	if err == nil || lead.Err() != nil {
 		return err
 	}
-	c.background(func(ctx context.Context, l Leadership) { c.dropLater(ctx, l, rec) })
+	c.background(func(life context.Context, l Leadership) { c.dropLater(traceid.Follow(life, ctx), l, rec) })
 	return fmt.Errorf("%s is deleted where it can be, and on the other nodes when they are there: %w", rec.Name, err)
 }
 
@@ -174,7 +175,7 @@ func (c *Coordinator) trimFailed(ctx context.Context, _ Leadership) {
 	failed := slices.DeleteFunc(all, func(r Record) bool { return r.State != StateFailed })
 	for i := range max(len(failed)-keptFailed, 0) {
 		if err := c.delete(ctx, &failed[i]); err != nil {
-			c.Log.Info("an old failed snapshot is still listed", "id", failed[i].ID, "name", failed[i].Name, "err", err)
+			c.Log.InfoContext(ctx, "an old failed snapshot is still listed", "id", failed[i].ID, "name", failed[i].Name, "err", err)
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"graphvol/agent/traceid"
 )
 
 // States of a Record.
@@ -34,9 +36,13 @@ type Record struct {
 	Ended    time.Time     `json:"ended,omitzero"` // complete or failed
 	Hold     time.Duration `json:"hold,omitempty"` // the longest
 	Error    string        `json:"error,omitempty"`
+	Trace    string        `json:"traceparent,omitempty"` // in which it was taken
 	Nodes    []NodePart    `json:"nodes"`
 	Manifest Text          `json:"manifest,omitempty"` // with complete
 }
+
+// Traced gives a context that belongs to the trace in which it was taken.
+func (r *Record) Traced(ctx context.Context) context.Context { return traceid.With(ctx, r.Trace) }
 
 // NodePart is what one node has of it.
 type NodePart struct {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 
 	"graphvol/agent/api"
+	"graphvol/agent/traceid"
 )
 
 // callTimeout bounds one short call to a node.
@@ -31,13 +32,13 @@ func (c *Coordinator) recover(ctx context.Context, l Leadership) {
 		if !rec.Open() || rec.Term == l.Term {
 			continue
 		}
-		t := &taking{Coordinator: c, lead: l, life: ctx, set: c.Settings(), tell: func(string, Record) {}, rec: rec}
+		t := &taking{Coordinator: c, lead: l, life: rec.Traced(ctx), set: c.Settings(), tell: func(string, Record) {}, rec: rec}
 		t.set.setDefaults()
 		if rec.State == StatePreparing {
 			t.fail(errInterrupted)
 			continue
 		}
-		c.background(func(ctx context.Context, _ Leadership) { t.resume(ctx) })
+		c.background(func(ctx context.Context, _ Leadership) { t.resume(traceid.Follow(ctx, t.life)) })
 	}
 }
 

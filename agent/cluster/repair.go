@@ -103,7 +103,7 @@ func (r *repairing) askAll() error {
 			defer mu.Unlock()
 			r.away[m.Name] = err != nil
 			if err != nil {
-				r.Log.Warn("a node doesn't tell what it has", "node", m.Name, "err", err)
+				r.Log.WarnContext(r.ctx, "a node doesn't tell what it has", "node", m.Name, "err", err)
 				return
 			}
 			r.enter(m.Name, res)

@@ -16,6 +16,7 @@ import (
 	"graphvol/agent/cluster"
 	"graphvol/agent/cluster/liveness"
 	"graphvol/agent/config"
+	"graphvol/agent/traceid"
 )
 
 // clusterService is what people ask.
@@ -116,6 +117,7 @@ func (n *Node) problemText() string {
 func snapshotOf(r *cluster.Record) *api.ClusterSnapshot {
 	out := &api.ClusterSnapshot{
 		Id: r.ID, Name: r.Name, State: r.State, Created: timestamppb.New(r.Created), Hold: durationpb.New(r.Hold), Error: r.Error, Manifest: r.Manifest,
+		TraceId: traceid.Of(r.Traced(context.Background())),
 	}
 	if !r.Ended.IsZero() {
 		out.Took = durationpb.New(r.Ended.Sub(r.Created))

@@ -18,6 +18,7 @@ const hooksName = "hooks"
 
 // hooks are those of a snapshot that have begun, by volume.
 type hooks struct {
+	ctx   context.Context // of their lines in the log; it doesn't end
 	begun []begun
 	post  sync.WaitGroup
 }
@@ -31,7 +32,7 @@ type begun struct {
 // preHooks runs the pre hooks of volumes, those of different ones at the same time. Those of another snapshot of a volume are over by then, with their post hooks: these would let the database go
 // on while this one needs it at rest. Whatever preHooks returns, startPost must be called.
 func (n *Node) preHooks(ctx context.Context, volumes []*volume, snapshot string) (*hooks, error) {
-	h := &hooks{}
+	h := &hooks{ctx: context.WithoutCancel(ctx)}
 	turns, err := n.takeHooks(ctx, volumes)
 	if err != nil {
 		return h, err
@@ -97,8 +98,8 @@ func (h *hooks) startPost(n *Node, r hook.Result) {
 	for _, b := range all {
 		h.post.Go(func() {
 			defer b.done()
-			if err := b.Post(context.Background(), r); err != nil {
-				n.log.Error("a post hook has failed: the database may still be quiesced", "volume", b.volume, "err", err)
+			if err := b.Post(h.ctx, r); err != nil {
+				n.log.ErrorContext(h.ctx, "a post hook has failed: the database may still be quiesced", "volume", b.volume, "err", err)
 				n.metrics.HookFailed(b.volume, "post")
 				n.problem("hooks", err)
 				return

@@ -104,7 +104,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	if text := o.Config.Node.LogLevel; text != "" && level.UnmarshalText([]byte(text)) != nil {
 		return usage("node: there is no log level %q: choose debug, info, warn or error", text)
 	}
-	n.log = tracedLog(agent.NewLogger(lf, level))
+	n.log = agent.NewLogger(lf, level)
 	defer func() { n.log.Info("the agent ends", "err", err) }()
 	if err := n.configure(); err != nil {
 		return err

@@ -19,7 +19,7 @@ type nodeService struct {
 
 // Part implements the API.
 func (s *nodeService) Part(stream api.Node_PartServer) error {
-	return cluster.ServePart(stream, &s.terms, func(id, name string) cluster.Local { return s.newPart(id, name) })
+	return cluster.ServePart(stream, &s.terms, func(id, name string) cluster.Local { return s.newPart(stream.Context(), id, name) })
 }
 
 // Outcome implements the API.

@@ -18,6 +18,7 @@ import (
 	"graphvol/agent/cluster"
 	"graphvol/agent/graphmeta"
 	"graphvol/agent/hook"
+	"graphvol/agent/traceid"
 )
 
 // clusterTag is what volumes' snapshots of a snapshot of the cluster are tagged with.
@@ -38,9 +39,10 @@ type part struct {
 
 var _ cluster.Local = (*part)(nil)
 
-func (n *Node) newPart(id, name string) *part {
+// newPart makes one that goes on when ctx has ended.
+func (n *Node) newPart(ctx context.Context, id, name string) *part {
 	p := &part{Node: n, current: n.now.Load(), id: id, name: name}
-	p.life, p.cancel = context.WithCancel(context.Background())
+	p.life, p.cancel = context.WithCancel(traceid.Follow(context.Background(), ctx))
 	return p
 }
 
@@ -140,7 +142,7 @@ func (p *part) End() {
 	}
 	for _, v := range p.parts {
 		if err := v.client.Close(); err != nil {
-			p.log.Warn("closing a volume's connection", "volume", v.label, "err", err)
+			p.log.WarnContext(p.life, "closing a volume's connection", "volume", v.label, "err", err)
 		}
 	}
 }

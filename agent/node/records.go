@@ -36,6 +36,7 @@ func (n *Node) reconcile(ctx context.Context, all []cluster.Record) error {
 	newer := false // a complete one exists that is newer: the next increment isn't relative to what is deleted
 	for i := len(all) - 1; i >= 0; i-- {
 		rec := &all[i]
+		ctx := rec.Traced(ctx)
 		part := n.partOf(rec)
 		switch {
 		case part == nil:

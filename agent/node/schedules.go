@@ -78,25 +78,24 @@ func (s *schedules) setLocked(key string, r *schedule.Runner, text string) {
 
 // run takes one snapshot, and deletes those that the policy doesn't keep any more.
 func (s *schedules) run(ctx context.Context, key string) {
-	var err error
-	what := "the cluster"
-	if key == ofCluster {
-		err = s.runCluster(ctx)
-	} else if v := s.now.Load().find(key); v != nil {
-		what = "volume " + key
-		err = s.runVolume(ctx, v)
+	if key == ofCluster && !s.coordinator.Leads() {
+		return // the coordinator does it
 	}
+	what, run := "the cluster", s.runCluster
+	if key != ofCluster {
+		what, run = "volume "+key, func(ctx context.Context) error { return s.runVolume(ctx, key) }
+	}
+	ctx, end := s.tracing.Start(ctx, "scheduled snapshot of "+what)
+	err := run(ctx)
+	end(err)
 	s.problem("schedule of "+what, err)
 	if err != nil && ctx.Err() == nil {
-		s.log.Error("a scheduled snapshot has failed", "of", what, "err", err)
+		s.log.ErrorContext(ctx, "a scheduled snapshot has failed", "of", what, "err", err)
 	}
 }
 
-// runCluster is for the coordinator; the other nodes leave it to that.
+// runCluster takes a snapshot of the cluster.
 func (s *schedules) runCluster(ctx context.Context) error {
-	if !s.coordinator.Leads() {
-		return nil
-	}
 	if _, err := s.coordinator.Snapshot(ctx, cluster.Request{}, nil); err != nil {
 		return err
 	}
@@ -122,7 +121,11 @@ func (s *schedules) runCluster(ctx context.Context) error {
 }
 
 // runVolume takes a snapshot of one volume alone.
-func (s *schedules) runVolume(ctx context.Context, v *volume) error {
+func (s *schedules) runVolume(ctx context.Context, label string) error {
+	v := s.now.Load().find(label)
+	if v == nil {
+		return nil
+	}
 	if err := errors.Join(s.checkClock(), s.preflight(ctx)); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"graphvol/agent"
@@ -53,9 +52,6 @@ func closeWithin(d time.Duration, fn func(context.Context) error) error {
 	defer cancel()
 	return fn(ctx)
 }
-
-// tracedLog adds the ids of traces to lines that are logged with a context.
-func tracedLog(log *slog.Logger) *slog.Logger { return slog.New(telemetry.LogHandler(log.Handler())) }
 
 // measured announces what counters there will be: Prometheus sees no growth in one that wasn't there.
 func (n *Node) measured(c *current) {

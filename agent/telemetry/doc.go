@@ -1,9 +1,10 @@
-// Package telemetry is what an agent tells of itself: traces, the ids of traces in log lines, and metrics.
+// Package telemetry is what an agent tells of itself: traces and metrics.
 //
 // # Traces
 //
 // A trace follows one thing, as a snapshot of the cluster, over all nodes that have a part in it: Tracing makes spans, and its gRPC options carry their ids from node to node (W3C Trace Context). Spans are
-// sent to an OTLP collector if the configuration names one. Ids are made without one as well, since the log lines of all nodes can be put together by them: LogHandler adds them.
+// sent to an OTLP collector if the configuration names one. Ids are made without one as well, since the log lines of all nodes can be put together by them:
+// agent/traceid adds them, and passes them on to the servers of volumes.
 //
 // # Metrics
 //

@@ -105,14 +105,6 @@ func (t *Tracing) Start(ctx context.Context, name string, attrs ...string) (_ co
 	}
 }
 
-// TraceID is the trace in ctx, in hexadecimal digits; empty: none.
-func TraceID(ctx context.Context) string {
-	if s := trace.SpanContextFromContext(ctx); s.HasTraceID() {
-		return s.TraceID().String()
-	}
-	return ""
-}
-
 // Close sends what wasn't sent yet, until ctx ends.
 func (t *Tracing) Close(ctx context.Context) error {
 	err := t.provider.Shutdown(ctx)

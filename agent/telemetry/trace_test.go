@@ -8,7 +8,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +20,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"graphvol/agent/traceid"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -82,7 +83,7 @@ type node struct {
 }
 
 func (n *node) Check(ctx context.Context, req *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
-	slog.New(LogHandler(slog.NewJSONHandler(&n.log, nil))).InfoContext(ctx, "asked")
+	slog.New(traceid.LogHandler(slog.NewJSONHandler(&n.log, nil))).InfoContext(ctx, "asked")
 	if n.next != nil {
 		ctx, end := n.tracing.Start(ctx, "ask the next")
 		res, err := n.next.Check(ctx, req)
@@ -113,6 +114,24 @@ func client(t *testing.T, tracing *Tracing, addr string) grpc_health_v1.HealthCl
 	}
 	t.Cleanup(func() { cc.Close() })
 	return grpc_health_v1.NewHealthClient(cc)
+}
+
+// A trace that was begun by a command, which makes no spans, goes on in an agent.
+func TestTraceOfCommand(t *testing.T) {
+	n, addr := startNode(t, "a", "", "")
+	defer closeAll(t, n.tracing)
+	cc, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()), traceid.DialOption())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cc.Close()
+	ctx := traceid.New(t.Context())
+	if _, err := grpc_health_v1.NewHealthClient(cc).Check(ctx, &grpc_health_v1.HealthCheckRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if text := n.log.String(); !strings.Contains(text, `"trace_id":"`+traceid.Of(ctx)+`"`) {
+		t.Errorf("trace %s, want in %s", traceid.Of(ctx), text)
+	}
 }
 
 func closeAll(t *testing.T, all ...*Tracing) {
@@ -146,7 +165,7 @@ func TestTrace(t *testing.T) {
 	closeAll(t, a.tracing, b.tracing, cli)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	id := TraceID(ctx)
+	id := traceid.Of(ctx)
 	if len(id) != 32 {
 		t.Errorf("the trace's id is %q", id)
 	}
@@ -273,42 +292,5 @@ func TestCloseAway(t *testing.T) {
 	tr.Close(ctx)
 	if took := time.Since(begun); took > 30*time.Second { // without an end it takes a minute
 		t.Errorf("it took %v", took)
-	}
-}
-
-func TestLogHandler(t *testing.T) {
-	tr, err := StartTracing(t.Context(), TraceOptions{}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeAll(t, tr)
-	ctx, end := tr.Start(t.Context(), "x")
-	defer end(nil)
-	var b bytes.Buffer
-	log := slog.New(LogHandler(slog.NewJSONHandler(&b, nil)))
-	log.With("a", 1).WithGroup("g").With("b", 2).WithGroup("").InfoContext(ctx, "m", "c", 3)
-	log.With("a", 1).InfoContext(t.Context(), "no trace")
-	log.DebugContext(ctx, "below the level")
-	lines := strings.Split(strings.TrimSpace(b.String()), "\n")
-	if len(lines) != 2 {
-		t.Fatalf("%q", lines)
-	}
-	var first struct {
-		A     int
-		Trace string `json:"trace_id"`
-		Span  string `json:"span_id"`
-		G     map[string]int
-	}
-	if err := json.Unmarshal([]byte(lines[0]), &first); err != nil {
-		t.Fatal(err)
-	}
-	if first.A != 1 || first.Trace != TraceID(ctx) || len(first.Span) != 16 || !slices.Equal([]int{first.G["b"], first.G["c"], len(first.G)}, []int{2, 3, 2}) {
-		t.Errorf("%s", lines[0])
-	}
-	if strings.Contains(lines[1], "trace_id") || !strings.Contains(lines[1], `"a":1`) {
-		t.Errorf("%s", lines[1])
-	}
-	if TraceID(t.Context()) != "" {
-		t.Error("a trace out of nothing")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"graphvol/agent/api"
 	"graphvol/agent/config"
 	"graphvol/agent/reach"
+	"graphvol/agent/traceid"
 )
 
 // clusterFlags say which agent is asked.
@@ -68,7 +69,7 @@ func (f *clusterFlags) ask(fn func(api.ClusterClient) error) error {
 	if err != nil {
 		return err
 	}
-	conn, err := reach.Dial("unix:"+path, insecure.NewCredentials())
+	conn, err := reach.Dial("unix:"+path, insecure.NewCredentials(), traceid.DialOption())
 	if err != nil {
 		return err
 	}

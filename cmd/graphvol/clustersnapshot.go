@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"graphvol/agent/api"
 	"io"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/status"
+
+	"graphvol/agent"
+	"graphvol/agent/api"
 )
 
 // clusterRow is what --json tells of a snapshot of the cluster.
@@ -23,6 +26,7 @@ type clusterRow struct {
 	Checksum string    `json:"checksum_sha256"`
 	Error    string    `json:"error,omitempty"`
 	Drift    string    `json:"drift,omitempty"`
+	Trace    string    `json:"trace_id,omitempty"`
 	Nodes    []nodeRow `json:"nodes"`
 }
 
@@ -43,7 +47,7 @@ type volumeRow struct {
 func rowOfCluster(s *api.ClusterSnapshot) clusterRow {
 	r := clusterRow{
 		ID: s.GetId(), Name: s.GetName(), State: s.GetState(), Parent: s.GetParent(), Created: s.GetCreated().AsTime(),
-		HoldMS: millis(s.GetHold().AsDuration()), TookMS: millis(s.GetTook().AsDuration()), Checksum: s.GetChecksumSha256(), Error: s.GetError(), Drift: s.GetDrift(), Nodes: []nodeRow{},
+		HoldMS: millis(s.GetHold().AsDuration()), TookMS: millis(s.GetTook().AsDuration()), Checksum: s.GetChecksumSha256(), Error: s.GetError(), Drift: s.GetDrift(), Trace: s.GetTraceId(), Nodes: []nodeRow{},
 	}
 	for _, n := range s.GetNodes() {
 		row := nodeRow{Node: n.GetNode(), Volumes: []volumeRow{}}
@@ -97,11 +101,19 @@ func (a *app) takeClusterSnapshot(ctx context.Context, c api.ClusterClient, req 
 			return last, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, begun(last, err)
 		}
 		bar.stage(ev.GetPhase())
 		last = ev.GetSnapshot()
 	}
+}
+
+// begun adds to an error where more is said about it. What is refused at once has said it all.
+func begun(last *api.ClusterSnapshot, err error) error {
+	if last.GetTraceId() == "" {
+		return err
+	}
+	return &agent.Error{Code: status.Code(err), Message: fmt.Sprintf("%s; the logs of the nodes and volumes have more, with trace_id %s", agent.Message(err), last.GetTraceId()), Err: err}
 }
 
 func (a *app) printClusterSnapshot(s *api.ClusterSnapshot, asJSON bool) error {

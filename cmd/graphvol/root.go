@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"graphvol/agent"
+	"graphvol/agent/traceid"
 )
 
 // Exit codes, fixed for scripts.
@@ -41,7 +42,7 @@ type shownError struct{ error }
 
 // run executes one command line and returns the exit code. SIGINT and SIGTERM end what is running in an orderly way.
 func (a *app) run(ctx context.Context, args []string) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
+	ctx, stop := signal.NotifyContext(traceid.New(ctx), os.Interrupt, unix.SIGTERM)
 	defer stop()
 	root := a.root()
 	root.SetArgs(args)

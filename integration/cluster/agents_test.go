@@ -31,6 +31,7 @@ func TestAgents(t *testing.T) {
 		{"delete", (*test).deletes},
 		{"restore", (*test).restores},
 		{"interface", (*test).overGRPC},
+		{"traces", (*test).traces},
 		{"administrators", (*test).administrators},
 		{"repair", (*test).repairs},
 	} {

@@ -41,6 +41,7 @@ type Row struct {
 	TookMS   float64    `json:"took_ms"`
 	Checksum string     `json:"checksum_sha256"`
 	Error    string     `json:"error"`
+	Trace    string     `json:"trace_id"`
 	Nodes    []NodePart `json:"nodes"`
 }
 

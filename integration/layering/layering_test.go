@@ -44,14 +44,14 @@ func layers() [][]string {
 		{"agent/clock", "agent/cluster/liveness", "agent/hook", "agent/pki", "agent/preflight/check", "agent/reach", "agent/schedule", "agent/telemetry"},
 		{"agent/clock/clocktest"},
 		{"internal/command"},
-		{"agent/config", "agent/api", "internal/...", "chunkstore/target/s3/s3test"},
+		{"agent/config", "agent/api", "agent/traceid", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
 
 // narrow lists packages that know less than their layer would allow: all that they may import of graphvol.
 func narrow() map[string][]string {
 	return map[string][]string{
-		"agent/cluster":           {"agent/api", "agent/config", "internal/..."},
+		"agent/cluster":           {"agent/api", "agent/config", "agent/traceid", "internal/..."},
 		"agent/config":            {},
 		"agent/clock":             {},
 		"agent/cluster/liveness":  {},
@@ -64,6 +64,7 @@ func narrow() map[string][]string {
 		"agent/preflight/pgroles": {"agent/config", "agent/preflight/check", "internal/..."},
 		"agent/schedule":          {},
 		"agent/telemetry":         {},
+		"agent/traceid":           {},
 		"fs/browse":               {"snapshot", "snapshot/tree", "index", "internal/..."},
 		"fs/hold":                 {"internal/..."},
 		"remote":                  {"snapshot", "index", "chunkstore", "chunkstore/...", "internal/..."},
@@ -86,10 +87,10 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"github.com/hanwen/go-fuse":        {"fs", "fs/browse", "fs/hold", "integration/faults"}, // the last for a filesystem that fails
 		"go.etcd.io/bbolt":                 {"index"},
-		"google.golang.org/grpc":           {"agent", "agent/api", "agent/cluster", "agent/node", "agent/reach", "agent/telemetry", "cmd/graphvol"},
+		"google.golang.org/grpc":           {"agent", "agent/api", "agent/cluster", "agent/node", "agent/reach", "agent/telemetry", "agent/traceid", "cmd/graphvol"},
 		"google.golang.org/protobuf":       {"agent", "agent/api", "agent/cluster", "agent/node", "cmd/graphvol"},
 		"go.etcd.io/etcd":                  {"agent/cluster"},
-		"go.opentelemetry.io":              {"agent/telemetry"},
+		"go.opentelemetry.io":              {"agent/telemetry", "agent/traceid"},
 		"github.com/prometheus":            {"agent/telemetry"},
 		"github.com/coreos/go-systemd":     {"agent"},
 		"github.com/spf13/cobra":           {"cmd/graphvol"},
