@@ -34,7 +34,7 @@ func OpenKeys(ctx context.Context, volume, name string, stderr io.Writer) (*Keys
 	if c.Place.IsStore() {
 		return nil, refuse(codes.FailedPrecondition, fmt.Sprintf("%s is a mounted copy of a store, which doesn't keep its key: name the volume itself, or attach the copy (graphvol attach)", c.Place.Mount.Point))
 	}
-	st, err := c.Status(ctx, &api.StatusRequest{})
+	st, err := c.Status(ctx, &api.StatusRequest{WithoutSizes: true})
 	if err != nil {
 		return nil, err
 	}

@@ -48,7 +48,7 @@ func (m Mounted) Problem(ctx context.Context) string {
 		return ""
 	}
 	defer c.Close()
-	st, err := c.Status(ctx, &api.StatusRequest{})
+	st, err := c.Status(ctx, &api.StatusRequest{WithoutSizes: true})
 	if err != nil {
 		return ""
 	}

@@ -47,7 +47,7 @@ func Upgrade(ctx context.Context, p Place, o UpgradeOptions) (Upgraded, error) {
 	if c.Offline {
 		return up, refuse(codes.FailedPrecondition, fmt.Sprintf("the volume of %s is not mounted, so it has no server to replace: the next mount is made by the program that you call", p.State))
 	}
-	if up.Old, err = c.Status(ctx, &api.StatusRequest{}); err != nil {
+	if up.Old, err = c.Status(ctx, &api.StatusRequest{WithoutSizes: true}); err != nil {
 		return up, err
 	}
 	if err := up.request(ctx, c, o); err != nil {
@@ -127,5 +127,5 @@ func statusAt(ctx context.Context, p Place) (*api.VolumeStatus, error) {
 		return nil, err
 	}
 	defer c.Close()
-	return c.Status(ctx, &api.StatusRequest{})
+	return c.Status(ctx, &api.StatusRequest{WithoutSizes: true})
 }

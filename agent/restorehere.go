@@ -62,7 +62,7 @@ func (c *Client) restoreHere(ctx context.Context, dest string, req *api.RestoreR
 	if snap.GetState() != index.StateComplete {
 		return nil, refuse(codes.FailedPrecondition, fmt.Sprintf("the snapshot %s is %s: only a complete one can be restored", snap.GetName(), snap.GetState()))
 	}
-	status, err := c.Status(ctx, &api.StatusRequest{})
+	status, err := c.Status(ctx, &api.StatusRequest{WithoutSizes: true})
 	if err != nil {
 		return nil, err
 	}

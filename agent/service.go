@@ -158,29 +158,19 @@ func (s *service) GetSnapshot(ctx context.Context, req *api.GetSnapshotRequest) 
 }
 
 // Status implements the API.
-func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.VolumeStatus, error) {
+func (s *service) Status(ctx context.Context, req *api.StatusRequest) (*api.VolumeStatus, error) {
 	list, err := s.repo.Snapshots()
 	if err != nil {
 		return nil, statusOf(ctx, s.log, "reading the catalogue", err)
-	}
-	packs, err := s.repo.Store().Packs(ctx)
-	if err != nil {
-		return nil, statusOf(ctx, s.log, "listing the store", err)
 	}
 	res := &api.VolumeStatus{
 		Backing: s.facts.Backing, State: s.state, Cache: s.facts.Cache, Snapdir: s.facts.SnapDir, Version: s.version, Started: timestamppb.New(s.started),
 		Problem: s.problem,
 	}
-	for _, p := range packs {
-		res.StoreBytes += p.Size
-	}
-	for _, snap := range list {
-		switch snap.State {
-		case index.StatePending:
-			res.Pending++
-			res.Snapshots++
-		case index.StateComplete:
-			res.Snapshots++
+	count(list, res)
+	if !req.GetWithoutSizes() {
+		if err := s.sizes(ctx, res); err != nil {
+			return nil, err
 		}
 	}
 	if res.Remotes, err = s.remotes.infos(); err != nil && res.Problem == "" {
@@ -195,13 +185,41 @@ func (s *service) Status(ctx context.Context, _ *api.StatusRequest) (*api.Volume
 		res.HolderPid = int64(info.Holder.PID)
 	}
 	res.Epoch = s.live.Epoch()
-	if res.DirtyBytes, err = dirtyBytes(ctx, s.live); err != nil {
-		return nil, statusOf(ctx, s.log, "listing what has changed", err)
-	}
 	s.mu.Lock()
 	res.Scanning = !s.mu.scanned
 	s.mu.Unlock()
 	return res, nil
+}
+
+// count enters how many snapshots there are. The catalogue is in the order of their barriers.
+func count(list []index.Snapshot, res *api.VolumeStatus) {
+	res.States = make(map[string]int64)
+	for _, snap := range list {
+		res.States[snap.State]++
+		if snap.State == index.StateComplete {
+			res.Newest = timestamppb.New(snap.Created)
+		}
+	}
+	res.Pending = res.States[index.StatePending]
+	res.Snapshots = res.Pending + res.States[index.StateComplete]
+}
+
+// sizes enters what takes the longer the more has changed and the more is stored.
+func (s *service) sizes(ctx context.Context, res *api.VolumeStatus) error {
+	packs, err := s.repo.Store().Packs(ctx)
+	if err != nil {
+		return statusOf(ctx, s.log, "listing the store", err)
+	}
+	for _, p := range packs {
+		res.StoreBytes += p.Size
+	}
+	if s.live == nil {
+		return nil
+	}
+	if res.DirtyBytes, err = dirtyBytes(ctx, s.live); err != nil {
+		return statusOf(ctx, s.log, "listing what has changed", err)
+	}
+	return nil
 }
 
 // infoOf is a row of the catalogue as the API tells it.

@@ -29,7 +29,7 @@ func Targets(ctx context.Context, volume string, stderr io.Writer) ([]Target, er
 		return nil, err
 	}
 	defer c.Close()
-	st, err := c.Status(ctx, &api.StatusRequest{})
+	st, err := c.Status(ctx, &api.StatusRequest{WithoutSizes: true})
 	if err != nil {
 		return nil, err
 	}

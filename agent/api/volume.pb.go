@@ -1985,7 +1985,9 @@ func (x *VerifyResult) GetProblems() int64 {
 }
 
 type StatusRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Leave dirty_bytes and store_bytes 0: the server would list all that has changed, and all packs, which may be on a target that is far away.
+	WithoutSizes  bool `protobuf:"varint,1,opt,name=without_sizes,json=withoutSizes,proto3" json:"without_sizes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2020,6 +2022,13 @@ func (*StatusRequest) Descriptor() ([]byte, []int) {
 	return file_agent_api_volume_proto_rawDescGZIP(), []int{30}
 }
 
+func (x *StatusRequest) GetWithoutSizes() bool {
+	if x != nil {
+		return x.WithoutSizes
+	}
+	return false
+}
+
 type VolumeStatus struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Mount         string                 `protobuf:"bytes,1,opt,name=mount,proto3" json:"mount,omitempty"` // empty: not mounted
@@ -2042,6 +2051,8 @@ type VolumeStatus struct {
 	Restart       *Restart               `protobuf:"bytes,18,opt,name=restart,proto3" json:"restart,omitempty"`    // the polite restart that this server came by; unset: it came otherwise
 	Problem       string                 `protobuf:"bytes,19,opt,name=problem,proto3" json:"problem,omitempty"`    // what keeps the volume from being what it should be, and what to do; empty: nothing
 	Remotes       []*RemoteInfo          `protobuf:"bytes,20,rep,name=remotes,proto3" json:"remotes,omitempty"`
+	States        map[string]int64       `protobuf:"bytes,21,rep,name=states,proto3" json:"states,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // how many snapshots are in each state
+	Newest        *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=newest,proto3" json:"newest,omitempty"`                                                                            // the moment that the newest complete snapshot shows; unset: there is none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2212,6 +2223,20 @@ func (x *VolumeStatus) GetProblem() string {
 func (x *VolumeStatus) GetRemotes() []*RemoteInfo {
 	if x != nil {
 		return x.Remotes
+	}
+	return nil
+}
+
+func (x *VolumeStatus) GetStates() map[string]int64 {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *VolumeStatus) GetNewest() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Newest
 	}
 	return nil
 }
@@ -3487,8 +3512,9 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\tsnapshots\x18\x01 \x01(\x03R\tsnapshots\x12\x16\n" +
 	"\x06chunks\x18\x02 \x01(\x03R\x06chunks\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12\x1a\n" +
-	"\bproblems\x18\x04 \x01(\x03R\bproblems\"\x0f\n" +
-	"\rStatusRequest\"\x89\x05\n" +
+	"\bproblems\x18\x04 \x01(\x03R\bproblems\"4\n" +
+	"\rStatusRequest\x12#\n" +
+	"\rwithout_sizes\x18\x01 \x01(\bR\fwithoutSizes\"\xb7\x06\n" +
 	"\fVolumeStatus\x12\x14\n" +
 	"\x05mount\x18\x01 \x01(\tR\x05mount\x12\x18\n" +
 	"\abacking\x18\x02 \x01(\tR\abacking\x12\x14\n" +
@@ -3514,7 +3540,12 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\aprogram\x18\x11 \x01(\fR\aprogram\x12.\n" +
 	"\arestart\x18\x12 \x01(\v2\x14.graphvol.v1.RestartR\arestart\x12\x18\n" +
 	"\aproblem\x18\x13 \x01(\tR\aproblem\x121\n" +
-	"\aremotes\x18\x14 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\"\xfe\x03\n" +
+	"\aremotes\x18\x14 \x03(\v2\x17.graphvol.v1.RemoteInfoR\aremotes\x12=\n" +
+	"\x06states\x18\x15 \x03(\v2%.graphvol.v1.VolumeStatus.StatesEntryR\x06states\x122\n" +
+	"\x06newest\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x06newest\x1a9\n" +
+	"\vStatesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xfe\x03\n" +
 	"\n" +
 	"RemoteInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -3644,7 +3675,7 @@ func file_agent_api_volume_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_volume_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 48)
+var file_agent_api_volume_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_agent_api_volume_proto_goTypes = []any{
 	(SnapshotEvent_Stage)(0),      // 0: graphvol.v1.SnapshotEvent.Stage
 	(CutRequest_Step)(0),          // 1: graphvol.v1.CutRequest.Step
@@ -3696,19 +3727,20 @@ var file_agent_api_volume_proto_goTypes = []any{
 	(*ResumeResponse)(nil),        // 47: graphvol.v1.ResumeResponse
 	(*UpgradeRequest)(nil),        // 48: graphvol.v1.UpgradeRequest
 	(*UpgradeEvent)(nil),          // 49: graphvol.v1.UpgradeEvent
-	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
+	nil,                           // 50: graphvol.v1.VolumeStatus.StatesEntry
+	(*timestamppb.Timestamp)(nil), // 51: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 52: google.protobuf.Duration
 }
 var file_agent_api_volume_proto_depIdxs = []int32{
-	50, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
-	51, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
-	51, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
+	51, // 0: graphvol.v1.SnapshotInfo.created:type_name -> google.protobuf.Timestamp
+	52, // 1: graphvol.v1.SnapshotInfo.pause:type_name -> google.protobuf.Duration
+	52, // 2: graphvol.v1.SnapshotInfo.seal:type_name -> google.protobuf.Duration
 	0,  // 3: graphvol.v1.SnapshotEvent.stage:type_name -> graphvol.v1.SnapshotEvent.Stage
 	2,  // 4: graphvol.v1.SnapshotEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	9,  // 5: graphvol.v1.SnapshotEvent.progress:type_name -> graphvol.v1.Progress
 	1,  // 6: graphvol.v1.CutRequest.step:type_name -> graphvol.v1.CutRequest.Step
 	3,  // 7: graphvol.v1.CutRequest.snapshot:type_name -> graphvol.v1.SnapshotRequest
-	51, // 8: graphvol.v1.CutRequest.bound:type_name -> google.protobuf.Duration
+	52, // 8: graphvol.v1.CutRequest.bound:type_name -> google.protobuf.Duration
 	1,  // 9: graphvol.v1.CutEvent.done:type_name -> graphvol.v1.CutRequest.Step
 	2,  // 10: graphvol.v1.CutEvent.snapshot:type_name -> graphvol.v1.SnapshotInfo
 	9,  // 11: graphvol.v1.CutEvent.progress:type_name -> graphvol.v1.Progress
@@ -3725,65 +3757,67 @@ var file_agent_api_volume_proto_depIdxs = []int32{
 	9,  // 22: graphvol.v1.VerifyEvent.progress:type_name -> graphvol.v1.Progress
 	30, // 23: graphvol.v1.VerifyEvent.problem:type_name -> graphvol.v1.VerifyProblem
 	31, // 24: graphvol.v1.VerifyEvent.result:type_name -> graphvol.v1.VerifyResult
-	50, // 25: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
+	51, // 25: graphvol.v1.VolumeStatus.started:type_name -> google.protobuf.Timestamp
 	35, // 26: graphvol.v1.VolumeStatus.server:type_name -> graphvol.v1.ServerProcess
 	36, // 27: graphvol.v1.VolumeStatus.restart:type_name -> graphvol.v1.Restart
 	34, // 28: graphvol.v1.VolumeStatus.remotes:type_name -> graphvol.v1.RemoteInfo
-	50, // 29: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
-	50, // 30: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
-	50, // 31: graphvol.v1.RemoteInfo.scrubbed:type_name -> google.protobuf.Timestamp
-	51, // 32: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
-	51, // 33: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
-	9,  // 34: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
-	34, // 35: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
-	9,  // 36: graphvol.v1.ScrubEvent.progress:type_name -> graphvol.v1.Progress
-	44, // 37: graphvol.v1.ScrubEvent.finding:type_name -> graphvol.v1.ScrubFinding
-	30, // 38: graphvol.v1.ScrubEvent.lost:type_name -> graphvol.v1.VerifyProblem
-	45, // 39: graphvol.v1.ScrubEvent.results:type_name -> graphvol.v1.ScrubResult
-	51, // 40: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
-	3,  // 41: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
-	5,  // 42: graphvol.v1.Volume.Cut:input_type -> graphvol.v1.CutRequest
-	7,  // 43: graphvol.v1.Volume.SignOff:input_type -> graphvol.v1.SignOffRequest
-	10, // 44: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
-	12, // 45: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
-	14, // 46: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
-	16, // 47: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
-	18, // 48: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
-	21, // 49: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
-	23, // 50: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
-	25, // 51: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
-	28, // 52: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
-	32, // 53: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
-	37, // 54: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
-	46, // 55: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
-	48, // 56: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
-	39, // 57: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
-	41, // 58: graphvol.v1.Volume.Scrub:input_type -> graphvol.v1.ScrubRequest
-	42, // 59: graphvol.v1.Volume.Repair:input_type -> graphvol.v1.RepairRequest
-	4,  // 60: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
-	6,  // 61: graphvol.v1.Volume.Cut:output_type -> graphvol.v1.CutEvent
-	8,  // 62: graphvol.v1.Volume.SignOff:output_type -> graphvol.v1.SignOffResponse
-	11, // 63: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
-	2,  // 64: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
-	15, // 65: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
-	17, // 66: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
-	19, // 67: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
-	22, // 68: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
-	24, // 69: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
-	26, // 70: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
-	29, // 71: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
-	33, // 72: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
-	38, // 73: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
-	47, // 74: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
-	49, // 75: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
-	40, // 76: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
-	43, // 77: graphvol.v1.Volume.Scrub:output_type -> graphvol.v1.ScrubEvent
-	43, // 78: graphvol.v1.Volume.Repair:output_type -> graphvol.v1.ScrubEvent
-	60, // [60:79] is the sub-list for method output_type
-	41, // [41:60] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	50, // 29: graphvol.v1.VolumeStatus.states:type_name -> graphvol.v1.VolumeStatus.StatesEntry
+	51, // 30: graphvol.v1.VolumeStatus.newest:type_name -> google.protobuf.Timestamp
+	51, // 31: graphvol.v1.RemoteInfo.next:type_name -> google.protobuf.Timestamp
+	51, // 32: graphvol.v1.RemoteInfo.synced:type_name -> google.protobuf.Timestamp
+	51, // 33: graphvol.v1.RemoteInfo.scrubbed:type_name -> google.protobuf.Timestamp
+	52, // 34: graphvol.v1.Restart.waited:type_name -> google.protobuf.Duration
+	52, // 35: graphvol.v1.UnmountRequest.timeout:type_name -> google.protobuf.Duration
+	9,  // 36: graphvol.v1.SyncEvent.progress:type_name -> graphvol.v1.Progress
+	34, // 37: graphvol.v1.SyncEvent.remotes:type_name -> graphvol.v1.RemoteInfo
+	9,  // 38: graphvol.v1.ScrubEvent.progress:type_name -> graphvol.v1.Progress
+	44, // 39: graphvol.v1.ScrubEvent.finding:type_name -> graphvol.v1.ScrubFinding
+	30, // 40: graphvol.v1.ScrubEvent.lost:type_name -> graphvol.v1.VerifyProblem
+	45, // 41: graphvol.v1.ScrubEvent.results:type_name -> graphvol.v1.ScrubResult
+	52, // 42: graphvol.v1.UpgradeRequest.timeout:type_name -> google.protobuf.Duration
+	3,  // 43: graphvol.v1.Volume.Snapshot:input_type -> graphvol.v1.SnapshotRequest
+	5,  // 44: graphvol.v1.Volume.Cut:input_type -> graphvol.v1.CutRequest
+	7,  // 45: graphvol.v1.Volume.SignOff:input_type -> graphvol.v1.SignOffRequest
+	10, // 46: graphvol.v1.Volume.ListSnapshots:input_type -> graphvol.v1.ListSnapshotsRequest
+	12, // 47: graphvol.v1.Volume.GetSnapshot:input_type -> graphvol.v1.GetSnapshotRequest
+	14, // 48: graphvol.v1.Volume.Dirty:input_type -> graphvol.v1.DirtyRequest
+	16, // 49: graphvol.v1.Volume.Diff:input_type -> graphvol.v1.DiffRequest
+	18, // 50: graphvol.v1.Volume.Restore:input_type -> graphvol.v1.RestoreRequest
+	21, // 51: graphvol.v1.Volume.Delete:input_type -> graphvol.v1.DeleteRequest
+	23, // 52: graphvol.v1.Volume.Hold:input_type -> graphvol.v1.HoldRequest
+	25, // 53: graphvol.v1.Volume.Prune:input_type -> graphvol.v1.PruneRequest
+	28, // 54: graphvol.v1.Volume.Verify:input_type -> graphvol.v1.VerifyRequest
+	32, // 55: graphvol.v1.Volume.Status:input_type -> graphvol.v1.StatusRequest
+	37, // 56: graphvol.v1.Volume.Unmount:input_type -> graphvol.v1.UnmountRequest
+	46, // 57: graphvol.v1.Volume.Resume:input_type -> graphvol.v1.ResumeRequest
+	48, // 58: graphvol.v1.Volume.Upgrade:input_type -> graphvol.v1.UpgradeRequest
+	39, // 59: graphvol.v1.Volume.Sync:input_type -> graphvol.v1.SyncRequest
+	41, // 60: graphvol.v1.Volume.Scrub:input_type -> graphvol.v1.ScrubRequest
+	42, // 61: graphvol.v1.Volume.Repair:input_type -> graphvol.v1.RepairRequest
+	4,  // 62: graphvol.v1.Volume.Snapshot:output_type -> graphvol.v1.SnapshotEvent
+	6,  // 63: graphvol.v1.Volume.Cut:output_type -> graphvol.v1.CutEvent
+	8,  // 64: graphvol.v1.Volume.SignOff:output_type -> graphvol.v1.SignOffResponse
+	11, // 65: graphvol.v1.Volume.ListSnapshots:output_type -> graphvol.v1.ListSnapshotsResponse
+	2,  // 66: graphvol.v1.Volume.GetSnapshot:output_type -> graphvol.v1.SnapshotInfo
+	15, // 67: graphvol.v1.Volume.Dirty:output_type -> graphvol.v1.DirtyFile
+	17, // 68: graphvol.v1.Volume.Diff:output_type -> graphvol.v1.Change
+	19, // 69: graphvol.v1.Volume.Restore:output_type -> graphvol.v1.RestoreEvent
+	22, // 70: graphvol.v1.Volume.Delete:output_type -> graphvol.v1.DeleteResponse
+	24, // 71: graphvol.v1.Volume.Hold:output_type -> graphvol.v1.HoldResponse
+	26, // 72: graphvol.v1.Volume.Prune:output_type -> graphvol.v1.PruneEvent
+	29, // 73: graphvol.v1.Volume.Verify:output_type -> graphvol.v1.VerifyEvent
+	33, // 74: graphvol.v1.Volume.Status:output_type -> graphvol.v1.VolumeStatus
+	38, // 75: graphvol.v1.Volume.Unmount:output_type -> graphvol.v1.UnmountEvent
+	47, // 76: graphvol.v1.Volume.Resume:output_type -> graphvol.v1.ResumeResponse
+	49, // 77: graphvol.v1.Volume.Upgrade:output_type -> graphvol.v1.UpgradeEvent
+	40, // 78: graphvol.v1.Volume.Sync:output_type -> graphvol.v1.SyncEvent
+	43, // 79: graphvol.v1.Volume.Scrub:output_type -> graphvol.v1.ScrubEvent
+	43, // 80: graphvol.v1.Volume.Repair:output_type -> graphvol.v1.ScrubEvent
+	62, // [62:81] is the sub-list for method output_type
+	43, // [43:62] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_volume_proto_init() }
@@ -3798,7 +3832,7 @@ func file_agent_api_volume_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_volume_proto_rawDesc), len(file_agent_api_volume_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   48,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

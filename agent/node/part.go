@@ -188,7 +188,7 @@ func openVolumePart(ctx, life context.Context, v *volume) (*volumePart, error) {
 	if err != nil {
 		return nil, v.said(err)
 	}
-	st, err := c.Status(ctx, &api.StatusRequest{})
+	st, err := c.Status(ctx, &api.StatusRequest{WithoutSizes: true})
 	if err != nil {
 		return nil, errors.Join(v.said(err), c.Close())
 	}

@@ -107,27 +107,19 @@ func clusterFacts(all []cluster.Record) *telemetry.ClusterFacts {
 
 // facts asks the volume's server.
 func (v *volume) facts(ctx context.Context) telemetry.VolumeFacts {
-	f := telemetry.VolumeFacts{Volume: v.label, Snapshots: make(map[string]int64)}
+	f := telemetry.VolumeFacts{Volume: v.label}
 	err := v.call(ctx, func(c *agent.Client) error {
 		st, err := c.Status(ctx, &api.StatusRequest{})
 		if err != nil {
 			return err
 		}
-		list, err := c.ListSnapshots(ctx, &api.ListSnapshotsRequest{})
-		if err != nil {
-			return err
-		}
 		f.Problem, f.Epoch, f.DirtyBytes, f.StoreBytes, f.Pending = st.GetProblem() != "", st.GetEpoch(), st.GetDirtyBytes(), st.GetStoreBytes(), st.GetPending()
-		complete := int64(0)
-		for _, s := range list.GetSnapshots() {
-			f.Snapshots[s.GetState()]++
-			if s.GetState() == "complete" {
-				complete++
-				f.Newest = s.GetCreated().AsTime()
-			}
+		f.Snapshots = st.GetStates()
+		if st.GetNewest() != nil {
+			f.Newest = st.GetNewest().AsTime()
 		}
 		for _, r := range st.GetRemotes() {
-			f.Copies = append(f.Copies, copyFacts(r, complete))
+			f.Copies = append(f.Copies, copyFacts(r, st.GetStates()["complete"]))
 		}
 		return nil
 	})
