@@ -50,7 +50,7 @@ func (k keys) configOf(node string) string {
 
 // Get gives what is stored for a node, or for all.
 func (c *Configs) Get(ctx context.Context, node string) (Config, error) {
-	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+	res, err := bounded(ctx, c.etcd, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return c.etcd.Get(ctx, c.keys.configOf(node))
 	})
 	if err != nil || len(res.Kvs) == 0 {
@@ -70,7 +70,7 @@ func (c *Configs) Set(ctx context.Context, cfg Config, was int64) (revision int6
 	if was >= 0 {
 		cond = append(cond, clientv3.Compare(clientv3.ModRevision(key), "=", was))
 	}
-	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	res, err := bounded(ctx, c.etcd, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return c.etcd.Txn(ctx).If(cond...).Then(op).Commit()
 	})
 	if err != nil {
@@ -108,7 +108,7 @@ func (c *Configs) Report(ctx context.Context, a Applied) error {
 	if err != nil {
 		return fmt.Errorf("the report of node %s: %w", a.Node, err)
 	}
-	_, err = bounded(ctx, func(ctx context.Context) (*clientv3.PutResponse, error) {
+	_, err = bounded(ctx, c.etcd, func(ctx context.Context) (*clientv3.PutResponse, error) {
 		return c.etcd.Put(ctx, c.keys.appliedBy(a.Node), string(value))
 	})
 	return err

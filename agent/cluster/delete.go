@@ -154,7 +154,7 @@ func askedFor(volumes []VolumePart) (out []*api.VolumePart) {
 
 // remove removes a record, if the writer is the coordinator still.
 func (r *Records) remove(ctx context.Context, l Leadership, id string) error {
-	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	res, err := bounded(ctx, r.etcd, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return r.etcd.Txn(ctx).If(l.holds()).Then(clientv3.OpDelete(r.keys.snapshot(id))).Commit()
 	})
 	if err == nil && !res.Succeeded {

@@ -41,7 +41,7 @@ func (m *Membership) campaign(ctx context.Context, s *concurrency.Session) error
 
 // Coordinator tells the name of the coordinator. ErrNoCoordinator if there is none.
 func (m *Membership) Coordinator(ctx context.Context) (string, error) {
-	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
+	res, err := bounded(ctx, m.etcd, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return m.etcd.Get(ctx, m.keys.election()+"/", clientv3.WithFirstCreate()...)
 	})
 	if err != nil {

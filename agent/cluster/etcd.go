@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -32,8 +34,13 @@ const (
 // Etcd is a connection to etcd, and that itself if it runs in this process.
 type Etcd struct {
 	*clientv3.Client
-	own *embed.Etcd // nil: it runs elsewhere
+	own     *embed.Etcd // nil: it runs elsewhere
+	url     string      // of the own one, for the other members
+	closing atomic.Bool
 }
+
+// ErrRemoved: the node was removed from the members of the agents' own etcd.
+var ErrRemoved = errors.New("this node was removed from the members of the cluster's etcd")
 
 // OpenEtcd connects to the configured etcd, or starts this node's member of the agents' own, whose files are in the state directory. It doesn't wait until that answers:
 // other members may have to start first.
@@ -65,11 +72,14 @@ func start(node, state string, c config.Etcd) (*Etcd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the agent's own etcd: %w", err)
 	}
+	if err := prepareStart(cfg, node, c); err != nil {
+		return nil, fmt.Errorf("the agent's own etcd isn't started: %w", err)
+	}
 	own, err := embed.StartEtcd(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("the agent's own etcd in %s can't be started: %w; see %s", cfg.Dir, err, cfg.LogOutputs[0])
 	}
-	return &Etcd{Client: v3client.New(own.Server), own: own}, nil
+	return &Etcd{Client: v3client.New(own.Server), own: own, url: cfg.AdvertisePeerUrls[0].String()}, nil
 }
 
 // memberConfig is that of this node's member. Clients in this process need no address.
@@ -142,14 +152,29 @@ func (e *Etcd) Wait(ctx context.Context) error {
 	case <-e.own.Server.ReadyNotify():
 		return nil
 	case <-e.own.Server.StopNotify():
-		return errors.New("the agent's own etcd has stopped")
+		return cmp.Or(e.Removed(), errors.New("the agent's own etcd has stopped"))
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
+// Removed gives an error with ErrRemoved if the agents' own etcd has stopped, since this node was removed from its members.
+func (e *Etcd) Removed() error {
+	if e.own == nil || e.closing.Load() {
+		return nil
+	}
+	select {
+	case <-e.own.Server.StopNotify(): // nothing else stops it
+		name := e.own.Config().Name
+		return fmt.Errorf("%w, and its volumes stay mounted; to have it back: on another node, graphvol cluster member add %s %s; then restart this agent", ErrRemoved, name, e.url)
+	default:
+		return nil
+	}
+}
+
 // Close ends the connection, and the etcd in this process.
 func (e *Etcd) Close() error {
+	e.closing.Store(true)
 	err := e.Client.Close()
 	if e.own != nil {
 		e.own.Close()

@@ -41,8 +41,8 @@ func (k keys) snapshot(id string) string { return k.snapshots() + id }
 // electionPause is between two tries of a request that etcd has refused because its own leader has changed.
 const electionPause = 50 * time.Millisecond
 
-// bounded runs one request with its time-out, and says what it means if that passes. What etcd refuses while it elects its own leader is asked again: it has had no effect.
-func bounded[T any](ctx context.Context, fn func(context.Context) (T, error)) (T, error) {
+// bounded runs one request to etcd with its time-out, and says what it means if that passes. What etcd refuses while it elects its own leader is asked again: it has had no effect.
+func bounded[T any](ctx context.Context, etcd *Etcd, fn func(context.Context) (T, error)) (T, error) {
 	rctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	for {
@@ -56,6 +56,8 @@ func bounded[T any](ctx context.Context, fn func(context.Context) (T, error)) (T
 		}
 		switch {
 		case err == nil || ctx.Err() != nil:
+		case etcd.Removed() != nil:
+			err = etcd.Removed()
 		case errors.Is(err, context.DeadlineExceeded): // which says nothing more
 			err = ErrEtcd
 		default:
@@ -66,9 +68,9 @@ func bounded[T any](ctx context.Context, fn func(context.Context) (T, error)) (T
 }
 
 // list reads all values below a prefix, in the order of their keys.
-func list[T any](ctx context.Context, kv clientv3.KV, prefix string, opts ...clientv3.OpOption) ([]T, error) {
-	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) {
-		return kv.Get(ctx, prefix, append(opts, clientv3.WithPrefix())...)
+func list[T any](ctx context.Context, etcd *Etcd, prefix string, opts ...clientv3.OpOption) ([]T, error) {
+	res, err := bounded(ctx, etcd, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return etcd.Get(ctx, prefix, append(opts, clientv3.WithPrefix())...)
 	})
 	if err != nil {
 		return nil, err

@@ -106,6 +106,9 @@ func (m *Membership) run(ctx context.Context) {
 		}
 		m.set(err)
 		m.log.Warn("this node isn't in the cluster", "err", err)
+		if errors.Is(err, ErrRemoved) {
+			return
+		}
 		if time.Since(began) > pause.MaxInterval {
 			pause.Reset()
 		}
@@ -121,7 +124,7 @@ func (m *Membership) session(ctx context.Context) error {
 	if err := m.etcd.Wait(ctx); err != nil {
 		return err
 	}
-	s, err := bounded(ctx, func(rctx context.Context) (*concurrency.Session, error) {
+	s, err := bounded(ctx, m.etcd, func(rctx context.Context) (*concurrency.Session, error) {
 		lease, err := m.etcd.Grant(rctx, int64(m.ttl))
 		if err != nil {
 			return nil, err
@@ -195,7 +198,7 @@ func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err 
 			m.log.Info("this node is in the cluster", "node", self.Name, "address", self.Address)
 		}
 	}()
-	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	res, err := bounded(ctx, m.etcd, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return m.etcd.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
 			Then(clientv3.OpPut(key, string(value), clientv3.WithLease(s.Lease()))).Else(clientv3.OpGet(key)).Commit()
 	})
@@ -207,7 +210,7 @@ func (m *Membership) register(ctx context.Context, s *concurrency.Session) (err 
 	if err := json.Unmarshal(old.Value, &other); err == nil && other.Address != self.Address {
 		return fmt.Errorf("%w: %q is at %s; give this one another (node: name), or stop that one", ErrNameTaken, other.Name, other.Address)
 	}
-	res, err = bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	res, err = bounded(ctx, m.etcd, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return m.etcd.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", old.ModRevision)).
 			Then(clientv3.OpPut(key, string(value), clientv3.WithLease(s.Lease()))).Commit()
 	})
@@ -239,7 +242,7 @@ func (m *Membership) update(ctx context.Context, change func(*Member)) {
 	known := lease == 0 || bytes.Equal(value, m.mu.told)
 	m.mu.Unlock()
 	if err == nil && !known {
-		_, err = bounded(ctx, func(ctx context.Context) (*clientv3.PutResponse, error) {
+		_, err = bounded(ctx, m.etcd, func(ctx context.Context) (*clientv3.PutResponse, error) {
 			return m.etcd.Put(ctx, m.keys.node(self.Name), string(value), clientv3.WithLease(lease))
 		})
 		if err == nil {

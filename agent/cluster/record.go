@@ -131,7 +131,7 @@ func (r *Records) List(ctx context.Context) ([]Record, error) {
 // lost, is no error.
 func (r *Records) put(ctx context.Context, l Leadership, rec *Record, was string) error {
 	key := r.keys.snapshot(rec.ID)
-	old, err := bounded(ctx, func(ctx context.Context) (*clientv3.GetResponse, error) { return r.etcd.Get(ctx, key) })
+	old, err := bounded(ctx, r.etcd, func(ctx context.Context) (*clientv3.GetResponse, error) { return r.etcd.Get(ctx, key) })
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (r *Records) put(ctx context.Context, l Leadership, rec *Record, was string
 	if before.State != was {
 		return fmt.Errorf("the record of %s is %q where it should be %q: %w", rec.Name, before.State, was, ErrNotCoordinator)
 	}
-	res, err := bounded(ctx, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+	res, err := bounded(ctx, r.etcd, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return r.etcd.Txn(ctx).If(l.holds(), cmp).Then(clientv3.OpPut(key, string(value))).Commit()
 	})
 	if err == nil && !res.Succeeded {

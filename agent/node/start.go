@@ -100,6 +100,7 @@ func (n *Node) joinCluster() (err error) {
 	n.member = cluster.Join(n.etcd, n.boot.Cluster.Name, self, n.coordinator.Lead, n.log)
 	n.measured(n.now.Load())
 	n.schedules.set(n.now.Load())
+	n.beside(func(ctx context.Context) { n.etcd.Tend(ctx, n.log) })
 	n.beside(n.follow)
 	n.beside(n.followConfig)
 	n.beside(n.clock.Run)
