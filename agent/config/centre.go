@@ -43,7 +43,9 @@ func (c *File) WithCentre(text string) (*File, error) {
 }
 
 // isNode tells whether the file says what a node is, as none of the centre does.
-func (c *File) isNode() bool { return !reflect.ValueOf(c.Node).IsZero() || !reflect.ValueOf(c.Etcd).IsZero() }
+func (c *File) isNode() bool {
+	return !reflect.ValueOf(c.Node).IsZero() || !reflect.ValueOf(c.Etcd).IsZero()
+}
 
 // InForce gives what an agent that is started with a node's own file runs: what it has kept of the centre, with its revision, or that file, and 0.
 func (c *File) InForce() (*File, int64, error) {

@@ -44,7 +44,8 @@ func layers() [][]string {
 		{"agent/clock", "agent/cluster/liveness", "agent/hook", "agent/pki", "agent/preflight/check", "agent/reach", "agent/schedule", "agent/telemetry"},
 		{"agent/clock/clocktest"},
 		{"internal/command"},
-		{"agent/config", "agent/api", "agent/traceid", "internal/...", "chunkstore/target/s3/s3test"},
+		{"agent/config"},
+		{"agent/api", "agent/traceid", "internal/...", "chunkstore/target/s3/s3test"},
 	}
 }
 
@@ -52,7 +53,7 @@ func layers() [][]string {
 func narrow() map[string][]string {
 	return map[string][]string{
 		"agent/cluster":           {"agent/api", "agent/config", "agent/traceid", "internal/..."},
-		"agent/config":            {},
+		"agent/config":            {"internal/durable"},
 		"agent/clock":             {},
 		"agent/cluster/liveness":  {},
 		"agent/preflight":         {"agent/clock", "agent/config", "agent/preflight/check", "internal/..."},
