@@ -94,6 +94,7 @@ func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 	for i, ev := range events {
 		v := p.parts[i]
 		v.cut = ev.GetSnapshot().GetId()
+		p.metrics.Hold(v.label, ev.GetSnapshot().GetPause().AsDuration())
 		out = append(out, &api.VolumePart{Volume: v.label, Snapshot: ev.GetSnapshot(), Copies: v.copies})
 	}
 	return out, nil

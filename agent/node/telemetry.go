@@ -85,7 +85,11 @@ func (n *Node) facts(ctx context.Context) telemetry.Facts {
 	now := time.Now()
 	for _, v := range n.alive.table.All(now) {
 		if v.Name != n.name {
-			f.Peers = append(f.Peers, telemetry.PeerFacts{Peer: v.Name, State: string(v.State), Heard: now.Add(-v.Silent)})
+			p := telemetry.PeerFacts{Peer: v.Name, State: string(v.State), Heard: now.Add(-v.Silent)}
+			if v.RoundTrip > 0 {
+				p.RoundTrip = &v.RoundTrip
+			}
+			f.Peers = append(f.Peers, p)
 		}
 	}
 	return f

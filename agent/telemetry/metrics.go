@@ -69,7 +69,12 @@ func (m *Metrics) histogram(name, help string, buckets []float64, labels ...stri
 
 // Volume tells that there is a volume: its counters begin at 0, since Prometheus sees no growth in what wasn't there.
 func (m *Metrics) Volume(volume string) {
-	m.sealFailed.WithLabelValues(label(volume))
+	for _, h := range []prometheus.ObserverVec{m.pause, m.hold, m.seal} {
+		h.WithLabelValues(label(volume))
+	}
+	for _, c := range []*prometheus.CounterVec{m.sealDirty, m.sealStored, m.sealFailed} {
+		c.WithLabelValues(label(volume))
+	}
 	for _, phase := range []string{"pre", "post"} {
 		m.hooksFailed.WithLabelValues(label(volume), phase)
 	}

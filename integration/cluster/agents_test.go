@@ -32,6 +32,7 @@ func TestAgents(t *testing.T) {
 		{"restore", (*test).restores},
 		{"interface", (*test).overGRPC},
 		{"traces", (*test).traces},
+		{"metrics", (*test).metrics},
 		{"administrators", (*test).administrators},
 		{"repair", (*test).repairs},
 	} {

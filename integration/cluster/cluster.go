@@ -90,9 +90,9 @@ func (c *Cluster) makeNode(ctx context.Context, n *Node) error {
 // configure writes all configurations.
 func (c *Cluster) configure() error {
 	var members []string
-	ports := make([][2]int, len(c.Nodes))
+	ports := make([][3]int, len(c.Nodes))
 	for i, n := range c.Nodes {
-		for j, wished := range []int{7443, 2380} {
+		for j, wished := range []int{7440, 7441, 7443} {
 			p, err := c.Net.Port(wished)
 			if err != nil {
 				return err
@@ -113,11 +113,11 @@ func (c *Cluster) configure() error {
 	return nil
 }
 
-// config is a node's graphvol.yaml. ports are its agent's and its etcd's.
-func (c *Cluster) config(n *Node, ports [2]int, members string) (string, error) {
+// config is a node's graphvol.yaml. ports are its agent's, its etcd's and that of its metrics.
+func (c *Cluster) config(n *Node, ports [3]int, members string) (string, error) {
 	host := c.Net.Host(n.number)
 	var b strings.Builder
-	fmt.Fprintf(&b, "node:\n  name: %s\n  listen: %s:%d\n  state: %s\n", n.Name, host, ports[0], n.State)
+	fmt.Fprintf(&b, "node:\n  name: %s\n  listen: %s:%d\n  metrics: %[2]s:%[4]d\n  state: %[5]s\n", n.Name, host, ports[0], ports[2], n.State)
 	fmt.Fprintf(&b, "  tls: {ca: %[1]s/ca.crt, cert: %[1]s/%[2]s.crt, key: %[1]s/%[2]s.key}\n", c.certs(), n.Name)
 	fmt.Fprintf(&b, "etcd:\n  listen: https://%s:%d\n  members:\n%s", host, ports[1], members)
 	fmt.Fprintf(&b, "cluster:\n  nodes: [%s]\n  timeout: %v\n", c.names(), c.Timeout)

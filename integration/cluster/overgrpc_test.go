@@ -73,15 +73,14 @@ func last[T any](s grpc.ServerStreamingClient[T], err error) error {
 }
 
 // listen is the address of a node for others.
-func (n *Node) listen(t *test) string {
+func (n *Node) listen(t *test) string { return t.setting(n, "listen") }
+
+// setting is the first value of a name in a node's configuration.
+func (t *test) setting(n *Node, name string) string {
 	t.Helper()
-	raw, err := os.ReadFile(n.Config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(raw), "listen: ")
-	address, _, _ := strings.Cut(rest, "\n")
-	return address
+	_, rest, _ := strings.Cut(t.read(n.Config), name+": ")
+	value, _, _ := strings.Cut(rest, "\n")
+	return value
 }
 
 func (t *test) dial(address string, creds credentials.TransportCredentials) *grpc.ClientConn {

@@ -24,6 +24,8 @@ type Verdict struct {
 	State    State
 	Silent   time.Duration // since anybody heard of it; 0 if nobody ever did
 	Evidence []string      // sentences for people
+	// RoundTrip is how long this agent's last probe that it answered took; 0 if none did.
+	RoundTrip time.Duration
 }
 
 // Judge judges one agent, as this one sees it. One that is no member is dead.
@@ -59,7 +61,7 @@ func (t *Table) judgeLocked(name string, now time.Time, others company) Verdict 
 	if !m.heard.IsZero() {
 		v.Silent = max(now.Sub(m.heard), 0)
 	}
-	v.State, v.Evidence = c.decide(), c.sentences()
+	v.State, v.Evidence, v.RoundTrip = c.decide(), c.sentences(), c.here.latency
 	return v
 }
 
