@@ -6,8 +6,12 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,6 +112,27 @@ func (n *Network) Start(i int, cmd *exec.Cmd) error {
 	return n.nodes[i].do(cmd.Start)
 }
 
+// Kill ends all processes of a node with SIGKILL, but this one.
+func (n *Network) Kill(i int) error {
+	const limit = 20 * time.Second
+	here := strconv.Itoa(os.Getpid())
+	for deadline := time.Now().Add(limit); ; {
+		inside, err := n.nodes[i].processes()
+		inside = slices.DeleteFunc(inside, func(pid string) bool { return pid == here })
+		switch {
+		case err != nil || len(inside) == 0:
+			return err
+		case time.Now().After(deadline):
+			return fmt.Errorf("processes %q are still there %v after kill -9", inside, limit)
+		}
+		for _, pid := range inside {
+			if number, err := strconv.Atoi(pid); err == nil {
+				_ = unix.Kill(number, unix.SIGKILL) // it may have ended
+			}
+		}
+	}
+}
+
 // Drop has packets from a node to another get lost, and nobody is told. The other way stays as it is.
 func (n *Network) Drop(from, to int) error {
 	return n.nodes[from].ip(fmt.Sprintf("neigh replace %s lladdr %s dev eth0 nud permanent", n.Host(to), nowhere))
@@ -147,6 +172,21 @@ func newNamespace() (*namespace, error) {
 
 // path is how other processes open it.
 func (ns *namespace) path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.f.Fd()) }
+
+// processes are those in the namespace.
+func (ns *namespace) processes() (pids []string, err error) {
+	want, err := ns.f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		if got, err := os.Stat(dir + "/ns/net"); err == nil && os.SameFile(got, want) {
+			pids = append(pids, filepath.Base(dir))
+		}
+	}
+	return pids, err
+}
 
 // do runs fn in the namespace. Processes that it starts are in it.
 func (ns *namespace) do(fn func() error) error {

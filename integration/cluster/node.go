@@ -139,6 +139,19 @@ func (n *Node) Kill() {
 	}
 }
 
+// Die is the end of the node's machine: at one moment nobody hears of it any more, and all its processes end. It leaves no mounts, as after a reboot; Network.Heal and Start boot it.
+func (n *Node) Die() error {
+	if err := n.Isolate(); err != nil {
+		return err
+	}
+	err := n.cluster.Net.Kill(n.number)
+	n.Kill()
+	for _, v := range n.Volumes {
+		err = errors.Join(err, v.Detach())
+	}
+	return err
+}
+
 // Stop ends the agent as systemd does, and waits for it.
 func (n *Node) Stop() error {
 	if n.agent == nil {

@@ -27,10 +27,16 @@ type Pairs struct {
 	stop    chan struct{}
 	clients sync.WaitGroup
 	longest atomic.Int64 // write, in nanoseconds
+
+	mu struct {
+		sync.Mutex
+		turns map[*volume.Volume]int // how often the volume's machine has died or come back; odd: it is away
+	}
 }
 
 type pair struct {
 	first, second *counter
+	turns         int           // of both, when the files were opened
 	done          atomic.Uint64 // what both have, for sure
 	begun         atomic.Uint64 // what the first may have
 	err           error         // what has ended the client; after clients.Wait
@@ -47,6 +53,7 @@ type counter struct {
 // StartPairs makes the files, and begins to write.
 func StartPairs(volumes []*volume.Volume) (*Pairs, error) {
 	p := &Pairs{stop: make(chan struct{})}
+	p.mu.turns = make(map[*volume.Volume]int)
 	for i, a := range volumes {
 		for j, b := range volumes {
 			if i == j {
@@ -70,8 +77,10 @@ func newCounter(v *volume.Volume, i, j int, which string) *counter {
 	return &counter{v: v, name: fmt.Sprintf("pair-%d-%d-%s", i, j, which), sync: v.Cache != "through"}
 }
 
+func (c *counter) path() string { return filepath.Join(c.v.Mount, c.name) }
+
 func (c *counter) open() (err error) {
-	if c.f, err = os.OpenFile(filepath.Join(c.v.Mount, c.name), os.O_RDWR|os.O_CREATE, 0o644); err != nil {
+	if c.f, err = os.OpenFile(c.path(), os.O_RDWR|os.O_CREATE, 0o644); err != nil {
 		return err
 	}
 	if err := c.set(0); err != nil {
@@ -101,22 +110,80 @@ func (c *counter) read(dir string) (uint64, error) {
 }
 
 func (p *Pairs) write(one *pair) error {
-	for n := uint64(1); ; n++ {
+	for n := uint64(1); ; {
 		select {
 		case <-p.stop:
 			return nil
 		case <-time.After(breath):
 		}
-		one.begun.Store(n)
-		for _, c := range []*counter{one.first, one.second} {
-			began := time.Now()
-			if err := c.set(n); err != nil {
-				return fmt.Errorf("the client of %s and %s, at %d: %w", one.first.f.Name(), one.second.f.Name(), n, err)
+		turns, there := p.turns(one)
+		var err error
+		switch {
+		case !there:
+			continue
+		case turns != one.turns:
+			one.turns, err = turns, one.reopen()
+		default:
+			if err = p.round(one, n); err == nil {
+				n++
 			}
-			p.note(time.Since(began))
 		}
-		one.done.Store(n)
+		if now, _ := p.turns(one); err != nil && now == turns {
+			return fmt.Errorf("the client of %s and %s, at %d: %w", one.first.path(), one.second.path(), n, err)
+		}
 	}
+}
+
+// round writes a number to both files.
+func (p *Pairs) round(one *pair, n uint64) error {
+	one.begun.Store(n)
+	for _, c := range []*counter{one.first, one.second} {
+		began := time.Now()
+		if err := c.set(n); err != nil {
+			return err
+		}
+		p.note(time.Since(began))
+	}
+	one.done.Store(n)
+	return nil
+}
+
+// Turn says that a machine with some volumes is about to die, or is there again. Meanwhile their clients wait, and whatever they see at its death is no error. Then they open their files again, and
+// what they had done must be there.
+func (p *Pairs) Turn(volumes ...*volume.Volume) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, v := range volumes {
+		p.mu.turns[v]++
+	}
+}
+
+// turns counts those of both volumes, and tells whether both are there.
+func (p *Pairs) turns(one *pair) (n int, there bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a, b := p.mu.turns[one.first.v], p.mu.turns[one.second.v]
+	return a + b, a%2+b%2 == 0
+}
+
+// reopen opens the files on machines that have come back.
+func (one *pair) reopen() error {
+	for _, c := range []*counter{one.first, one.second} {
+		c.f.Close() // of the one that died it fails
+		f, err := os.OpenFile(c.path(), os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		c.f = f
+		n, err := c.read(c.v.Mount)
+		if err != nil {
+			return err
+		}
+		if done, begun := one.done.Load(), one.begun.Load(); n < done || n > begun {
+			return fmt.Errorf("%s has %d when its machine is back; %d was acknowledged, and no more than %d was written", c.path(), n, done, begun)
+		}
+	}
+	return nil
 }
 
 func (p *Pairs) note(d time.Duration) {
@@ -185,7 +252,7 @@ func (p *Pairs) Check(mark []uint64, dir func(*volume.Volume) string) (f Finding
 	for i, one := range p.all {
 		a, erra := one.first.read(dir(one.first.v))
 		b, errb := one.second.read(dir(one.second.v))
-		text := fmt.Sprintf("%s has %d, %s has %d; before the snapshot both had %d", one.first.f.Name(), a, one.second.f.Name(), b, mark[i])
+		text := fmt.Sprintf("%s has %d, %s has %d; before the snapshot both had %d", one.first.path(), a, one.second.path(), b, mark[i])
 		switch {
 		case erra != nil || errb != nil:
 			f.Other = append(f.Other, errors.Join(erra, errb).Error())

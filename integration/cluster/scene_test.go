@@ -29,8 +29,9 @@ type scene struct {
 
 	// For one trouble.
 	name     string
-	co       *Node // the coordinator
-	x, y     *Node // others; commands go to y
+	co       *Node   // the coordinator
+	x, y     *Node   // others; commands go to y
+	dead     []*Node // whose machines are
 	servers  map[*Node][]int
 	before   int // of flushes
 	prepared int // how often y was seen prepared
@@ -166,14 +167,30 @@ func (s *scene) mend() {
 	if err := s.Start(ctx); err != nil {
 		s.Fatal(err)
 	}
+	for _, n := range s.dead {
+		s.p.Turn(n.Volumes...)
+	}
+	s.dead = nil
 }
 
-// writable fails the test unless all volumes take a write, while there is trouble.
+// die is the death of a machine.
+func (s *scene) die(n *Node) error {
+	s.p.Turn(n.Volumes...)
+	s.dead = append(s.dead, n)
+	return n.Die()
+}
+
+// writable fails the test unless all volumes take a write, while there is trouble, but for those of dead machines.
 func (s *scene) writable() {
 	s.Helper()
 	errs := make([]error, 0, 8)
-	for _, v := range s.volumes() {
-		errs = append(errs, s.probe(v, gateBound))
+	for _, n := range s.Nodes {
+		if slices.Contains(s.dead, n) {
+			continue
+		}
+		for _, v := range n.Volumes {
+			errs = append(errs, s.probe(v, gateBound))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		s.Errorf("%s: %v", s.name, err)

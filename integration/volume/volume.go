@@ -152,6 +152,18 @@ func (v *Volume) Close() error {
 	return err
 }
 
+// Detach takes away a mount whose processes have been killed. Files that are open stay so, and can't be used.
+func (v *Volume) Detach() error {
+	if !Mounted(v.Mount) {
+		return nil
+	}
+	detach(v.Mount)
+	if Mounted(v.Mount) {
+		return fmt.Errorf("%s can't be unmounted", v.Mount)
+	}
+	return nil
+}
+
 func detach(mount string) {
 	if os.Geteuid() == 0 {
 		unix.Unmount(mount, unix.MNT_DETACH)
