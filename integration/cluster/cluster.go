@@ -25,6 +25,8 @@ type Options struct {
 	Hold    time.Duration // default: the agent's own
 	Debug   bool          // volumes log more
 	Hooks   bool          // volumes have hooks: the file AtRest is there while their databases are at rest
+	// Disk gives the directory of a node's own; nil: it is in Dir.
+	Disk func(name string) string
 	// Extra gives what else is in a node's configuration; nil: nothing.
 	Extra func(*Node) (string, error)
 }
@@ -71,6 +73,9 @@ func (c *Cluster) certs() string { return filepath.Join(c.Dir, "certs") }
 
 func (c *Cluster) makeNode(ctx context.Context, n *Node) error {
 	dir := filepath.Join(c.Dir, n.Name)
+	if c.Disk != nil {
+		dir = c.Disk(n.Name)
+	}
 	n.Config, n.State = filepath.Join(dir, "graphvol.yaml"), filepath.Join(dir, "agent")
 	for _, o := range c.Options.Volumes {
 		vo := volume.Options{Bin: c.Bin, Dir: filepath.Join(dir, o.Name), Cache: o.Cache}

@@ -209,11 +209,13 @@ func TestLivenessOneWay(t *testing.T) {
 			}
 			stop := l.taking(slices.DeleteFunc(slices.Clone(l.Nodes), func(n *Node) bool { return n == l.x })...)
 			concerned := func(n *Node) bool { return n == from || n == to }
-			l.eventually("the link is called broken, not the node", func(context.Context) bool {
+			broken := func(context.Context) bool {
 				there, back := l.w.says(from, to, "unreachable", "reached by"), l.w.says(to, from, "unreachable", "reached by")
 				return there && back || concerned(l.co) && (there || back)
-			})
+			}
+			l.eventually("the link is called broken, not the node", broken)
 			l.lasts(l.Context(), 25*time.Second) // longer than leases
+			l.eventually("it still is", broken)
 			stop()
 			l.w.nobody("dead")
 			l.w.each(func(by, of *Node) {

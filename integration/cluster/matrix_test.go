@@ -46,6 +46,34 @@ func matrixOptions(t testing.TB) Options {
 	return Options{Net: network(t, 3), Volumes: volumes, Extra: metadata, Debug: true, Hooks: true, Hold: 3 * time.Second}
 }
 
+// TestPowerCuts is the part of TestMatrix where machines die, with the power of their disks: what was synced is there afterwards, whatever else had come that far.
+func TestPowerCuts(t *testing.T) {
+	if !*matrix {
+		t.Skip("takes long: -cluster.matrix")
+	}
+	for _, tr := range deaths() {
+		disks := make(map[string]*rig.Disk)
+		for _, name := range []string{"a", "b", "c"} {
+			disks[name] = rig.NewDisk(t, "ext4", 1<<30, "") // not in a directory of the part, whose name makes sockets' paths too long
+		}
+		t.Run(tr.name, func(t *testing.T) {
+			t.Parallel()
+			o := Options{Net: network(t, 3), Extra: metadata, Debug: true, Hooks: true, Hold: 3 * time.Second}
+			o.Disk = func(name string) string { return disks[name].Dir }
+			s := newScene(start(t, o), chosenSeed())
+			s.disks = disks
+			for _, d := range disks {
+				if err := d.Sync(); err != nil { // what an administrator has made, such as configurations
+					t.Fatal(err)
+				}
+			}
+			for i, m := range moments() {
+				s.during(fmt.Sprintf("s%d", i), m, tr)
+			}
+		})
+	}
+}
+
 // TestRandomTroubles is TestMatrix at random moments.
 func TestRandomTroubles(t *testing.T) {
 	t.Parallel()

@@ -111,7 +111,7 @@ func (n *Node) Start(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) outputPath() string { return filepath.Join(n.cluster.Dir, n.Name, "stderr") }
+func (n *Node) outputPath() string { return filepath.Join(filepath.Dir(n.Config), "stderr") }
 
 // Output is what the node's agents have written to standard error.
 func (n *Node) Output() string {

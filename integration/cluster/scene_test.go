@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"graphvol/integration/rig"
 	"graphvol/integration/volume"
 )
 
@@ -24,8 +25,9 @@ const gateBound = 5 * time.Second
 // scene is a cluster with clients, to which troubles are done.
 type scene struct {
 	*test
-	p   *Pairs
-	rng *rand.Rand
+	p     *Pairs
+	rng   *rand.Rand
+	disks map[string]*rig.Disk // of nodes whose power can be cut, by their names
 
 	// For one trouble.
 	name     string
@@ -162,6 +164,13 @@ func (s *scene) mend() {
 			s.Fatal(err)
 		}
 	}
+	for _, n := range s.dead {
+		if d := s.disks[n.Name]; d != nil {
+			if err := d.PowerUp(); err != nil {
+				s.Fatal(err)
+			}
+		}
+	}
 	ctx, cancel := s.bounded()
 	defer cancel()
 	if err := s.Start(ctx); err != nil {
@@ -173,10 +182,15 @@ func (s *scene) mend() {
 	s.dead = nil
 }
 
-// die is the death of a machine.
+// die is the death of a machine; it has lost its power if it has a disk of its own.
 func (s *scene) die(n *Node) error {
 	s.p.Turn(n.Volumes...)
 	s.dead = append(s.dead, n)
+	if d := s.disks[n.Name]; d != nil {
+		if err := errors.Join(n.Isolate(), d.CutPower()); err != nil {
+			return err
+		}
+	}
 	return n.Die()
 }
 

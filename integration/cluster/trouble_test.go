@@ -27,7 +27,7 @@ const (
 
 // troubles are all kinds. Each happens to the coordinator, to another node, or to the way between them.
 func troubles() []trouble {
-	return []trouble{
+	return append(deaths(), []trouble{
 		{"kill the coordinator", short, func(s *scene) error { s.co.Kill(); return nil }, false},
 		{"kill the coordinator for long", long, func(s *scene) error { s.co.Kill(); return nil }, false},
 		{"kill a node's agent", short, func(s *scene) error { s.x.Kill(); return nil }, true},
@@ -46,10 +46,6 @@ func troubles() []trouble {
 		{"lose what the coordinator sends to a node", long, func(s *scene) error { return s.Net.Drop(s.co.number, s.x.number) }, false},
 		{"lose what a node sends to the coordinator", long, func(s *scene) error { return s.Net.Drop(s.x.number, s.co.number) }, false},
 		{"kill the majority of etcd", short, func(s *scene) error { s.x.Kill(); s.y.Kill(); return nil }, false},
-		{"a node's machine dies", short, func(s *scene) error { return s.die(s.x) }, true},
-		{"the coordinator's machine dies", short, func(s *scene) error { return s.die(s.co) }, false},
-		{"the coordinator's machine is dead for long", long, func(s *scene) error { return s.die(s.co) }, false},
-		{"all machines die", short, func(s *scene) error { return errors.Join(s.die(s.co), s.die(s.x), s.die(s.y)) }, false},
 		{"cut all nodes off", short, func(s *scene) error {
 			for _, n := range s.Nodes {
 				if err := n.Isolate(); err != nil {
@@ -58,6 +54,16 @@ func troubles() []trouble {
 			}
 			return nil
 		}, false},
+	}...)
+}
+
+// deaths are those of whole machines.
+func deaths() []trouble {
+	return []trouble{
+		{"a node's machine dies", short, func(s *scene) error { return s.die(s.x) }, true},
+		{"the coordinator's machine dies", short, func(s *scene) error { return s.die(s.co) }, false},
+		{"the coordinator's machine is dead for long", long, func(s *scene) error { return s.die(s.co) }, false},
+		{"all machines die", short, func(s *scene) error { return errors.Join(s.die(s.co), s.die(s.x), s.die(s.y)) }, false},
 	}
 }
 

@@ -52,7 +52,7 @@ func TestPlain(t *testing.T) {
 				go func() { done <- l.Run() }()
 				time.Sleep(100 * time.Millisecond)
 				o.Cut()
-				for _, step := range []func() error{d.CutPower, func() error { return <-done }, func() error { return remount(d) }, func() error { return o.Check(dir) }} {
+				for _, step := range []func() error{d.CutPower, func() error { return <-done }, d.PowerUp, func() error { return o.Check(dir) }} {
 					if err := step(); err != nil {
 						t.Fatal(err)
 					}

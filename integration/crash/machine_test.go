@@ -2,15 +2,11 @@ package crash
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
-
-	"golang.org/x/sys/unix"
 
 	"graphvol/integration/rig"
 	"graphvol/integration/volume"
@@ -106,28 +102,11 @@ func (m *machine) on() error {
 		disks[0] = m.state
 	}
 	for _, d := range disks {
-		if err := remount(d); err != nil {
+		if err := d.PowerUp(); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// remount mounts a disk whose power was cut. It waits for what the kernel still does for processes that have ended (EBUSY), and for other mount
-// namespaces that have a copy of the mount: until they are gone, mounting gives the dead filesystem again (EIO).
-func remount(d *rig.Disk) error {
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		err := d.Unmount()
-		if err == nil {
-			err = d.Mount()
-		}
-		if err == nil {
-			err = fsyncPath(d.Dir)
-		}
-		if err == nil || !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EIO) || time.Now().After(deadline) {
-			return err
-		}
-	}
 }
 
 // verify is what a user checks after a power cut.

@@ -112,15 +112,40 @@ func (d *Disk) Check() error {
 // what had reached the device, no more. It is FS_IOC_SHUTDOWN, which ext4 and xfs have, without flushing the log.
 func (d *Disk) CutPower() error {
 	const shutdown, noLogFlush = 0x8004587d, 2
+	err := d.with(func(fd int) error { return unix.IoctlSetPointerInt(fd, shutdown, noLogFlush) })
+	if err != nil {
+		return fmt.Errorf("FS_IOC_SHUTDOWN %s: %w", d.Dir, err)
+	}
+	return nil
+}
+
+// PowerUp mounts a disk again whose power was cut. It waits for what the kernel still does for processes that have ended (EBUSY), and for other mount
+// namespaces that have a copy of the mount: until they are gone, mounting gives the dead filesystem again (EIO).
+func (d *Disk) PowerUp() error {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		err := d.Unmount()
+		if err == nil {
+			err = d.Mount()
+		}
+		if err == nil {
+			err = d.with(unix.Fsync)
+		}
+		if err == nil || !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EIO) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// Sync has all that was written to the disk reach the device.
+func (d *Disk) Sync() error { return d.with(unix.Syncfs) }
+
+// with calls fn with the open root directory.
+func (d *Disk) with(fn func(fd int) error) error {
 	f, err := os.Open(d.Dir)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), shutdown, noLogFlush); err != nil {
-		return fmt.Errorf("FS_IOC_SHUTDOWN %s: %w", d.Dir, err)
-	}
-	return nil
+	return errors.Join(fn(int(f.Fd())), f.Close())
 }
 
 // Remount changes the options of the mounted disk, as "ro".
