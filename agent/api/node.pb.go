@@ -1923,8 +1923,8 @@ func (x *SetConfigRequest) GetWas() int64 {
 type ConfigText struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
-	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"` // 0: there is none
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`          // empty: there is none
+	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"` // of its last change, also if that has removed it; 0: there never was one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1980,6 +1980,535 @@ func (x *ConfigText) GetRevision() int64 {
 	return 0
 }
 
+type RestoreConfigRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DryRun        bool                   `protobuf:"varint,1,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreConfigRequest) Reset() {
+	*x = RestoreConfigRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreConfigRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreConfigRequest) ProtoMessage() {}
+
+func (x *RestoreConfigRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreConfigRequest.ProtoReflect.Descriptor instead.
+func (*RestoreConfigRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RestoreConfigRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type RestoreConfigResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Restored      []*RestoredConfig      `protobuf:"bytes,1,rep,name=restored,proto3" json:"restored,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreConfigResponse) Reset() {
+	*x = RestoreConfigResponse{}
+	mi := &file_agent_api_node_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreConfigResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreConfigResponse) ProtoMessage() {}
+
+func (x *RestoreConfigResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreConfigResponse.ProtoReflect.Descriptor instead.
+func (*RestoreConfigResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RestoreConfigResponse) GetRestored() []*RestoredConfig {
+	if x != nil {
+		return x.Restored
+	}
+	return nil
+}
+
+// RestoredConfig is a configuration that was put back, or would be.
+type RestoredConfig struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`          // empty: of all nodes that have none of their own
+	Was           int64                  `protobuf:"varint,2,opt,name=was,proto3" json:"was,omitempty"`           // the revision that it had
+	Revision      int64                  `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"` // that it has now; 0 with dry_run
+	From          []string               `protobuf:"bytes,4,rep,name=from,proto3" json:"from,omitempty"`          // nodes that have kept it
+	Older         []string               `protobuf:"bytes,5,rep,name=older,proto3" json:"older,omitempty"`        // nodes that have kept an older one, which isn't put back
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoredConfig) Reset() {
+	*x = RestoredConfig{}
+	mi := &file_agent_api_node_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoredConfig) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoredConfig) ProtoMessage() {}
+
+func (x *RestoredConfig) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoredConfig.ProtoReflect.Descriptor instead.
+func (*RestoredConfig) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *RestoredConfig) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *RestoredConfig) GetWas() int64 {
+	if x != nil {
+		return x.Was
+	}
+	return 0
+}
+
+func (x *RestoredConfig) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RestoredConfig) GetFrom() []string {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *RestoredConfig) GetOlder() []string {
+	if x != nil {
+		return x.Older
+	}
+	return nil
+}
+
+type EtcdMember struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`       // hexadecimal, as etcd's own tools show it
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`   // of its node
+	Url           string                 `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`     // for the other members
+	State         string                 `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"` // "leader", "member", "learner" or "not started"
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EtcdMember) Reset() {
+	*x = EtcdMember{}
+	mi := &file_agent_api_node_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EtcdMember) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EtcdMember) ProtoMessage() {}
+
+func (x *EtcdMember) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EtcdMember.ProtoReflect.Descriptor instead.
+func (*EtcdMember) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *EtcdMember) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *EtcdMember) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EtcdMember) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *EtcdMember) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+type ListMembersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMembersRequest) Reset() {
+	*x = ListMembersRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMembersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMembersRequest) ProtoMessage() {}
+
+func (x *ListMembersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMembersRequest.ProtoReflect.Descriptor instead.
+func (*ListMembersRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{36}
+}
+
+type ListMembersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Members       []*EtcdMember          `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMembersResponse) Reset() {
+	*x = ListMembersResponse{}
+	mi := &file_agent_api_node_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMembersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMembersResponse) ProtoMessage() {}
+
+func (x *ListMembersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMembersResponse.ProtoReflect.Descriptor instead.
+func (*ListMembersResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ListMembersResponse) GetMembers() []*EtcdMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+type AddMemberRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // of its node
+	Url           string                 `protobuf:"bytes,2,opt,name=url,proto3" json:"url,omitempty"`   // for the other members
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddMemberRequest) Reset() {
+	*x = AddMemberRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddMemberRequest) ProtoMessage() {}
+
+func (x *AddMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddMemberRequest.ProtoReflect.Descriptor instead.
+func (*AddMemberRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *AddMemberRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AddMemberRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+type AddMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Added         *EtcdMember            `protobuf:"bytes,1,opt,name=added,proto3" json:"added,omitempty"`
+	Members       []*EtcdMember          `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"` // all
+	Notes         []string               `protobuf:"bytes,3,rep,name=notes,proto3" json:"notes,omitempty"`     // what is left to do, for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddMemberResponse) Reset() {
+	*x = AddMemberResponse{}
+	mi := &file_agent_api_node_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddMemberResponse) ProtoMessage() {}
+
+func (x *AddMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddMemberResponse.ProtoReflect.Descriptor instead.
+func (*AddMemberResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AddMemberResponse) GetAdded() *EtcdMember {
+	if x != nil {
+		return x.Added
+	}
+	return nil
+}
+
+func (x *AddMemberResponse) GetMembers() []*EtcdMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *AddMemberResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+type RemoveMemberRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        string                 `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"` // name or URL
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveMemberRequest) Reset() {
+	*x = RemoveMemberRequest{}
+	mi := &file_agent_api_node_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveMemberRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveMemberRequest) ProtoMessage() {}
+
+func (x *RemoveMemberRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveMemberRequest.ProtoReflect.Descriptor instead.
+func (*RemoveMemberRequest) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RemoveMemberRequest) GetMember() string {
+	if x != nil {
+		return x.Member
+	}
+	return ""
+}
+
+type RemoveMemberResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Removed       *EtcdMember            `protobuf:"bytes,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	Members       []*EtcdMember          `protobuf:"bytes,2,rep,name=members,proto3" json:"members,omitempty"` // those that are left
+	Notes         []string               `protobuf:"bytes,3,rep,name=notes,proto3" json:"notes,omitempty"`     // what is left to do, for people
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveMemberResponse) Reset() {
+	*x = RemoveMemberResponse{}
+	mi := &file_agent_api_node_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveMemberResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveMemberResponse) ProtoMessage() {}
+
+func (x *RemoveMemberResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_agent_api_node_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveMemberResponse.ProtoReflect.Descriptor instead.
+func (*RemoveMemberResponse) Descriptor() ([]byte, []int) {
+	return file_agent_api_node_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RemoveMemberResponse) GetRemoved() *EtcdMember {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *RemoveMemberResponse) GetMembers() []*EtcdMember {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+func (x *RemoveMemberResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
 type ListClusterSnapshotsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1988,7 +2517,7 @@ type ListClusterSnapshotsRequest struct {
 
 func (x *ListClusterSnapshotsRequest) Reset() {
 	*x = ListClusterSnapshotsRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[32]
+	mi := &file_agent_api_node_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2000,7 +2529,7 @@ func (x *ListClusterSnapshotsRequest) String() string {
 func (*ListClusterSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[32]
+	mi := &file_agent_api_node_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2013,7 +2542,7 @@ func (x *ListClusterSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{32}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{42}
 }
 
 type ListClusterSnapshotsResponse struct {
@@ -2025,7 +2554,7 @@ type ListClusterSnapshotsResponse struct {
 
 func (x *ListClusterSnapshotsResponse) Reset() {
 	*x = ListClusterSnapshotsResponse{}
-	mi := &file_agent_api_node_proto_msgTypes[33]
+	mi := &file_agent_api_node_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2566,7 @@ func (x *ListClusterSnapshotsResponse) String() string {
 func (*ListClusterSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[33]
+	mi := &file_agent_api_node_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2579,7 @@ func (x *ListClusterSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListClusterSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListClusterSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{33}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListClusterSnapshotsResponse) GetSnapshots() []*ClusterSnapshot {
@@ -2068,7 +2597,7 @@ type GetClusterRequest struct {
 
 func (x *GetClusterRequest) Reset() {
 	*x = GetClusterRequest{}
-	mi := &file_agent_api_node_proto_msgTypes[34]
+	mi := &file_agent_api_node_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2080,7 +2609,7 @@ func (x *GetClusterRequest) String() string {
 func (*GetClusterRequest) ProtoMessage() {}
 
 func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[34]
+	mi := &file_agent_api_node_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2093,7 +2622,7 @@ func (x *GetClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetClusterRequest.ProtoReflect.Descriptor instead.
 func (*GetClusterRequest) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{34}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{44}
 }
 
 type ClusterStatus struct {
@@ -2109,7 +2638,7 @@ type ClusterStatus struct {
 
 func (x *ClusterStatus) Reset() {
 	*x = ClusterStatus{}
-	mi := &file_agent_api_node_proto_msgTypes[35]
+	mi := &file_agent_api_node_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2650,7 @@ func (x *ClusterStatus) String() string {
 func (*ClusterStatus) ProtoMessage() {}
 
 func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[35]
+	mi := &file_agent_api_node_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2663,7 @@ func (x *ClusterStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterStatus.ProtoReflect.Descriptor instead.
 func (*ClusterStatus) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{35}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ClusterStatus) GetCluster() string {
@@ -2191,7 +2720,7 @@ type ClusterNode struct {
 
 func (x *ClusterNode) Reset() {
 	*x = ClusterNode{}
-	mi := &file_agent_api_node_proto_msgTypes[36]
+	mi := &file_agent_api_node_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2732,7 @@ func (x *ClusterNode) String() string {
 func (*ClusterNode) ProtoMessage() {}
 
 func (x *ClusterNode) ProtoReflect() protoreflect.Message {
-	mi := &file_agent_api_node_proto_msgTypes[36]
+	mi := &file_agent_api_node_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2745,7 @@ func (x *ClusterNode) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterNode.ProtoReflect.Descriptor instead.
 func (*ClusterNode) Descriptor() ([]byte, []int) {
-	return file_agent_api_node_proto_rawDescGZIP(), []int{36}
+	return file_agent_api_node_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ClusterNode) GetName() string {
@@ -2439,7 +2968,39 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"ConfigText\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"\x1d\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"/\n" +
+	"\x14RestoreConfigRequest\x12\x17\n" +
+	"\adry_run\x18\x01 \x01(\bR\x06dryRun\"P\n" +
+	"\x15RestoreConfigResponse\x127\n" +
+	"\brestored\x18\x01 \x03(\v2\x1b.graphvol.v1.RestoredConfigR\brestored\"|\n" +
+	"\x0eRestoredConfig\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x10\n" +
+	"\x03was\x18\x02 \x01(\x03R\x03was\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x12\n" +
+	"\x04from\x18\x04 \x03(\tR\x04from\x12\x14\n" +
+	"\x05older\x18\x05 \x03(\tR\x05older\"X\n" +
+	"\n" +
+	"EtcdMember\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\"\x14\n" +
+	"\x12ListMembersRequest\"H\n" +
+	"\x13ListMembersResponse\x121\n" +
+	"\amembers\x18\x01 \x03(\v2\x17.graphvol.v1.EtcdMemberR\amembers\"8\n" +
+	"\x10AddMemberRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x02 \x01(\tR\x03url\"\x8b\x01\n" +
+	"\x11AddMemberResponse\x12-\n" +
+	"\x05added\x18\x01 \x01(\v2\x17.graphvol.v1.EtcdMemberR\x05added\x121\n" +
+	"\amembers\x18\x02 \x03(\v2\x17.graphvol.v1.EtcdMemberR\amembers\x12\x14\n" +
+	"\x05notes\x18\x03 \x03(\tR\x05notes\"-\n" +
+	"\x13RemoveMemberRequest\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\tR\x06member\"\x92\x01\n" +
+	"\x14RemoveMemberResponse\x121\n" +
+	"\aremoved\x18\x01 \x01(\v2\x17.graphvol.v1.EtcdMemberR\aremoved\x121\n" +
+	"\amembers\x18\x02 \x03(\v2\x17.graphvol.v1.EtcdMemberR\amembers\x12\x14\n" +
+	"\x05notes\x18\x03 \x03(\tR\x05notes\"\x1d\n" +
 	"\x1bListClusterSnapshotsRequest\"Z\n" +
 	"\x1cListClusterSnapshotsResponse\x12:\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\tsnapshots\"\x13\n" +
@@ -2473,14 +3034,18 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\rRestoreVolume\x12!.graphvol.v1.RestoreVolumeRequest\x1a\x19.graphvol.v1.RestoreEvent0\x01\x12S\n" +
 	"\fReadMetadata\x12 .graphvol.v1.ReadMetadataRequest\x1a!.graphvol.v1.ReadMetadataResponse\x12>\n" +
 	"\x05Probe\x12\x19.graphvol.v1.ProbeRequest\x1a\x1a.graphvol.v1.ProbeResponse\x12D\n" +
-	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\xb5\x05\n" +
+	"\bProbeVia\x12\x1c.graphvol.v1.ProbeViaRequest\x1a\x1a.graphvol.v1.ProbeResponse2\x80\b\n" +
 	"\aCluster\x12R\n" +
 	"\fTakeSnapshot\x12 .graphvol.v1.TakeSnapshotRequest\x1a\x1e.graphvol.v1.TakeSnapshotEvent0\x01\x12q\n" +
 	"\x16DeleteClusterSnapshots\x12*.graphvol.v1.DeleteClusterSnapshotsRequest\x1a+.graphvol.v1.DeleteClusterSnapshotsResponse\x12Q\n" +
 	"\aRestore\x12\".graphvol.v1.RestoreClusterRequest\x1a .graphvol.v1.RestoreClusterEvent0\x01\x12O\n" +
 	"\x06Repair\x12!.graphvol.v1.RepairClusterRequest\x1a\".graphvol.v1.RepairClusterResponse\x12C\n" +
 	"\tGetConfig\x12\x1d.graphvol.v1.GetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12C\n" +
-	"\tSetConfig\x12\x1d.graphvol.v1.SetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12k\n" +
+	"\tSetConfig\x12\x1d.graphvol.v1.SetConfigRequest\x1a\x17.graphvol.v1.ConfigText\x12V\n" +
+	"\rRestoreConfig\x12!.graphvol.v1.RestoreConfigRequest\x1a\".graphvol.v1.RestoreConfigResponse\x12P\n" +
+	"\vListMembers\x12\x1f.graphvol.v1.ListMembersRequest\x1a .graphvol.v1.ListMembersResponse\x12J\n" +
+	"\tAddMember\x12\x1d.graphvol.v1.AddMemberRequest\x1a\x1e.graphvol.v1.AddMemberResponse\x12S\n" +
+	"\fRemoveMember\x12 .graphvol.v1.RemoveMemberRequest\x1a!.graphvol.v1.RemoveMemberResponse\x12k\n" +
 	"\x14ListClusterSnapshots\x12(.graphvol.v1.ListClusterSnapshotsRequest\x1a).graphvol.v1.ListClusterSnapshotsResponse\x12H\n" +
 	"\n" +
 	"GetCluster\x12\x1e.graphvol.v1.GetClusterRequest\x1a\x1a.graphvol.v1.ClusterStatusB\x14Z\x12graphvol/agent/apib\x06proto3"
@@ -2498,7 +3063,7 @@ func file_agent_api_node_proto_rawDescGZIP() []byte {
 }
 
 var file_agent_api_node_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_agent_api_node_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_agent_api_node_proto_goTypes = []any{
 	(PartRequest_Step)(0),                  // 0: graphvol.v1.PartRequest.Step
 	(*PartRequest)(nil),                    // 1: graphvol.v1.PartRequest
@@ -2533,95 +3098,119 @@ var file_agent_api_node_proto_goTypes = []any{
 	(*GetConfigRequest)(nil),               // 30: graphvol.v1.GetConfigRequest
 	(*SetConfigRequest)(nil),               // 31: graphvol.v1.SetConfigRequest
 	(*ConfigText)(nil),                     // 32: graphvol.v1.ConfigText
-	(*ListClusterSnapshotsRequest)(nil),    // 33: graphvol.v1.ListClusterSnapshotsRequest
-	(*ListClusterSnapshotsResponse)(nil),   // 34: graphvol.v1.ListClusterSnapshotsResponse
-	(*GetClusterRequest)(nil),              // 35: graphvol.v1.GetClusterRequest
-	(*ClusterStatus)(nil),                  // 36: graphvol.v1.ClusterStatus
-	(*ClusterNode)(nil),                    // 37: graphvol.v1.ClusterNode
-	(*durationpb.Duration)(nil),            // 38: google.protobuf.Duration
-	(*SnapshotInfo)(nil),                   // 39: graphvol.v1.SnapshotInfo
-	(*RemoteInfo)(nil),                     // 40: graphvol.v1.RemoteInfo
-	(*timestamppb.Timestamp)(nil),          // 41: google.protobuf.Timestamp
-	(*Progress)(nil),                       // 42: graphvol.v1.Progress
-	(*RestoreResult)(nil),                  // 43: graphvol.v1.RestoreResult
-	(*SignOffRequest)(nil),                 // 44: graphvol.v1.SignOffRequest
-	(*SignOffResponse)(nil),                // 45: graphvol.v1.SignOffResponse
-	(*RestoreEvent)(nil),                   // 46: graphvol.v1.RestoreEvent
+	(*RestoreConfigRequest)(nil),           // 33: graphvol.v1.RestoreConfigRequest
+	(*RestoreConfigResponse)(nil),          // 34: graphvol.v1.RestoreConfigResponse
+	(*RestoredConfig)(nil),                 // 35: graphvol.v1.RestoredConfig
+	(*EtcdMember)(nil),                     // 36: graphvol.v1.EtcdMember
+	(*ListMembersRequest)(nil),             // 37: graphvol.v1.ListMembersRequest
+	(*ListMembersResponse)(nil),            // 38: graphvol.v1.ListMembersResponse
+	(*AddMemberRequest)(nil),               // 39: graphvol.v1.AddMemberRequest
+	(*AddMemberResponse)(nil),              // 40: graphvol.v1.AddMemberResponse
+	(*RemoveMemberRequest)(nil),            // 41: graphvol.v1.RemoveMemberRequest
+	(*RemoveMemberResponse)(nil),           // 42: graphvol.v1.RemoveMemberResponse
+	(*ListClusterSnapshotsRequest)(nil),    // 43: graphvol.v1.ListClusterSnapshotsRequest
+	(*ListClusterSnapshotsResponse)(nil),   // 44: graphvol.v1.ListClusterSnapshotsResponse
+	(*GetClusterRequest)(nil),              // 45: graphvol.v1.GetClusterRequest
+	(*ClusterStatus)(nil),                  // 46: graphvol.v1.ClusterStatus
+	(*ClusterNode)(nil),                    // 47: graphvol.v1.ClusterNode
+	(*durationpb.Duration)(nil),            // 48: google.protobuf.Duration
+	(*SnapshotInfo)(nil),                   // 49: graphvol.v1.SnapshotInfo
+	(*RemoteInfo)(nil),                     // 50: graphvol.v1.RemoteInfo
+	(*timestamppb.Timestamp)(nil),          // 51: google.protobuf.Timestamp
+	(*Progress)(nil),                       // 52: graphvol.v1.Progress
+	(*RestoreResult)(nil),                  // 53: graphvol.v1.RestoreResult
+	(*SignOffRequest)(nil),                 // 54: graphvol.v1.SignOffRequest
+	(*SignOffResponse)(nil),                // 55: graphvol.v1.SignOffResponse
+	(*RestoreEvent)(nil),                   // 56: graphvol.v1.RestoreEvent
 }
 var file_agent_api_node_proto_depIdxs = []int32{
 	0,  // 0: graphvol.v1.PartRequest.step:type_name -> graphvol.v1.PartRequest.Step
-	38, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
+	48, // 1: graphvol.v1.PartRequest.bound:type_name -> google.protobuf.Duration
 	0,  // 2: graphvol.v1.PartEvent.done:type_name -> graphvol.v1.PartRequest.Step
 	3,  // 3: graphvol.v1.PartEvent.volumes:type_name -> graphvol.v1.VolumePart
-	38, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
-	39, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
-	40, // 6: graphvol.v1.VolumePart.copies:type_name -> graphvol.v1.RemoteInfo
+	48, // 4: graphvol.v1.PartEvent.clock_offset:type_name -> google.protobuf.Duration
+	49, // 5: graphvol.v1.VolumePart.snapshot:type_name -> graphvol.v1.SnapshotInfo
+	50, // 6: graphvol.v1.VolumePart.copies:type_name -> graphvol.v1.RemoteInfo
 	3,  // 7: graphvol.v1.OutcomeRequest.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 8: graphvol.v1.OutcomeResponse.volumes:type_name -> graphvol.v1.VolumePart
 	3,  // 9: graphvol.v1.DropRequest.volumes:type_name -> graphvol.v1.VolumePart
 	10, // 10: graphvol.v1.InventoryResponse.volumes:type_name -> graphvol.v1.VolumeInventory
-	39, // 11: graphvol.v1.VolumeInventory.snapshots:type_name -> graphvol.v1.SnapshotInfo
-	40, // 12: graphvol.v1.RestoreVolumeRequest.copies:type_name -> graphvol.v1.RemoteInfo
-	41, // 13: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
-	41, // 14: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
+	49, // 11: graphvol.v1.VolumeInventory.snapshots:type_name -> graphvol.v1.SnapshotInfo
+	50, // 12: graphvol.v1.RestoreVolumeRequest.copies:type_name -> graphvol.v1.RemoteInfo
+	51, // 13: graphvol.v1.ProbeResponse.received:type_name -> google.protobuf.Timestamp
+	51, // 14: graphvol.v1.ProbeResponse.sent:type_name -> google.protobuf.Timestamp
 	16, // 15: graphvol.v1.ProbeResponse.reports:type_name -> graphvol.v1.ProbeReport
-	38, // 16: graphvol.v1.ProbeReport.age:type_name -> google.protobuf.Duration
-	38, // 17: graphvol.v1.ProbeReport.latency:type_name -> google.protobuf.Duration
+	48, // 16: graphvol.v1.ProbeReport.age:type_name -> google.protobuf.Duration
+	48, // 17: graphvol.v1.ProbeReport.latency:type_name -> google.protobuf.Duration
 	20, // 18: graphvol.v1.TakeSnapshotEvent.snapshot:type_name -> graphvol.v1.ClusterSnapshot
-	41, // 19: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
-	38, // 20: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
-	38, // 21: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
+	51, // 19: graphvol.v1.ClusterSnapshot.created:type_name -> google.protobuf.Timestamp
+	48, // 20: graphvol.v1.ClusterSnapshot.hold:type_name -> google.protobuf.Duration
+	48, // 21: graphvol.v1.ClusterSnapshot.took:type_name -> google.protobuf.Duration
 	21, // 22: graphvol.v1.ClusterSnapshot.nodes:type_name -> graphvol.v1.NodePart
 	3,  // 23: graphvol.v1.NodePart.volumes:type_name -> graphvol.v1.VolumePart
 	20, // 24: graphvol.v1.DeleteClusterSnapshotsResponse.deleted:type_name -> graphvol.v1.ClusterSnapshot
 	26, // 25: graphvol.v1.RestoreClusterEvent.plan:type_name -> graphvol.v1.RestoredVolume
 	26, // 26: graphvol.v1.RestoreClusterEvent.done:type_name -> graphvol.v1.RestoredVolume
-	42, // 27: graphvol.v1.RestoreClusterEvent.progress:type_name -> graphvol.v1.Progress
-	43, // 28: graphvol.v1.RestoredVolume.result:type_name -> graphvol.v1.RestoreResult
+	52, // 27: graphvol.v1.RestoreClusterEvent.progress:type_name -> graphvol.v1.Progress
+	53, // 28: graphvol.v1.RestoredVolume.result:type_name -> graphvol.v1.RestoreResult
 	29, // 29: graphvol.v1.RepairClusterResponse.findings:type_name -> graphvol.v1.RepairFinding
-	20, // 30: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
-	37, // 31: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
-	41, // 32: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
-	38, // 33: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
-	1,  // 34: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
-	4,  // 35: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
-	44, // 36: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
-	6,  // 37: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
-	8,  // 38: graphvol.v1.Node.Inventory:input_type -> graphvol.v1.InventoryRequest
-	11, // 39: graphvol.v1.Node.RestoreVolume:input_type -> graphvol.v1.RestoreVolumeRequest
-	12, // 40: graphvol.v1.Node.ReadMetadata:input_type -> graphvol.v1.ReadMetadataRequest
-	14, // 41: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
-	17, // 42: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
-	18, // 43: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
-	22, // 44: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
-	24, // 45: graphvol.v1.Cluster.Restore:input_type -> graphvol.v1.RestoreClusterRequest
-	27, // 46: graphvol.v1.Cluster.Repair:input_type -> graphvol.v1.RepairClusterRequest
-	30, // 47: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
-	31, // 48: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
-	33, // 49: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
-	35, // 50: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
-	2,  // 51: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
-	5,  // 52: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
-	45, // 53: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
-	7,  // 54: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
-	9,  // 55: graphvol.v1.Node.Inventory:output_type -> graphvol.v1.InventoryResponse
-	46, // 56: graphvol.v1.Node.RestoreVolume:output_type -> graphvol.v1.RestoreEvent
-	13, // 57: graphvol.v1.Node.ReadMetadata:output_type -> graphvol.v1.ReadMetadataResponse
-	15, // 58: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
-	15, // 59: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
-	19, // 60: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
-	23, // 61: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
-	25, // 62: graphvol.v1.Cluster.Restore:output_type -> graphvol.v1.RestoreClusterEvent
-	28, // 63: graphvol.v1.Cluster.Repair:output_type -> graphvol.v1.RepairClusterResponse
-	32, // 64: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
-	32, // 65: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
-	34, // 66: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
-	36, // 67: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
-	51, // [51:68] is the sub-list for method output_type
-	34, // [34:51] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	35, // 30: graphvol.v1.RestoreConfigResponse.restored:type_name -> graphvol.v1.RestoredConfig
+	36, // 31: graphvol.v1.ListMembersResponse.members:type_name -> graphvol.v1.EtcdMember
+	36, // 32: graphvol.v1.AddMemberResponse.added:type_name -> graphvol.v1.EtcdMember
+	36, // 33: graphvol.v1.AddMemberResponse.members:type_name -> graphvol.v1.EtcdMember
+	36, // 34: graphvol.v1.RemoveMemberResponse.removed:type_name -> graphvol.v1.EtcdMember
+	36, // 35: graphvol.v1.RemoveMemberResponse.members:type_name -> graphvol.v1.EtcdMember
+	20, // 36: graphvol.v1.ListClusterSnapshotsResponse.snapshots:type_name -> graphvol.v1.ClusterSnapshot
+	47, // 37: graphvol.v1.ClusterStatus.nodes:type_name -> graphvol.v1.ClusterNode
+	51, // 38: graphvol.v1.ClusterNode.started:type_name -> google.protobuf.Timestamp
+	48, // 39: graphvol.v1.ClusterNode.clock_offset:type_name -> google.protobuf.Duration
+	1,  // 40: graphvol.v1.Node.Part:input_type -> graphvol.v1.PartRequest
+	4,  // 41: graphvol.v1.Node.Outcome:input_type -> graphvol.v1.OutcomeRequest
+	54, // 42: graphvol.v1.Node.SignOff:input_type -> graphvol.v1.SignOffRequest
+	6,  // 43: graphvol.v1.Node.Drop:input_type -> graphvol.v1.DropRequest
+	8,  // 44: graphvol.v1.Node.Inventory:input_type -> graphvol.v1.InventoryRequest
+	11, // 45: graphvol.v1.Node.RestoreVolume:input_type -> graphvol.v1.RestoreVolumeRequest
+	12, // 46: graphvol.v1.Node.ReadMetadata:input_type -> graphvol.v1.ReadMetadataRequest
+	14, // 47: graphvol.v1.Node.Probe:input_type -> graphvol.v1.ProbeRequest
+	17, // 48: graphvol.v1.Node.ProbeVia:input_type -> graphvol.v1.ProbeViaRequest
+	18, // 49: graphvol.v1.Cluster.TakeSnapshot:input_type -> graphvol.v1.TakeSnapshotRequest
+	22, // 50: graphvol.v1.Cluster.DeleteClusterSnapshots:input_type -> graphvol.v1.DeleteClusterSnapshotsRequest
+	24, // 51: graphvol.v1.Cluster.Restore:input_type -> graphvol.v1.RestoreClusterRequest
+	27, // 52: graphvol.v1.Cluster.Repair:input_type -> graphvol.v1.RepairClusterRequest
+	30, // 53: graphvol.v1.Cluster.GetConfig:input_type -> graphvol.v1.GetConfigRequest
+	31, // 54: graphvol.v1.Cluster.SetConfig:input_type -> graphvol.v1.SetConfigRequest
+	33, // 55: graphvol.v1.Cluster.RestoreConfig:input_type -> graphvol.v1.RestoreConfigRequest
+	37, // 56: graphvol.v1.Cluster.ListMembers:input_type -> graphvol.v1.ListMembersRequest
+	39, // 57: graphvol.v1.Cluster.AddMember:input_type -> graphvol.v1.AddMemberRequest
+	41, // 58: graphvol.v1.Cluster.RemoveMember:input_type -> graphvol.v1.RemoveMemberRequest
+	43, // 59: graphvol.v1.Cluster.ListClusterSnapshots:input_type -> graphvol.v1.ListClusterSnapshotsRequest
+	45, // 60: graphvol.v1.Cluster.GetCluster:input_type -> graphvol.v1.GetClusterRequest
+	2,  // 61: graphvol.v1.Node.Part:output_type -> graphvol.v1.PartEvent
+	5,  // 62: graphvol.v1.Node.Outcome:output_type -> graphvol.v1.OutcomeResponse
+	55, // 63: graphvol.v1.Node.SignOff:output_type -> graphvol.v1.SignOffResponse
+	7,  // 64: graphvol.v1.Node.Drop:output_type -> graphvol.v1.DropResponse
+	9,  // 65: graphvol.v1.Node.Inventory:output_type -> graphvol.v1.InventoryResponse
+	56, // 66: graphvol.v1.Node.RestoreVolume:output_type -> graphvol.v1.RestoreEvent
+	13, // 67: graphvol.v1.Node.ReadMetadata:output_type -> graphvol.v1.ReadMetadataResponse
+	15, // 68: graphvol.v1.Node.Probe:output_type -> graphvol.v1.ProbeResponse
+	15, // 69: graphvol.v1.Node.ProbeVia:output_type -> graphvol.v1.ProbeResponse
+	19, // 70: graphvol.v1.Cluster.TakeSnapshot:output_type -> graphvol.v1.TakeSnapshotEvent
+	23, // 71: graphvol.v1.Cluster.DeleteClusterSnapshots:output_type -> graphvol.v1.DeleteClusterSnapshotsResponse
+	25, // 72: graphvol.v1.Cluster.Restore:output_type -> graphvol.v1.RestoreClusterEvent
+	28, // 73: graphvol.v1.Cluster.Repair:output_type -> graphvol.v1.RepairClusterResponse
+	32, // 74: graphvol.v1.Cluster.GetConfig:output_type -> graphvol.v1.ConfigText
+	32, // 75: graphvol.v1.Cluster.SetConfig:output_type -> graphvol.v1.ConfigText
+	34, // 76: graphvol.v1.Cluster.RestoreConfig:output_type -> graphvol.v1.RestoreConfigResponse
+	38, // 77: graphvol.v1.Cluster.ListMembers:output_type -> graphvol.v1.ListMembersResponse
+	40, // 78: graphvol.v1.Cluster.AddMember:output_type -> graphvol.v1.AddMemberResponse
+	42, // 79: graphvol.v1.Cluster.RemoveMember:output_type -> graphvol.v1.RemoveMemberResponse
+	44, // 80: graphvol.v1.Cluster.ListClusterSnapshots:output_type -> graphvol.v1.ListClusterSnapshotsResponse
+	46, // 81: graphvol.v1.Cluster.GetCluster:output_type -> graphvol.v1.ClusterStatus
+	61, // [61:82] is the sub-list for method output_type
+	40, // [40:61] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_agent_api_node_proto_init() }
@@ -2637,7 +3226,7 @@ func file_agent_api_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_agent_api_node_proto_rawDesc), len(file_agent_api_node_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -453,6 +453,10 @@ const (
 	Cluster_Repair_FullMethodName                 = "/graphvol.v1.Cluster/Repair"
 	Cluster_GetConfig_FullMethodName              = "/graphvol.v1.Cluster/GetConfig"
 	Cluster_SetConfig_FullMethodName              = "/graphvol.v1.Cluster/SetConfig"
+	Cluster_RestoreConfig_FullMethodName          = "/graphvol.v1.Cluster/RestoreConfig"
+	Cluster_ListMembers_FullMethodName            = "/graphvol.v1.Cluster/ListMembers"
+	Cluster_AddMember_FullMethodName              = "/graphvol.v1.Cluster/AddMember"
+	Cluster_RemoveMember_FullMethodName           = "/graphvol.v1.Cluster/RemoveMember"
 	Cluster_ListClusterSnapshots_FullMethodName   = "/graphvol.v1.Cluster/ListClusterSnapshots"
 	Cluster_GetCluster_FullMethodName             = "/graphvol.v1.Cluster/GetCluster"
 )
@@ -478,6 +482,14 @@ type ClusterClient interface {
 	GetConfig(ctx context.Context, in *GetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error)
 	// SetConfig stores one there, after it was checked. All nodes that it is for apply it; GetCluster tells which have.
 	SetConfig(ctx context.Context, in *SetConfigRequest, opts ...grpc.CallOption) (*ConfigText, error)
+	// RestoreConfig puts back what the configuration centre has lost, from what the nodes have kept of it. What the centre has stays as it is.
+	RestoreConfig(ctx context.Context, in *RestoreConfigRequest, opts ...grpc.CallOption) (*RestoreConfigResponse, error)
+	// ListMembers tells the members of the agents' own etcd, as the agent that is asked knows them: also while etcd has no majority.
+	ListMembers(ctx context.Context, in *ListMembersRequest, opts ...grpc.CallOption) (*ListMembersResponse, error)
+	// AddMember adds a member to the agents' own etcd. It has no vote until its agent has come, and has what the others have.
+	AddMember(ctx context.Context, in *AddMemberRequest, opts ...grpc.CallOption) (*AddMemberResponse, error)
+	// RemoveMember takes a member out of the agents' own etcd for good.
+	RemoveMember(ctx context.Context, in *RemoveMemberRequest, opts ...grpc.CallOption) (*RemoveMemberResponse, error)
 	// ListClusterSnapshots tells all of them, oldest first, failed ones too.
 	ListClusterSnapshots(ctx context.Context, in *ListClusterSnapshotsRequest, opts ...grpc.CallOption) (*ListClusterSnapshotsResponse, error)
 	// GetCluster tells the nodes and how they fare.
@@ -570,6 +582,46 @@ func (c *clusterClient) SetConfig(ctx context.Context, in *SetConfigRequest, opt
 	return out, nil
 }
 
+func (c *clusterClient) RestoreConfig(ctx context.Context, in *RestoreConfigRequest, opts ...grpc.CallOption) (*RestoreConfigResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestoreConfigResponse)
+	err := c.cc.Invoke(ctx, Cluster_RestoreConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) ListMembers(ctx context.Context, in *ListMembersRequest, opts ...grpc.CallOption) (*ListMembersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListMembersResponse)
+	err := c.cc.Invoke(ctx, Cluster_ListMembers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) AddMember(ctx context.Context, in *AddMemberRequest, opts ...grpc.CallOption) (*AddMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddMemberResponse)
+	err := c.cc.Invoke(ctx, Cluster_AddMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterClient) RemoveMember(ctx context.Context, in *RemoveMemberRequest, opts ...grpc.CallOption) (*RemoveMemberResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveMemberResponse)
+	err := c.cc.Invoke(ctx, Cluster_RemoveMember_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *clusterClient) ListClusterSnapshots(ctx context.Context, in *ListClusterSnapshotsRequest, opts ...grpc.CallOption) (*ListClusterSnapshotsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListClusterSnapshotsResponse)
@@ -611,6 +663,14 @@ type ClusterServer interface {
 	GetConfig(context.Context, *GetConfigRequest) (*ConfigText, error)
 	// SetConfig stores one there, after it was checked. All nodes that it is for apply it; GetCluster tells which have.
 	SetConfig(context.Context, *SetConfigRequest) (*ConfigText, error)
+	// RestoreConfig puts back what the configuration centre has lost, from what the nodes have kept of it. What the centre has stays as it is.
+	RestoreConfig(context.Context, *RestoreConfigRequest) (*RestoreConfigResponse, error)
+	// ListMembers tells the members of the agents' own etcd, as the agent that is asked knows them: also while etcd has no majority.
+	ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error)
+	// AddMember adds a member to the agents' own etcd. It has no vote until its agent has come, and has what the others have.
+	AddMember(context.Context, *AddMemberRequest) (*AddMemberResponse, error)
+	// RemoveMember takes a member out of the agents' own etcd for good.
+	RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error)
 	// ListClusterSnapshots tells all of them, oldest first, failed ones too.
 	ListClusterSnapshots(context.Context, *ListClusterSnapshotsRequest) (*ListClusterSnapshotsResponse, error)
 	// GetCluster tells the nodes and how they fare.
@@ -642,6 +702,18 @@ func (UnimplementedClusterServer) GetConfig(context.Context, *GetConfigRequest) 
 }
 func (UnimplementedClusterServer) SetConfig(context.Context, *SetConfigRequest) (*ConfigText, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetConfig not implemented")
+}
+func (UnimplementedClusterServer) RestoreConfig(context.Context, *RestoreConfigRequest) (*RestoreConfigResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestoreConfig not implemented")
+}
+func (UnimplementedClusterServer) ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListMembers not implemented")
+}
+func (UnimplementedClusterServer) AddMember(context.Context, *AddMemberRequest) (*AddMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddMember not implemented")
+}
+func (UnimplementedClusterServer) RemoveMember(context.Context, *RemoveMemberRequest) (*RemoveMemberResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveMember not implemented")
 }
 func (UnimplementedClusterServer) ListClusterSnapshots(context.Context, *ListClusterSnapshotsRequest) (*ListClusterSnapshotsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListClusterSnapshots not implemented")
@@ -764,6 +836,78 @@ func _Cluster_SetConfig_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Cluster_RestoreConfig_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestoreConfigRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).RestoreConfig(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_RestoreConfig_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).RestoreConfig(ctx, req.(*RestoreConfigRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_ListMembers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListMembersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).ListMembers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_ListMembers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).ListMembers(ctx, req.(*ListMembersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_AddMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).AddMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_AddMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).AddMember(ctx, req.(*AddMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Cluster_RemoveMember_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveMemberRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServer).RemoveMember(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Cluster_RemoveMember_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServer).RemoveMember(ctx, req.(*RemoveMemberRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Cluster_ListClusterSnapshots_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListClusterSnapshotsRequest)
 	if err := dec(in); err != nil {
@@ -822,6 +966,22 @@ var Cluster_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SetConfig",
 			Handler:    _Cluster_SetConfig_Handler,
+		},
+		{
+			MethodName: "RestoreConfig",
+			Handler:    _Cluster_RestoreConfig_Handler,
+		},
+		{
+			MethodName: "ListMembers",
+			Handler:    _Cluster_ListMembers_Handler,
+		},
+		{
+			MethodName: "AddMember",
+			Handler:    _Cluster_AddMember_Handler,
+		},
+		{
+			MethodName: "RemoveMember",
+			Handler:    _Cluster_RemoveMember_Handler,
 		},
 		{
 			MethodName: "ListClusterSnapshots",

@@ -1,12 +1,15 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -16,8 +19,36 @@ var ErrChanged = errors.New("somebody else has changed the configuration meanwhi
 // Config is a configuration in etcd, for one node or as the template of all.
 type Config struct {
 	Node     string // empty: of all that have none of their own
-	Text     string // YAML
-	Revision int64  // etcd's, of its last change; 0: there is none
+	Text     string // YAML; empty: there is none
+	Revision int64  // etcd's, of its last change; 0: there never was one
+}
+
+// Centre is what the configuration centre has for one node.
+type Centre struct {
+	Own Config // for that node alone
+	All Config // of all that have none of their own
+}
+
+// Effective is what the node should run: its own, or else that of all; revision 0 if there is neither.
+func (c Centre) Effective() Config {
+	switch {
+	case c.Own.Text != "":
+		return c.Own
+	case c.All.Text != "":
+		return c.All
+	}
+	return Config{}
+}
+
+// Lost tells whether the centre knows nothing any more of what the node has from it: neither that nor another in its place, nor that it was removed. Then etcd has lost its data.
+func (c Centre) Lost(kept Config) bool {
+	switch {
+	case kept.Text == "":
+		return false
+	case kept.Node != "":
+		return c.Own.Revision == 0
+	}
+	return c.Own.Text == "" && c.All.Revision == 0
 }
 
 // Applied is what a node says of the configuration that it runs.
@@ -26,6 +57,7 @@ type Applied struct {
 	Revision int64     `json:"revision"`          // of what it runs; 0: its own file's
 	Refused  int64     `json:"refused,omitempty"` // a newer one, which it refuses
 	Error    string    `json:"error,omitempty"`   // why
+	Kept     *Config   `json:"kept,omitempty"`    // what it runs, if the centre has lost that
 	At       time.Time `json:"at"`
 }
 
@@ -53,25 +85,29 @@ func (c *Configs) Get(ctx context.Context, node string) (Config, error) {
 	res, err := bounded(ctx, c.etcd, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return c.etcd.Get(ctx, c.keys.configOf(node))
 	})
-	if err != nil || len(res.Kvs) == 0 {
+	if err != nil {
 		return Config{Node: node}, err
 	}
-	return Config{node, string(res.Kvs[0].Value), res.Kvs[0].ModRevision}, nil
+	return configIn(node, res.Kvs), nil
 }
 
-// Set stores a configuration, or removes it if the text is empty. was is the revision that is replaced; negative: whatever there is.
+func configIn(node string, kvs []*mvccpb.KeyValue) Config {
+	if len(kvs) == 0 {
+		return Config{Node: node}
+	}
+	return Config{node, string(kvs[0].Value), kvs[0].ModRevision}
+}
+
+// Set stores a configuration. An empty text removes it; what remains is that it was removed, which is something else than that it was lost. was is the revision that is replaced, 0 if there never was
+// one; negative: whatever there is.
 func (c *Configs) Set(ctx context.Context, cfg Config, was int64) (revision int64, err error) {
 	key := c.keys.configOf(cfg.Node)
-	op := clientv3.OpPut(key, cfg.Text)
-	if cfg.Text == "" {
-		op = clientv3.OpDelete(key)
-	}
 	var cond []clientv3.Cmp
 	if was >= 0 {
 		cond = append(cond, clientv3.Compare(clientv3.ModRevision(key), "=", was))
 	}
 	res, err := bounded(ctx, c.etcd, func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		return c.etcd.Txn(ctx).If(cond...).Then(op).Commit()
+		return c.etcd.Txn(ctx).If(cond...).Then(clientv3.OpPut(key, cfg.Text)).Commit()
 	})
 	if err != nil {
 		return 0, err
@@ -82,24 +118,88 @@ func (c *Configs) Set(ctx context.Context, cfg Config, was int64) (revision int6
 	return res.Header.Revision, nil
 }
 
-// Effective gives what a node should run: its own, or else that of all; revision 0 if there is neither.
-func (c *Configs) Effective(ctx context.Context, node string) (Config, error) {
-	own, err := c.Get(ctx, node)
-	if err != nil || own.Revision != 0 {
-		return own, err
+// For gives what the centre has for a node.
+func (c *Configs) For(ctx context.Context, node string) (Centre, error) {
+	res, err := bounded(ctx, c.etcd, func(ctx context.Context) (*clientv3.TxnResponse, error) {
+		return c.etcd.Txn(ctx).Then(clientv3.OpGet(c.keys.configOf(node)), clientv3.OpGet(c.keys.configOf(""))).Commit()
+	})
+	if err != nil {
+		return Centre{}, err
 	}
-	return c.Get(ctx, "")
+	return Centre{
+		Own: configIn(node, res.Responses[0].GetResponseRange().Kvs),
+		All: configIn("", res.Responses[1].GetResponseRange().Kvs),
+	}, nil
 }
 
-// Watch calls fn with what a node should run, now and whenever a configuration has changed, until ctx ends.
-func (c *Configs) Watch(ctx context.Context, node string, fn func(Config)) {
+// Watch calls fn with what the centre has for a node, now and whenever a configuration has changed, until ctx ends.
+func (c *Configs) Watch(ctx context.Context, node string, fn func(Centre)) {
 	watch(ctx, c.etcd, c.keys.configs(), func(ctx context.Context) error {
-		cfg, err := c.Effective(ctx, node)
+		centre, err := c.For(ctx, node)
 		if err == nil {
-			fn(cfg)
+			fn(centre)
 		}
 		return err
 	})
+}
+
+// Restored is a configuration that was put back, or would be.
+type Restored struct {
+	Config          // as it was kept
+	Now    int64    // its revision now; 0: nothing was done
+	From   []string // nodes that have kept it
+	Older  []string // nodes that have kept an older one
+}
+
+// Restore puts back what the centre has lost, from what nodes report that they have kept: of each configuration the newest. What the centre has stays as it is.
+func (c *Configs) Restore(ctx context.Context, dryRun bool) (all []Restored, err error) {
+	reports, err := c.Reports(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, kept := range newestKept(reports) {
+		there, err := c.Get(ctx, kept.Node)
+		if err == nil && there.Revision == 0 && !dryRun {
+			kept.Now, err = c.Set(ctx, kept.Config, 0)
+		}
+		if err != nil && !errors.Is(err, ErrChanged) {
+			return all, err
+		}
+		if err == nil && there.Revision == 0 { // else somebody has set or removed it meanwhile
+			all = append(all, kept)
+		}
+	}
+	return all, nil
+}
+
+// newestKept gives the newest of each configuration that nodes have kept.
+func newestKept(reports []Applied) (all []Restored) {
+	slices.SortStableFunc(reports, func(a, b Applied) int {
+		return cmp.Compare(revisionOf(b.Kept), revisionOf(a.Kept))
+	})
+	for _, r := range reports {
+		if r.Kept == nil {
+			continue
+		}
+		i := slices.IndexFunc(all, func(x Restored) bool { return x.Node == r.Kept.Node })
+		switch {
+		case i < 0:
+			all = append(all, Restored{Config: *r.Kept, From: []string{r.Node}})
+		case *r.Kept == all[i].Config:
+			all[i].From = append(all[i].From, r.Node)
+		default:
+			all[i].Older = append(all[i].Older, r.Node)
+		}
+	}
+	slices.SortFunc(all, func(a, b Restored) int { return cmp.Compare(a.Node, b.Node) })
+	return all
+}
+
+func revisionOf(c *Config) int64 {
+	if c == nil {
+		return 0
+	}
+	return c.Revision
 }
 
 // Report stores what a node says of its configuration.

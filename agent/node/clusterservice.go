@@ -96,6 +96,9 @@ func configVersion(r cluster.Applied) string {
 	if r.Revision != 0 {
 		version = fmt.Sprintf("revision %d", r.Revision)
 	}
+	if r.Kept != nil {
+		version += ", lost in etcd"
+	}
 	if r.Refused != 0 {
 		version += fmt.Sprintf(", refuses %d", r.Refused)
 	}

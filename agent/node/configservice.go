@@ -17,11 +17,15 @@ const maxConfig = 512 << 10
 
 // GetConfig implements the API.
 func (s *clusterService) GetConfig(ctx context.Context, req *api.GetConfigRequest) (*api.ConfigText, error) {
-	get := s.configs.Get
+	var c cluster.Config
+	var err error
 	if req.GetEffective() {
-		get = s.configs.Effective
+		var centre cluster.Centre
+		centre, err = s.configs.For(ctx, req.GetNode())
+		c = centre.Effective()
+	} else {
+		c, err = s.configs.Get(ctx, req.GetNode())
 	}
-	c, err := get(ctx, req.GetNode())
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -59,10 +63,23 @@ func (s *clusterService) checkCentral(text string) error {
 	}
 	f, err := s.boot.WithCentre(text)
 	if err == nil {
-		_, err = newCurrent(f, 1)
+		_, err = newCurrent(f, cluster.Config{})
 	}
 	if err != nil {
 		return usage("the configuration is refused, and nothing is changed: %s", agent.Message(err))
 	}
 	return nil
+}
+
+// RestoreConfig implements the API.
+func (s *clusterService) RestoreConfig(ctx context.Context, req *api.RestoreConfigRequest) (*api.RestoreConfigResponse, error) {
+	all, err := s.configs.Restore(ctx, req.GetDryRun())
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	res := &api.RestoreConfigResponse{}
+	for _, r := range all {
+		res.Restored = append(res.Restored, &api.RestoredConfig{Node: r.Node, Was: r.Revision, Revision: r.Now, From: r.From, Older: r.Older})
+	}
+	return res, nil
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -12,16 +13,19 @@ import (
 	"graphvol/agent/graphmeta"
 )
 
+// errCentreLost: the centre has lost what is in force here. Nobody has said that it shouldn't be any more.
+var errCentreLost = errors.New("etcd has lost it, and what was in force stays so: graphvol cluster config restore puts it back, graphvol cluster config set puts another in its place")
+
 // current is a configuration in force. It doesn't change.
 type current struct {
 	file     *config.File
 	volumes  []*volume
 	metadata graphmeta.Provider // nil: none
-	revision int64              // of the configuration centre; 0: it is the node's own file
+	central  cluster.Config     // of the configuration centre; revision 0: it is the node's own file
 }
 
-func newCurrent(file *config.File, revision int64) (*current, error) {
-	c := &current{file: file, revision: revision}
+func newCurrent(file *config.File, central cluster.Config) (*current, error) {
+	c := &current{file: file, central: central}
 	if file.Metadata.Set() {
 		var err error
 		if c.metadata, err = graphmeta.Open(file.Metadata); err != nil {
@@ -74,7 +78,7 @@ func (n *Node) next(ctx context.Context, cfg cluster.Config) (*current, error) {
 			return nil, err
 		}
 	}
-	c, err := newCurrent(file, cfg.Revision)
+	c, err := newCurrent(file, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -89,12 +93,18 @@ func (n *Node) next(ctx context.Context, cfg cluster.Config) (*current, error) {
 	return c, nil
 }
 
-// apply puts a configuration of the centre into force, or leaves everything as it is and says why.
-func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
+// apply puts what the centre has for this node into force, or leaves everything as it is and says why.
+func (n *Node) apply(ctx context.Context, centre cluster.Centre) {
 	now := n.now.Load()
-	if cfg.Revision == now.revision {
+	if centre.Lost(now.central) {
+		n.problem("configuration", errCentreLost)
+		n.report(ctx, cluster.Applied{Revision: now.central.Revision, Kept: &now.central})
+		return
+	}
+	cfg := centre.Effective()
+	if cfg == now.central {
 		n.problem("configuration", nil) // one that was refused is taken back
-		n.report(ctx, cluster.Applied{Revision: now.revision})
+		n.report(ctx, cluster.Applied{Revision: cfg.Revision})
 		return
 	}
 	c, err := n.next(ctx, cfg)
@@ -104,13 +114,13 @@ func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
 	n.problem("configuration", err)
 	if err != nil {
 		n.log.Error("the configuration of the centre is refused, and the one before stays in force", "revision", cfg.Revision, "err", err)
-		n.report(ctx, cluster.Applied{Revision: now.revision, Refused: cfg.Revision, Error: err.Error()})
+		n.report(ctx, cluster.Applied{Revision: now.central.Revision, Refused: cfg.Revision, Error: err.Error()})
 		return
 	}
 	n.now.Store(c)
 	n.measured(c)
 	n.schedules.set(c)
-	n.log.Info("another configuration is in force", "revision", cfg.Revision, "before", now.revision)
+	n.log.Info("another configuration is in force", "revision", cfg.Revision, "before", now.central.Revision)
 	for _, v := range now.volumes {
 		if c.find(v.label) == nil {
 			n.problem("volume "+v.label, nil)
@@ -121,7 +131,7 @@ func (n *Node) apply(ctx context.Context, cfg cluster.Config) {
 		n.beside(func(ctx context.Context) { n.mountUntil(ctx, v, func() {}) })
 	}
 	n.member.SetVolumes(ctx, c.labels(), c.paths())
-	n.report(ctx, cluster.Applied{Revision: c.revision})
+	n.report(ctx, cluster.Applied{Revision: cfg.Revision})
 }
 
 func (n *Node) report(ctx context.Context, a cluster.Applied) {
@@ -133,5 +143,5 @@ func (n *Node) report(ctx context.Context, a cluster.Applied) {
 
 // followConfig applies what the centre has, until ctx ends.
 func (n *Node) followConfig(ctx context.Context) {
-	n.configs.Watch(ctx, n.name, func(cfg cluster.Config) { n.apply(ctx, cfg) })
+	n.configs.Watch(ctx, n.name, func(centre cluster.Centre) { n.apply(ctx, centre) })
 }

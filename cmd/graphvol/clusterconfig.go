@@ -32,7 +32,7 @@ node's own file. A node that has one of its own (--node) doesn't take that of al
 		},
 		RunE: func(*cobra.Command, []string) error { return nil },
 	}
-	cmd.AddCommand(a.configGetCmd(f), a.configSetCmd(f))
+	cmd.AddCommand(a.configGetCmd(f), a.configSetCmd(f), a.configRestoreCmd(f))
 	return cmd
 }
 
@@ -54,7 +54,7 @@ func (a *app) configGetCmd(f *clusterFlags) *cobra.Command {
 				if f.json {
 					return printJSON(a.out, rowOfConfig(res))
 				}
-				if res.GetRevision() == 0 {
+				if res.GetText() == "" {
 					return errors.New("none is set: every node runs its own file; set one with graphvol cluster config set FILE")
 				}
 				_, err = io.WriteString(a.out, res.GetText())

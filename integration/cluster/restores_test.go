@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -120,32 +119,6 @@ func (t *test) repairs() {
 		t.Error(err)
 	}
 	t.lostEtcd(ctx, row)
-}
-
-// lostEtcd: all members' data is gone, and with it all records.
-func (t *test) lostEtcd(ctx context.Context, row Row) {
-	t.Helper()
-	for _, n := range t.Nodes {
-		n.Kill()
-		if err := os.RemoveAll(filepath.Join(n.State, "etcd")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := t.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if all, err := t.Nodes[0].Snapshots(ctx); err != nil || len(all) > 0 {
-		t.Fatalf("%v: %+v", err, all)
-	}
-	t.found(false, `whole   "etcd has no record of it" "it has one again"`)
-	all, err := t.Nodes[0].Snapshots(ctx)
-	if err != nil || len(all) != 1 || len(all[0].Nodes) != 3 || all[0].ID != row.ID || all[0].Checksum != row.Checksum || all[0].State != "complete" {
-		t.Errorf("%v: %+v, it was %+v", err, all, row)
-	}
-	t.found(false, "")
-	if _, err := t.Nodes[0].Run(ctx, "restore", "latest", t.Dir+"/restored", "--dry-run"); err != nil {
-		t.Error(err)
-	}
 }
 
 // found runs graphvol cluster repair, and compares what it finds.

@@ -1,0 +1,69 @@
+package cluster
+
+import (
+	"fmt"
+	"testing"
+)
+
+// What a node has kept of the centre is given up for another in its place, or because it was removed, and not because etcd doesn't know of it.
+func TestCentreLost(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		kept   Config
+		centre Centre
+		want   bool
+	}{
+		{"nothing was kept", Config{}, Centre{}, false},
+		{"own", Config{"b", "x", 5}, Centre{}, true},
+		{"own, and there is one for all", Config{"b", "x", 5}, Centre{All: Config{"", "y", 2}}, true},
+		{"own, replaced", Config{"b", "x", 5}, Centre{Own: Config{"b", "y", 2}}, false},
+		{"own, removed", Config{"b", "x", 5}, Centre{Own: Config{"b", "", 2}}, false},
+		{"of all", Config{"", "x", 5}, Centre{}, true},
+		{"of all, replaced", Config{"", "x", 5}, Centre{All: Config{"", "y", 2}}, false},
+		{"of all, removed", Config{"", "x", 5}, Centre{All: Config{"", "", 2}}, false},
+		{"of all, and there is an own one", Config{"", "x", 5}, Centre{Own: Config{"b", "y", 2}}, false},
+		{"of all, and an own one was removed", Config{"", "x", 5}, Centre{Own: Config{"b", "", 2}}, true},
+	} {
+		if got := c.centre.Lost(c.kept); got != c.want {
+			t.Errorf("%s: lost is %v", c.name, got)
+		}
+	}
+}
+
+// Of each configuration the newest is put back, and what the centre has stays.
+func TestConfigsRestored(t *testing.T) {
+	t.Parallel()
+	configs, ctx := NewConfigs(startEtcd(t), "x"), t.Context()
+	old, all, b, c := Config{"", "old", 3}, Config{"", "all", 7}, Config{"b", "b's", 4}, Config{"c", "c's", 5}
+	for _, r := range []Applied{{Node: "a", Kept: &old}, {Node: "b", Kept: &b}, {Node: "c", Kept: &c}, {Node: "d", Kept: &all}, {Node: "e", Kept: &all}, {Node: "f"}} {
+		if err := configs.Report(ctx, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := configs.Set(ctx, Config{Node: "c"}, -1); err != nil { // it was removed
+		t.Fatal(err)
+	}
+	for _, dry := range []bool{true, false} {
+		got, err := configs.Restore(ctx, dry)
+		text := ""
+		for _, r := range got {
+			text += fmt.Sprintf("%s=%s from %v older %v; ", r.Node, r.Text, r.From, r.Older)
+			if (r.Now == 0) != dry {
+				t.Errorf("dry run %v: revision %d", dry, r.Now)
+			}
+		}
+		want := "=all from [d e] older [a]; b=b's from [b] older []; "
+		if err != nil || text != want {
+			t.Errorf("dry run %v: %v, %q, want %q", dry, err, text, want)
+		}
+	}
+	for node, want := range map[string]string{"": "all", "b": "b's", "c": ""} {
+		if got, err := configs.Get(ctx, node); err != nil || got.Text != want {
+			t.Errorf("%q: %v, %+v", node, err, got)
+		}
+	}
+	if got, err := configs.Restore(ctx, false); err != nil || len(got) > 0 {
+		t.Errorf("again: %v, %+v", err, got)
+	}
+}
