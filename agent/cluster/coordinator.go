@@ -257,7 +257,7 @@ func (c *Coordinator) nodes(ctx context.Context, wanted []string) ([]Member, err
 		}
 	}
 	if len(missing) > 0 {
-		return nil, fmt.Errorf("no snapshot without all nodes: %s is not in the cluster; start its agent, or see why it is away (graphvol cluster status)", strings.Join(missing, ", "))
+		return nil, fmt.Errorf("no snapshot without all nodes: %s is not in the cluster; start its agent, or see why it is away (graphvol cluster status); docs/cluster.md replaces and removes machines that are lost", strings.Join(missing, ", "))
 	}
 	all := slices.DeleteFunc(there, func(m Member) bool {
 		return len(m.Volumes) == 0 || len(wanted) > 0 && !slices.Contains(wanted, m.Name)

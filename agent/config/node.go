@@ -44,7 +44,7 @@ type Etcd struct {
 	TLS       TLS               `yaml:"tls"`       // for both; empty: the node's
 	Listen    string            `yaml:"listen"`    // URL for the other members of the agents' own
 	Client    string            `yaml:"client"`    // URL for clients of the agents' own; empty: this machine alone
-	Members   map[string]string `yaml:"members"`   // of the agents' own, when it is first started: node's name to its URL; empty: this node alone
+	Members   map[string]string `yaml:"members"`   // of the agents' own, which a node asks when it is first started: node's name to its URL; empty: this node alone
 }
 
 // Cluster is what all nodes of a cluster have in common.
@@ -181,15 +181,24 @@ func (c *File) checkReach() error {
 		return fmt.Errorf("node: listen %s can be reached from elsewhere, so it needs tls: make certificates (graphvol cert), or listen on 127.0.0.1", c.Node.Listen)
 	}
 	for key, text := range map[string]string{"listen": c.Etcd.Listen, "client": c.Etcd.Client} {
-		u, err := url.Parse(text)
-		switch {
-		case text == "":
+		if text == "" {
 			continue
-		case err != nil, u.Port() == "", u.Scheme != "http" && u.Scheme != "https":
-			return fmt.Errorf("etcd: %s %q: write it as https://HOST:PORT", key, text)
-		case u.Scheme == "http" && !isLoopback(u.Hostname()):
-			return fmt.Errorf("etcd: %s %s can be reached from elsewhere, so it needs https", key, text)
 		}
+		if err := CheckURL(text); err != nil {
+			return fmt.Errorf("etcd: %s %w", key, err)
+		}
+	}
+	return nil
+}
+
+// CheckURL refuses what can't be where an etcd is reached.
+func CheckURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil, u.Port() == "", u.Scheme != "http" && u.Scheme != "https":
+		return fmt.Errorf("%q: write it as https://HOST:PORT", text)
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return fmt.Errorf("%s can be reached from elsewhere, so it needs https", text)
 	}
 	return nil
 }

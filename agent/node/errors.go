@@ -37,6 +37,7 @@ func statusOf(err error) error {
 		{cluster.ErrNotCoordinator, codes.Aborted}, {cluster.ErrNoCoordinator, codes.Aborted}, {cluster.ErrEtcd, codes.Aborted},
 		{cluster.ErrBusy, codes.ResourceExhausted}, {cluster.ErrExists, codes.AlreadyExists}, {cluster.ErrNameTaken, codes.AlreadyExists},
 		{cluster.ErrNotFound, codes.NotFound}, {cluster.ErrOpen, codes.FailedPrecondition}, {cluster.ErrChanged, codes.Aborted},
+		{cluster.ErrEtcdMember, codes.AlreadyExists}, {cluster.ErrNoEtcdMember, codes.NotFound},
 		{context.Canceled, codes.Canceled}, {context.DeadlineExceeded, codes.DeadlineExceeded},
 	} {
 		if errors.Is(err, t.is) {

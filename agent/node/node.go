@@ -65,6 +65,7 @@ type Node struct {
 	records     *cluster.Records
 	member      *cluster.Membership
 	configs     *cluster.Configs
+	etcdMembers *cluster.EtcdMembers
 	coordinator *cluster.Coordinator
 	terms       cluster.Terms
 	mounting    turns

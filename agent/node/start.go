@@ -91,6 +91,7 @@ func (n *Node) joinCluster() (err error) {
 	}
 	n.records = cluster.NewRecords(n.etcd, n.boot.Cluster.Name)
 	n.configs = cluster.NewConfigs(n.etcd, n.boot.Cluster.Name)
+	n.etcdMembers = cluster.NewEtcdMembers(n.etcd, n.boot.Cluster.Name)
 	n.coordinator = cluster.NewCoordinator(cluster.CoordinatorConfig{
 		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Why: n.alive.why, Agree: n.agree, Trace: n.tracing.Start, Ended: n.ended, Log: n.log,
 	})

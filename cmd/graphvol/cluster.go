@@ -43,7 +43,7 @@ agent (graphvol agent); these commands ask the one of this machine, and it asks 
 	cmd.PersistentFlags().StringVar(&f.socket, "socket", "", "the agent's socket (default: agent.sock in the state directory of the configuration)")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
 	cmd.AddCommand(a.clusterSnapshotCmd(&f), a.clusterSnapshotsCmd(&f), a.clusterDeleteCmd(&f), a.clusterStatusCmd(&f),
-		a.clusterConfigCmd(&f), a.clusterRestoreCmd(&f), a.clusterRepairCmd(&f))
+		a.clusterConfigCmd(&f), a.clusterRestoreCmd(&f), a.clusterRepairCmd(&f), a.clusterMemberCmd(&f))
 	return cmd
 }
 
