@@ -2,9 +2,7 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"google.golang.org/grpc/codes"
@@ -32,21 +30,16 @@ func (c *Client) RestoreTo(ctx context.Context, req *api.RestoreRequest, progres
 		return nil, err
 	}
 	var res *api.RestoreResult
-	for {
-		ev, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return res, nil
-		}
-		if err != nil {
-			return nil, err
-		}
+	err = api.Each(stream, func(ev *api.RestoreEvent) error {
 		if p := ev.GetProgress(); p != nil && progress != nil {
 			progress(p)
 		}
 		if ev.GetResult() != nil {
 			res = ev.GetResult()
 		}
-	}
+		return nil
+	})
+	return res, err
 }
 
 // restoreHere restores into the mount.

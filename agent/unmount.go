@@ -144,16 +144,10 @@ func prepareUnmount(ctx context.Context, p Place, timeout time.Duration, notes i
 	if err != nil {
 		return c, err
 	}
-	for {
-		ev, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return c, nil
-		}
-		if err != nil {
-			return c, err
-		}
+	return c, api.Each(stream, func(ev *api.UnmountEvent) error {
 		if d := ev.GetDropped(); len(d) > 0 {
 			fmt.Fprintf(notes, "graphvol: dropped, as storing took too long: %s; what they would have held is in the next snapshot\n", strings.Join(d, ", "))
 		}
-	}
+		return nil
+	})
 }

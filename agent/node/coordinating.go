@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"slices"
 	"time"
 
@@ -44,16 +43,10 @@ func (s *clusterService) TakeSnapshot(req *api.TakeSnapshotRequest, stream api.C
 
 func passOn(ctx context.Context, to api.ClusterClient, req *api.TakeSnapshotRequest, out api.Cluster_TakeSnapshotServer) error {
 	in, err := to.TakeSnapshot(ctx, req)
-	for err == nil {
-		var ev *api.TakeSnapshotEvent
-		if ev, err = in.Recv(); err == nil {
-			err = out.Send(ev)
-		}
+	if err != nil {
+		return err
 	}
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
+	return api.Each(in, out.Send)
 }
 
 // DeleteClusterSnapshots implements the API.

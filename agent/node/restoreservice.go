@@ -2,9 +2,7 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"sync"
 
@@ -184,13 +182,10 @@ func (r *restoring) restore(ctx context.Context, p placement.Restore) error {
 		return err
 	}
 	in, err := c.RestoreVolume(ctx, req)
-	for err == nil {
-		var ev *api.RestoreEvent
-		if ev, err = in.Recv(); err == nil {
-			err = r.tell(p.From, to, ev)
-		}
+	if err == nil {
+		err = api.Each(in, func(ev *api.RestoreEvent) error { return r.tell(p.From, to, ev) })
 	}
-	if errors.Is(err, io.EOF) {
+	if err == nil {
 		return nil
 	}
 	return &cluster.NodeError{Node: p.To.Node, Err: status.Errorf(status.Code(err), "restoring %s to %s: %s", p.From, to.GetDestination(), agent.Message(err))}

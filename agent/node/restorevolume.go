@@ -86,18 +86,7 @@ func restoreFrom(ctx context.Context, c *agent.Client, req *api.RestoreVolumeReq
 	if err != nil {
 		return err
 	}
-	for {
-		ev, err := in.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := stream.Send(ev); err != nil {
-			return err
-		}
-	}
+	return api.Each(in, stream.Send)
 }
 
 // removeAttached removes what restores have left that were interrupted.

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -64,14 +62,7 @@ func (a *app) restoreCluster(ctx context.Context, c api.ClusterClient, asJSON bo
 	bar := newProgress(a.err, "restoring")
 	defer bar.done()
 	rows := []clusterRestoreRow{}
-	for {
-		ev, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
+	err = api.Each(stream, func(ev *api.RestoreClusterEvent) error {
 		for _, w := range ev.GetWarnings() {
 			fmt.Fprintf(a.err, "graphvol: %s\n", w)
 		}
@@ -85,6 +76,10 @@ func (a *app) restoreCluster(ctx context.Context, c api.ClusterClient, asJSON bo
 		} else if ev.GetDone() != nil {
 			rows = append(rows, rowOfRestored(ev.GetDone()))
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	bar.done()
 	return a.printRestored(rows, asJSON, req.GetDryRun())

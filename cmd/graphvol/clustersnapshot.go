@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -95,17 +93,15 @@ func (a *app) takeClusterSnapshot(ctx context.Context, c api.ClusterClient, req 
 	}
 	bar := newProgress(a.err, "preparing")
 	defer bar.done()
-	for {
-		ev, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return last, nil
-		}
-		if err != nil {
-			return nil, begun(last, err)
-		}
+	err = api.Each(stream, func(ev *api.TakeSnapshotEvent) error {
 		bar.stage(ev.GetPhase())
 		last = ev.GetSnapshot()
+		return nil
+	})
+	if err != nil {
+		return nil, begun(last, err)
 	}
+	return last, nil
 }
 
 // begun adds to an error where more is said about it. What is refused at once has said it all.

@@ -47,14 +47,14 @@ little.`,
 				return err
 			}
 			if !asJSON {
-				return each(stream, func(ch *api.Change) error {
+				return api.Each(stream, func(ch *api.Change) error {
 					fmt.Fprintf(a.out, "%-8s %10s  %s\n", ch.GetKind(), size(ch.GetChangedBytes()), changedPath(ch))
 					printRanges(a.out, ch.GetRanges())
 					return nil
 				})
 			}
 			list := newJSONList(a.out, "changes")
-			err = each(stream, func(ch *api.Change) error {
+			err = api.Each(stream, func(ch *api.Change) error {
 				return list.add(changeRow{
 					Path: string(ch.GetPath()), PathBase64: exact(ch.GetPath()), OldPath: string(ch.GetOldPath()), OldBase64: exact(ch.GetOldPath()),
 					Kind: ch.GetKind(), Content: ch.GetContent(), Attributes: ch.GetAttributes(), Link: ch.GetLink(), ChangedBytes: ch.GetChangedBytes(), Ranges: rangesOf(ch.GetRanges()),

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 
@@ -57,25 +56,9 @@ Pages that the kernel holds back and has not written yet are not counted.`,
 	return cmd
 }
 
-// each calls fn for every message of a stream.
-func each[T any](stream grpc.ServerStreamingClient[T], fn func(*T) error) error {
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := fn(m); err != nil {
-			return err
-		}
-	}
-}
-
 func dirtyText(w io.Writer, stream grpc.ServerStreamingClient[api.DirtyFile]) error {
 	var files, bytes int64
-	err := each(stream, func(f *api.DirtyFile) error {
+	err := api.Each(stream, func(f *api.DirtyFile) error {
 		files++
 		bytes += f.GetDirtyBytes()
 		what := shown(f.GetPath())
@@ -103,7 +86,7 @@ func printRanges(w io.Writer, ranges []*api.Range) {
 func dirtyJSON(w io.Writer, stream grpc.ServerStreamingClient[api.DirtyFile]) error {
 	var bytes int64
 	list := newJSONList(w, "files")
-	err := each(stream, func(f *api.DirtyFile) error {
+	err := api.Each(stream, func(f *api.DirtyFile) error {
 		bytes += f.GetDirtyBytes()
 		return list.add(dirtyRow{name(f.GetPath()), exact(f.GetPath()), f.GetDirtyBytes(), f.GetRemoved(), rangesOf(f.GetRanges())})
 	})

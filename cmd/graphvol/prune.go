@@ -89,7 +89,7 @@ func (a *app) prune(cmd *cobra.Command, volume string, req *api.PruneRequest) (*
 	bar := newProgress(a.err, "pruning")
 	defer bar.done()
 	var res *api.PruneResult
-	err = each(stream, func(ev *api.PruneEvent) error {
+	err = api.Each(stream, func(ev *api.PruneEvent) error {
 		bar.update(ev.GetProgress())
 		if ev.GetResult() != nil {
 			res = ev.GetResult()

@@ -136,7 +136,7 @@ func (a *app) scrub(cmd *cobra.Command, volume string, asJSON bool, what string,
 	if asJSON {
 		told.out = io.Discard
 	}
-	err = each(stream, func(ev *api.ScrubEvent) error {
+	err = api.Each(stream, func(ev *api.ScrubEvent) error {
 		if bar.update(ev.GetProgress()); ev.GetProgress() != nil {
 			bar.stage(what + " " + placeOf(ev.GetStage()))
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
@@ -66,14 +65,7 @@ func (a *app) takeSnapshot(ctx context.Context, volume string, req *api.Snapshot
 	bar := newProgress(a.err, "flushing")
 	defer bar.done()
 	var last *api.SnapshotInfo
-	for {
-		ev, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return last, nil
-		}
-		if err != nil {
-			return c.AfterLoss(ctx, last, err)
-		}
+	err = api.Each(stream, func(ev *api.SnapshotEvent) error {
 		if ev.GetSnapshot() != nil {
 			last = ev.GetSnapshot()
 		}
@@ -81,7 +73,12 @@ func (a *app) takeSnapshot(ctx context.Context, volume string, req *api.Snapshot
 			bar.stage("storing " + last.GetName())
 			bar.update(ev.GetProgress())
 		}
+		return nil
+	})
+	if err != nil {
+		return c.AfterLoss(ctx, last, err)
 	}
+	return last, nil
 }
 
 func printSnapshot(w io.Writer, s *api.SnapshotInfo) {

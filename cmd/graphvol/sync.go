@@ -110,7 +110,7 @@ func (a *app) sync(cmd *cobra.Command, volume string, req *api.SyncRequest) ([]*
 	bar := newProgress(a.err, "copying")
 	defer bar.done()
 	var list []*api.RemoteInfo
-	err = each(stream, func(ev *api.SyncEvent) error {
+	err = api.Each(stream, func(ev *api.SyncEvent) error {
 		bar.update(ev.GetProgress())
 		if len(ev.GetRemotes()) > 0 {
 			list = ev.GetRemotes()

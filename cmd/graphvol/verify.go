@@ -72,7 +72,7 @@ func (a *app) verify(cmd *cobra.Command, volume string, req *api.VerifyRequest, 
 	bar := newProgress(a.err, "verifying")
 	defer bar.done()
 	row, ended := &verifyRow{ReadData: req.GetReadData(), Problems: []problemRow{}}, false
-	err = each(stream, func(ev *api.VerifyEvent) error {
+	err = api.Each(stream, func(ev *api.VerifyEvent) error {
 		bar.update(ev.GetProgress())
 		if p := ev.GetProblem(); p != nil {
 			row.Problems = append(row.Problems, problemRow{p.GetSnapshot(), string(p.GetPath()), exact(p.GetPath()), p.GetMessage()})
