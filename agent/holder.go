@@ -23,6 +23,11 @@ const (
 // Hold is the main function of a holder: it mounts and keeps a server running until the volume is unmounted. onReady is
 // called once, when the mount serves. An error before that says why it doesn't.
 func Hold(ctx context.Context, self string, o MountOptions, onReady func(Mounted)) error {
+	return holdIf(ctx, self, o, nil, onReady)
+}
+
+// holdIf is Hold, unless it isn't wanted any more when nothing else is left but to mount. wanted may be nil.
+func holdIf(ctx context.Context, self string, o MountOptions, wanted func() error, onReady func(Mounted)) error {
 	lf, err := OpenLog(o.State, holderLogName, os.Stderr)
 	if err != nil {
 		return cannotUseState(o.State, err)
@@ -43,7 +48,7 @@ func Hold(ctx context.Context, self string, o MountOptions, onReady func(Mounted
 		Info:       filepath.Join(o.State, hold.InfoFile),
 		Argv:       []string{self, "serve", o.String()},
 		AllowOther: o.AllowOther, Suid: o.AllowSuid, Dev: o.AllowDev, NoExec: o.NoExec,
-		Log: log, Stdout: stderr, Stderr: stderr, Env: serverEnv(),
+		Log: log, Stdout: stderr, Stderr: stderr, Env: serverEnv(), Wanted: wanted,
 		HangTimeout: o.HangTimeout, AliveEvery: every, OnAlive: man.alive, OnRestart: man.reloading, OnStop: man.stopping,
 		OnReady: func(server int) {
 			man.ready(o.Mount, server)
@@ -65,8 +70,11 @@ func Hold(ctx context.Context, self string, o MountOptions, onReady func(Mounted
 	return nil
 }
 
+// errOrphan keeps a mount from coming up that nobody knows of any more: whoever has asked for it may have been followed by others, who saw none.
+var errOrphan = errors.New("who asked for the mount has ended, so nothing was mounted: mount again")
+
 // HoldDetached is Hold in a process that Mount has started: what it has to say before the mount serves goes to the
-// inherited pipe.
+// inherited pipe. If Mount's process ends before there is a mount, there will be none.
 func HoldDetached(ctx context.Context, self string, o MountOptions) error {
 	// A service that mounts is not the holder, which outlives it.
 	forgetManager()
@@ -76,7 +84,12 @@ func HoldDetached(ctx context.Context, self string, o MountOptions) error {
 		return errors.New("this command is internal: use graphvol mount")
 	}
 	defer ready.Close()
-	err := Hold(ctx, self, o, func(m Mounted) {
+	err := holdIf(ctx, self, o, func() error {
+		if hold.PeerGone(readyFD) {
+			return errOrphan
+		}
+		return nil
+	}, func(m Mounted) {
 		json.NewEncoder(ready).Encode(Ready{Server: m.Server})
 		ready.Close()
 	})

@@ -6,6 +6,12 @@ import (
 	"graphvol/fs/hold"
 )
 
+// Answers reports whether the mount that IsMounted has found is served. One that has just come up may still fail.
+func Answers(ctx context.Context, o MountOptions) bool {
+	m, ok, err := hold.MountAt(o.Mount)
+	return err == nil && ok && isVolume(m) && hold.Answers(ctx, m)
+}
+
 // IsMounted reports whether a live mount is already what o asks for: the same backing, state and mount point.
 func IsMounted(ctx context.Context, o MountOptions) bool {
 	backing, err1 := Canonical(o.Backing)

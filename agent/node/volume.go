@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -97,6 +98,9 @@ func (n *Node) mountOne(ctx context.Context, v *volume) (wanted bool, err error)
 
 func (n *Node) mount(ctx context.Context, v *volume) error {
 	if agent.IsMounted(ctx, v.opts) {
+		if !agent.Answers(ctx, v.opts) { // an agent that died has just begun to mount it, maybe in vain
+			return fmt.Errorf("the volume %s is mounted at %s, and its server doesn't answer yet", v.label, v.opts.Mount)
+		}
 		n.log.Info("the volume is mounted already", "volume", v.label, "mount", v.opts.Mount)
 		return nil
 	}

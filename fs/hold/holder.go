@@ -34,6 +34,7 @@ type Config struct {
 	Log     *slog.Logger
 	Stdout  *os.File         // of the server; nil: the holder's
 	Stderr  *os.File         // of the server; nil: the holder's
+	Wanted  func() error     // asked before it mounts, when no other mount can come in between; an error is why it doesn't; may be nil
 	OnReady func(server int) // called each time that a server is ready, with its pid; may be nil
 	Signals <-chan os.Signal // replaces the process's SIGTERM, SIGINT and SIGUSR2; nil: those
 
@@ -101,6 +102,11 @@ func Run(ctx context.Context, cfg Config) error {
 		signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR2)
 		defer signal.Stop(c)
 		sigs = c
+	}
+	if cfg.Wanted != nil {
+		if err := cfg.Wanted(); err != nil {
+			return err
+		}
 	}
 	if err := h.mount(); err != nil {
 		return err
@@ -285,9 +291,10 @@ func (h *holder) canTakeOver() bool {
 }
 
 // gone asks the descriptor whether its mount is: a connection that has ended polls as an error. It holds in any mount namespace.
-func (h *holder) gone() bool { return connectionGone(h.dev) }
+func (h *holder) gone() bool { return PeerGone(h.dev) }
 
-func connectionGone(fd int) bool {
+// PeerGone tells whether a descriptor's other side is gone: of a connection the mount, of a pipe who would read it.
+func PeerGone(fd int) bool {
 	fds := []unix.PollFd{{Fd: int32(fd)}}
 	for {
 		_, err := unix.Poll(fds, 0)

@@ -88,7 +88,7 @@ func (s *Session) Serve(raw fuse.RawFileSystem, opts *fuse.MountOptions) error {
 		s.drain(done)
 	}
 	switch {
-	case connectionGone(s.dev):
+	case PeerGone(s.dev):
 		return nil
 	case s.isStopping():
 		return ErrRestart
@@ -160,7 +160,7 @@ func (s *Session) resend() error {
 	out := fuse.OutHeader{Length: uint32(unsafe.Sizeof(fuse.OutHeader{})), Status: notifyResend}
 	b := unsafe.Slice((*byte)(unsafe.Pointer(&out)), unsafe.Sizeof(out))
 	if _, err := unix.Write(s.dev, b); err != nil {
-		if connectionGone(s.dev) {
+		if PeerGone(s.dev) {
 			return nil // unmounted meanwhile; Serve will see it
 		}
 		return fmt.Errorf("ask the kernel to repeat its requests: %w", err)

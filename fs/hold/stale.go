@@ -25,6 +25,16 @@ const (
 // doesn't answer at all.
 func Dead(ctx context.Context, point string) bool { return probe(ctx, point, probeTimeout) == dead }
 
+// Answers reports whether the mount is served. One that has only just come up doesn't answer yet, and may never do. That it is still there after the answer shows that it wasn't the
+// directory below that has answered.
+func Answers(ctx context.Context, m Mount) bool {
+	if probe(ctx, m.Point, probeTimeout) != live {
+		return false
+	}
+	now, ok, err := MountAt(m.Point)
+	return err == nil && ok && now.ID == m.ID
+}
+
 // probe asks the server for the root's attributes. A stat that can be answered from the kernel's cache succeeds on dead mounts too, hence
 // AT_STATX_FORCE_SYNC.
 func probe(ctx context.Context, point string, limit time.Duration) health {

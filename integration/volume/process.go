@@ -66,7 +66,7 @@ func (v *Volume) KillAll(ctx context.Context) error {
 func (v *Volume) KillProcesses() error {
 	deadline := time.Now().Add(20 * time.Second)
 	// The holder may start another server before it ends.
-	for pids := v.processes(); len(pids) > 0; pids = v.processes() {
+	for pids := v.Processes(); len(pids) > 0; pids = v.Processes() {
 		for _, pid := range pids {
 			if err := unix.Kill(pid, unix.SIGKILL); err != nil && err != unix.ESRCH {
 				return fmt.Errorf("kill %d: %w", pid, err)
@@ -81,8 +81,8 @@ func (v *Volume) KillProcesses() error {
 	return nil
 }
 
-// processes are the volume's processes: those with the binary's path and one of the volume's directories in their command line.
-func (v *Volume) processes() []int {
+// Processes are the volume's processes: those with the binary's path and one of the volume's directories in their command line.
+func (v *Volume) Processes() []int {
 	var pids []int
 	for _, pid := range Processes(v.Bin) {
 		line := commandLine(pid)

@@ -136,7 +136,7 @@ func (v *Volume) Umount(ctx context.Context) error {
 func (v *Volume) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	pids := v.processes()
+	pids := v.Processes()
 	var err error
 	if Mounted(v.Mount) {
 		if err = v.Umount(ctx); err != nil {
