@@ -43,11 +43,11 @@ func CheckName(name string) error {
 	return nil
 }
 
-// defaultName is the name of a snapshot that the user gave none, on the n-th try.
-func defaultName(t time.Time, n int) string {
+// DefaultName is the name of a snapshot that the user gave none, on the n-th try, from 1 on: the names before may be taken, by one of the same second, or of before the clock was put back.
+func DefaultName(t time.Time, n int) string {
 	name := t.UTC().Format("2006-01-02T15-04-05Z")
-	if n > 0 {
-		name += fmt.Sprintf("-%d", n+1)
+	if n > 1 {
+		name += fmt.Sprintf("-%d", n)
 	}
 	return name
 }

@@ -75,10 +75,10 @@ func TestBeginNames(t *testing.T) {
 		t.Errorf("a bad name: %v", err)
 	}
 	at := time.Date(2026, 11, 25, 2, 56, 21, 0, time.FixedZone("", 3600))
-	if n := defaultName(at, 0); n != "2026-11-25T01-56-21Z" {
+	if n := DefaultName(at, 1); n != "2026-11-25T01-56-21Z" {
 		t.Error(n)
 	}
-	if n := defaultName(at, 1); n != "2026-11-25T01-56-21Z-2" {
+	if n := DefaultName(at, 2); n != "2026-11-25T01-56-21Z-2" {
 		t.Error(n)
 	}
 }

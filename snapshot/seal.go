@@ -33,9 +33,9 @@ func (r *Repo) Begin(name string, opts BeginOptions) (index.Snapshot, error) {
 		return index.Snapshot{}, err
 	}
 	snap := index.Snapshot{Name: name, Created: time.Now().UTC(), PauseNS: opts.PauseNS, Epoch: opts.Epoch, Tags: tags}
-	for n := 0; ; n++ {
+	for n := 1; ; n++ {
 		if name == "" {
-			snap.Name = defaultName(snap.Created, n)
+			snap.Name = DefaultName(snap.Created, n)
 		}
 		err := r.db.AddPending(&snap)
 		if err == nil {

@@ -198,9 +198,9 @@ func (c *Coordinator) try(ctx context.Context, req Request, tell func(string, Re
 	if err != nil {
 		return Record{}, err
 	}
-	t := &taking{Coordinator: c, lead: l, set: set, tell: tell}
+	t := &taking{Coordinator: c, lead: l, set: set, tell: tell, unnamed: req.Name == ""}
 	t.rec = Record{ID: newID(), Name: req.Name, State: StatePreparing, Term: l.Term, Created: time.Now().UTC()}
-	if t.rec.Name == "" {
+	if t.unnamed {
 		t.rec.Name = t.rec.Created.Format("20060102T150405.000Z")
 	}
 	life, end := c.Trace(traceid.Follow(lead, ctx), "snapshot of the cluster", "graphvol.snapshot.id", t.rec.ID, "graphvol.snapshot.name", t.rec.Name)

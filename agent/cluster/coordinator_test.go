@@ -343,3 +343,25 @@ func BenchmarkHold64(b *testing.B) {
 	}
 	b.ReportMetric(float64(longest.Microseconds())/1000, "ms-longest-hold")
 }
+
+// A name that is made from the time is never taken, though clocks are put back; one that was asked for is refused.
+func TestNamesThatAreTaken(t *testing.T) {
+	c := newSimCluster(t, 1)
+	co := c.coordinator("a")
+	co.awaitLead(t)
+	for _, name := range []string{"s", "s-2"} {
+		if _, err := co.Snapshot(t.Context(), Request{Name: name}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"s": "s-3", "s-2": "s-2-2", "s-3": "s-3"} {
+		made := &taking{Coordinator: co.Coordinator, unnamed: true, rec: Record{Name: name}}
+		if err := made.checkName(t.Context()); err != nil || made.rec.Name != want {
+			t.Errorf("%s becomes %s, %v", name, made.rec.Name, err)
+		}
+		asked := &taking{Coordinator: co.Coordinator, rec: Record{Name: name}}
+		if err := asked.checkName(t.Context()); errors.Is(err, ErrExists) != (want != name) || asked.rec.Name != name {
+			t.Errorf("%s is %s, %v", name, asked.rec.Name, err)
+		}
+	}
+}

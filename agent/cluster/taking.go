@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,8 @@ type taking struct {
 	rec   Record
 	nodes []Member
 	parts parts
+
+	unnamed bool // its name is made from the time
 }
 
 // take goes from nothing to the decision. After an error nothing remains but the record.
@@ -72,18 +75,24 @@ func (t *taking) step(ctx context.Context, req *api.PartRequest) (events []*api.
 	return t.parts.step(ctx, req)
 }
 
-// checkName refuses a name that is in use.
+// checkName refuses a name that is in use. For one that is made from the time it finds another: the clock may have been put back.
 func (t *taking) checkName(ctx context.Context) error {
 	all, err := t.Records.List(ctx)
 	if err != nil {
 		return err
 	}
-	for _, r := range all {
-		if r.Name == t.rec.Name && r.State != StateFailed {
-			return fmt.Errorf("%w: %q", ErrExists, r.Name)
+	made := t.rec.Name
+	for n := 2; taken(all, t.rec.Name); n++ {
+		if !t.unnamed {
+			return fmt.Errorf("%w: %q", ErrExists, t.rec.Name)
 		}
+		t.rec.Name = fmt.Sprintf("%s-%d", made, n)
 	}
 	return nil
+}
+
+func taken(all []Record, name string) bool {
+	return slices.ContainsFunc(all, func(r Record) bool { return r.Name == name && r.State != StateFailed })
 }
 
 func (t *taking) prepare(ctx context.Context) error {

@@ -9,14 +9,21 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
 	"graphvol/agent/config"
 	"graphvol/agent/hook"
 	"graphvol/agent/schedule"
+	"graphvol/snapshot"
 	"graphvol/snapshot/retain"
 )
+
+// mostNames is how many names are tried for a scheduled snapshot.
+const mostNames = 100
 
 // ofCluster is the key of the cluster's schedule; no volume's label is empty.
 const ofCluster = ""
@@ -130,22 +137,33 @@ func (s *schedules) runVolume(ctx context.Context, label string) error {
 		return err
 	}
 	return v.call(ctx, func(c *agent.Client) error {
-		if err := s.snapshotVolume(ctx, v, c); err != nil {
+		if err := s.takeNamed(ctx, v, c); err != nil {
 			return err
 		}
 		return keepVolume(ctx, v, c)
 	})
 }
 
+// takeNamed takes one with the name that one without gets, which hooks are told before there is one. If it turns out to be taken, they run again with the next.
+func (s *schedules) takeNamed(ctx context.Context, v *volume, c *agent.Client) error {
+	now := time.Now()
+	for n := 1; ; n++ {
+		err := s.snapshotVolume(ctx, v, c, snapshot.DefaultName(now, n))
+		if n == mostNames || status.Code(err) != codes.AlreadyExists {
+			return err
+		}
+	}
+}
+
 // snapshotVolume takes a snapshot with the hooks around its pause, and returns when it is stored.
-func (s *schedules) snapshotVolume(ctx context.Context, v *volume, c *agent.Client) error {
-	h, err := s.preHooks(ctx, []*volume{v}, "")
+func (s *schedules) snapshotVolume(ctx context.Context, v *volume, c *agent.Client, name string) error {
+	h, err := s.preHooks(ctx, []*volume{v}, name)
 	defer h.wait()
 	defer h.startPost(s.Node, hook.Failed) // unless the post hooks have begun
 	if err != nil {
 		return err
 	}
-	stream, err := c.Snapshot(ctx, &api.SnapshotRequest{})
+	stream, err := c.Snapshot(ctx, &api.SnapshotRequest{Name: name})
 	for err == nil {
 		var ev *api.SnapshotEvent
 		if ev, err = stream.Recv(); err == nil && ev.GetStage() == api.SnapshotEvent_STAGE_TAKEN {
@@ -161,7 +179,7 @@ func (s *schedules) snapshotVolume(ctx context.Context, v *volume, c *agent.Clie
 	return v.said(err)
 }
 
-// keepVolume deletes the snapshots that the volume's policy doesn't keep.
+// keepVolume deletes the volume's own snapshots that its policy doesn't keep.
 func keepVolume(ctx context.Context, v *volume, c *agent.Client) error {
 	policy, some, err := policyOf(v.cfg.Keep)
 	if err != nil || !some {

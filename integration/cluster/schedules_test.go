@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,7 @@ func TestSchedules(t *testing.T) {
 		before = c.scheduled(b, before)
 		c.forgetCalls(b)
 	}
+	c.taken(b)
 	ctx, cancel := c.bounded()
 	defer cancel()
 	for _, n := range c.Nodes {
@@ -45,13 +47,12 @@ func (t *test) scheduled(n *Node, before string) (id string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+patience)
 	defer cancel()
-	alone := fmt.Sprintf("post taken graph  %s", n.Volumes[0].Mount)
 	last := ""
 	for ctx.Err() == nil {
 		rows, err := n.Snapshots(ctx)
 		parts := strings.Fields(t.parts(n.Volumes[0]))
 		calls := strings.Join(n.calls(), "\n")
-		if err == nil && len(rows) == 1 && rows[0].State == "complete" && rows[0].ID != before && len(parts) <= 2 && strings.Contains(calls, alone) {
+		if err == nil && len(rows) == 1 && rows[0].State == "complete" && rows[0].ID != before && len(parts) == 2 && t.hooked(n, parts, rows[0].Name) {
 			return rows[0].ID
 		}
 		last = fmt.Sprintf("%v, %+v, %q, %s", err, rows, parts, calls)
@@ -59,4 +60,47 @@ func (t *test) scheduled(n *Node, before string) (id string) {
 	}
 	t.Fatalf("it isn't as scheduled: %s", last)
 	return ""
+}
+
+// hooked tells whether the hooks of a node's volume have run around the snapshots of its own, and were told their names.
+func (t *test) hooked(n *Node, snapshots []string, ofCluster string) bool {
+	calls := n.calls()
+	for _, name := range snapshots {
+		if name != ofCluster && (!slices.Contains(calls, n.call("pre", "", name)) || !slices.Contains(calls, n.call("post", "taken", name))) {
+			return false
+		}
+	}
+	return true
+}
+
+// taken: names that a node's schedule would give are taken, as after a clock was put back. Others are found, of which the hooks are told.
+func (t *test) taken(n *Node) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute+patience)
+	defer cancel()
+	v := n.Volumes[0]
+	minute := time.Now().UTC().Truncate(time.Minute)
+	var names []string
+	for i := 1; i <= 2; i++ {
+		for s := range 5 {
+			name := minute.Add(time.Duration(i)*time.Minute + time.Duration(s)*time.Second).Format("2006-01-02T15-04-05Z")
+			if _, err := v.Snapshot(ctx, name); err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, name)
+		}
+		if _, err := v.Run(ctx, append([]string{"keep", v.Mount}, names...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for ctx.Err() == nil {
+		for _, name := range names {
+			calls := n.calls()
+			if slices.Contains(calls, n.call("post", "failed", name)) && slices.Contains(calls, n.call("pre", "", name+"-2")) && slices.Contains(calls, n.call("post", "taken", name+"-2")) {
+				return
+			}
+		}
+		time.Sleep(time.Second)
+	}
+	t.Fatalf("no snapshot has got another name than one of %q: %q", names, n.calls())
 }
