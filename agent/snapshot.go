@@ -125,7 +125,7 @@ func (s *service) takePrepared(ctx context.Context, req *api.SnapshotRequest) (*
 
 // enqueue puts an ended epoch into the catalogue and the queue. s.order is held since before the barrier. The seal begins when approved is closed, unless that is nil.
 func (s *service) enqueue(ctx context.Context, req *api.SnapshotRequest, src ended, pause time.Duration, approved <-chan struct{}) (*job, error) {
-	snap, err := s.repo.Begin(req.GetName(), snapshot.BeginOptions{PauseNS: pause.Nanoseconds(), Epoch: src.Epoch(), Tags: req.GetTags()})
+	snap, err := s.repo.Begin(req.GetName(), snapshot.BeginOptions{PauseNS: pause.Nanoseconds(), Epoch: src.Epoch(), Tags: req.GetTags(), Hold: req.GetHold()})
 	if err != nil {
 		src.Release(false)
 		return nil, err

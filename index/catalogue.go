@@ -87,7 +87,7 @@ func (db *DB) Snapshots() (all []Snapshot, err error) {
 	owed := db.owed.all()
 	for i := range all {
 		if reason, ok := owed[all[i].ID]; ok {
-			all[i].State, all[i].Error = StateFailed, reason
+			all[i].failed(reason)
 		}
 	}
 	return all, nil
@@ -163,9 +163,12 @@ func fail(tx *bbolt.Tx, id, reason string) error {
 	if err != nil {
 		return err
 	}
-	s.State, s.Error = StateFailed, reason
+	s.failed(reason)
 	return writeSnapshot(tx, &s)
 }
+
+// failed makes it a failed one. Nobody has use for one of those, so it isn't held.
+func (s *Snapshot) failed(reason string) { s.State, s.Error, s.Hold = StateFailed, reason, "" }
 
 // DropPending makes every pending snapshot a failed one, for nobody can seal them after the process that began has ended.
 // It returns them, oldest first. It is called once, before the first AddPending.
@@ -184,7 +187,7 @@ func (db *DB) DropPending() (dropped []Snapshot, err error) {
 			if s.State != StatePending {
 				continue
 			}
-			s.State, s.Error = StateFailed, "dropped: the server ended before the snapshot was complete"
+			s.failed("dropped: the server ended before the snapshot was complete")
 			if err := writeSnapshot(tx, &s); err != nil {
 				return err
 			}

@@ -17,6 +17,7 @@ type BeginOptions struct {
 	PauseNS int64    // how long the gate was closed, nanoseconds
 	Epoch   uint64   // the epoch that the snapshot ends
 	Tags    []string // in any order; CheckTag says which can be
+	Hold    string   // why it can't be deleted when it is complete; empty: it can
 }
 
 // Begin enters a pending snapshot into the catalogue. An empty name is replaced by the time. The order of Begin must be that
@@ -32,7 +33,7 @@ func (r *Repo) Begin(name string, opts BeginOptions) (index.Snapshot, error) {
 	if err != nil {
 		return index.Snapshot{}, err
 	}
-	snap := index.Snapshot{Name: name, Created: time.Now().UTC(), PauseNS: opts.PauseNS, Epoch: opts.Epoch, Tags: tags}
+	snap := index.Snapshot{Name: name, Created: time.Now().UTC(), PauseNS: opts.PauseNS, Epoch: opts.Epoch, Tags: tags, Hold: opts.Hold}
 	for n := 1; ; n++ {
 		if name == "" {
 			snap.Name = DefaultName(snap.Created, n)

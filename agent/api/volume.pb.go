@@ -319,6 +319,7 @@ type SnapshotRequest struct {
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty: made from the time
 	NoWait        bool                   `protobuf:"varint,2,opt,name=no_wait,json=noWait,proto3" json:"no_wait,omitempty"`
 	Tags          []string               `protobuf:"bytes,3,rep,name=tags,proto3" json:"tags,omitempty"`
+	Hold          string                 `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"` // it can't be deleted, from the beginning on, for this reason (as by Hold); empty: it can
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -372,6 +373,13 @@ func (x *SnapshotRequest) GetTags() []string {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *SnapshotRequest) GetHold() string {
+	if x != nil {
+		return x.Hold
+	}
+	return ""
 }
 
 type SnapshotEvent struct {
@@ -3381,11 +3389,12 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x05error\x18\x0f \x01(\tR\x05error\x12\x18\n" +
 	"\aremotes\x18\x10 \x03(\tR\aremotes\x12\x12\n" +
 	"\x04hold\x18\x11 \x01(\tR\x04hold\x12\x12\n" +
-	"\x04tags\x18\x12 \x03(\tR\x04tags\"R\n" +
+	"\x04tags\x18\x12 \x03(\tR\x04tags\"f\n" +
 	"\x0fSnapshotRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x17\n" +
 	"\ano_wait\x18\x02 \x01(\bR\x06noWait\x12\x12\n" +
-	"\x04tags\x18\x03 \x03(\tR\x04tags\"\x9d\x02\n" +
+	"\x04tags\x18\x03 \x03(\tR\x04tags\x12\x12\n" +
+	"\x04hold\x18\x04 \x01(\tR\x04hold\"\x9d\x02\n" +
 	"\rSnapshotEvent\x126\n" +
 	"\x05stage\x18\x01 \x01(\x0e2 .graphvol.v1.SnapshotEvent.StageR\x05stage\x125\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x19.graphvol.v1.SnapshotInfoR\bsnapshot\x121\n" +

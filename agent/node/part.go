@@ -72,7 +72,7 @@ func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 		}
 		p.parts = append(p.parts, vp)
 	}
-	req := &api.CutRequest{Step: api.CutRequest_STEP_PREPARE, Snapshot: &api.SnapshotRequest{Name: p.name, Tags: []string{clusterTag}}}
+	req := &api.CutRequest{Step: api.CutRequest_STEP_PREPARE, Snapshot: &api.SnapshotRequest{Name: p.name, Tags: []string{clusterTag}, Hold: keptFor + p.name}}
 	_, err = p.all(ctx, req)
 	return cluster.Prepared{Metadata: metadata, ClockOffset: p.clockOffset()}, p.failed(ctx, "prepare", err)
 }

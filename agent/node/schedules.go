@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,7 +190,9 @@ func keepVolume(ctx context.Context, v *volume, c *agent.Client) error {
 	if err != nil {
 		return v.said(err)
 	}
-	if gone := forgotten(policy, agent.RetainItems(list.GetSnapshots())); len(gone) > 0 {
+	// Those of the cluster have a policy of their own, and would keep one of the volume's from counting.
+	own := slices.DeleteFunc(list.GetSnapshots(), func(s *api.SnapshotInfo) bool { return slices.Contains(s.GetTags(), clusterTag) })
+	if gone := forgotten(policy, agent.RetainItems(own)); len(gone) > 0 {
 		if _, err := c.Delete(ctx, &api.DeleteRequest{Snapshots: gone}); err != nil {
 			return v.said(err)
 		}
