@@ -3,7 +3,6 @@ package cluster
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/url"
@@ -18,6 +17,8 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"graphvol/agent/config"
 )
@@ -43,28 +44,51 @@ type Etcd struct {
 var ErrRemoved = errors.New("this node was removed from the members of the cluster's etcd")
 
 // OpenEtcd connects to the configured etcd, or starts this node's member of the agents' own, whose files are in the state directory. It doesn't wait until that answers:
-// other members may have to start first.
-func OpenEtcd(node, state string, c config.Etcd, clientTLS *tls.Config) (*Etcd, error) {
+// other members may have to start first. creds are for https; nil: there are none.
+func OpenEtcd(node, state string, c config.Etcd, creds credentials.TransportCredentials) (*Etcd, error) {
 	if len(c.Endpoints) > 0 {
-		return connect(c, clientTLS)
+		return connect(c, creds)
 	}
 	return start(node, state, c)
 }
 
-func connect(c config.Etcd, clientTLS *tls.Config) (*Etcd, error) {
+func connect(c config.Etcd, creds credentials.TransportCredentials) (*Etcd, error) {
 	cfg := clientv3.Config{
 		Endpoints: c.Endpoints, DialTimeout: dialTimeout, DialKeepAliveTime: dialTimeout, DialKeepAliveTimeout: dialTimeout, Logger: zap.NewNop(),
 	}
-	for _, e := range c.Endpoints {
-		if strings.HasPrefix(e, "https://") {
-			cfg.TLS = clientTLS
-		}
+	secure, err := isSecure(c.Endpoints)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case secure && creds == nil:
+		return nil, fmt.Errorf("etcd at %s needs certificates: name them (etcd: tls, or node: tls)", strings.Join(c.Endpoints, ", "))
+	case secure:
+		cfg.DialOptions = []grpc.DialOption{grpc.WithTransportCredentials(creds)}
 	}
 	cl, err := clientv3.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(c.Endpoints, ", "), err)
 	}
 	return &Etcd{Client: cl}, nil
+}
+
+// isSecure tells whether the URLs are https: all of them, or none.
+func isSecure(endpoints []string) (bool, error) {
+	n := 0
+	for _, e := range endpoints {
+		u, err := url.Parse(e)
+		if err != nil || u.Port() == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return false, fmt.Errorf("etcd: endpoint %q: write it as https://HOST:PORT", e)
+		}
+		if u.Scheme == "https" {
+			n++
+		}
+	}
+	if n > 0 && n < len(endpoints) {
+		return false, fmt.Errorf("etcd: endpoints %s: either all are https or none is", strings.Join(endpoints, ", "))
+	}
+	return n > 0, nil
 }
 
 func start(node, state string, c config.Etcd) (*Etcd, error) {

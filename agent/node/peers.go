@@ -1,9 +1,7 @@
 package node
 
 import (
-	"crypto/tls"
 	"fmt"
-	"net/url"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -68,16 +66,4 @@ func (n *Node) dialNode(m cluster.Member) (api.NodeClient, error) {
 		return nil, err
 	}
 	return api.NewNodeClient(c), nil
-}
-
-// etcdTLS is that of a client of an etcd elsewhere; nil: none is needed.
-func etcdTLS(certs *pki.Files, endpoints []string) *tls.Config {
-	if certs == nil || len(endpoints) == 0 {
-		return nil
-	}
-	u, err := url.Parse(endpoints[0])
-	if err != nil {
-		return nil
-	}
-	return certs.ClientConfig(u.Hostname())
 }

@@ -86,7 +86,7 @@ func (n *Node) joinCluster() (err error) {
 		}
 	}
 	roots := rootsOf(certs)
-	if n.etcd, err = cluster.OpenEtcd(n.name, n.state, c, etcdTLS(certs, c.Endpoints)); err != nil {
+	if n.etcd, err = cluster.OpenEtcd(n.name, n.state, c, newEtcdTLS(certs, n.log)); err != nil {
 		return err
 	}
 	n.records = cluster.NewRecords(n.etcd, n.boot.Cluster.Name)

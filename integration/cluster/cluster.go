@@ -27,6 +27,7 @@ type Options struct {
 	Hooks   bool          // volumes have hooks: the file AtRest is there while their databases are at rest
 	// Disk gives the directory of a node's own; nil: it is in Dir.
 	Disk func(name string) string
+	Etcd []string // URLs of an etcd that is there already; default: the agents' own
 	// Extra gives what else is in a node's configuration; nil: nothing.
 	Extra func(*Node) (string, error)
 }
@@ -124,7 +125,9 @@ func (c *Cluster) config(n *Node, ports [3]int, members string) (string, error) 
 	var b strings.Builder
 	fmt.Fprintf(&b, "node:\n  name: %s\n  listen: %s:%d\n  metrics: %[2]s:%[4]d\n  state: %[5]s\n", n.Name, host, ports[0], ports[2], n.State)
 	fmt.Fprintf(&b, "  tls: {ca: %[1]s/ca.crt, cert: %[1]s/%[2]s.crt, key: %[1]s/%[2]s.key}\n", c.certs(), n.Name)
-	fmt.Fprintf(&b, "etcd:\n  listen: https://%s:%d\n  members:\n%s", host, ports[1], members)
+	if len(c.Etcd) == 0 {
+		fmt.Fprintf(&b, "etcd:\n  listen: https://%s:%d\n  members:\n%s", host, ports[1], members)
+	}
 	fmt.Fprintf(&b, "cluster:\n  nodes: [%s]\n  timeout: %v\n", c.names(), c.Timeout)
 	if c.Hold > 0 {
 		fmt.Fprintf(&b, "  hold-timeout: %v\n", c.Hold)

@@ -10,7 +10,12 @@ import (
 	"graphvol/integration/rig"
 )
 
-func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
+func TestMain(m *testing.M) {
+	if text := os.Getenv(etcdVariable); text != "" {
+		os.Exit(beEtcd(text))
+	}
+	os.Exit(rig.Main(m))
+}
 
 // network makes one, or skips the test where that can't be done.
 func network(t testing.TB, n int) *Network {

@@ -88,7 +88,11 @@ func (n *Node) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(n.cluster.Bin, "agent", "--config", n.Config)
+	args := []string{"agent", "--config", n.Config}
+	if len(n.cluster.Etcd) > 0 {
+		args = append(args, "--etcd", strings.Join(n.cluster.Etcd, ","))
+	}
+	cmd := exec.Command(n.cluster.Bin, args...)
 	cmd.Stdout, cmd.Stderr = w, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for the test alone
 	err = n.cluster.Net.Start(n.number, cmd)

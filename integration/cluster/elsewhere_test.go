@@ -1,0 +1,61 @@
+package cluster
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+)
+
+// TestEtcdElsewhere: agents agree by an etcd that is there already. Without one of its members nothing changes; without all of them volumes work on, and what needs it says so; when it is back, so are
+// they. Agents may be restarted meanwhile.
+func TestEtcdElsewhere(t *testing.T) {
+	t.Parallel()
+	e := newEtcd(t)
+	c := start(t, Options{Net: Loopback(), Etcd: e.urls(), Extra: e.config})
+	p := c.pairs()
+	rows := []Row{c.take(p, c.Nodes[1], "all-members")}
+	for _, n := range c.Nodes {
+		if _, err := os.Stat(filepath.Join(n.State, "etcd")); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("node %s has an etcd of its own: %v", n.Name, err)
+		}
+	}
+	e.kill(0)
+	rows = append(rows, c.take(p, c.Nodes[2], "two-members"))
+	e.kill(1, 2)
+	c.withoutAny(p)
+	e.start()
+	ctx, cancel := c.bounded()
+	defer cancel()
+	if err := c.Whole(ctx); err != nil {
+		t.Fatal(err)
+	}
+	rows = append(rows, c.take(p, c.Nodes[1], "back"))
+	c.checkWhole(rows...)
+}
+
+// withoutAny: what goes on and what doesn't while etcd is away. One agent is restarted.
+func (t *test) withoutAny(p *Pairs) {
+	t.Helper()
+	ctx, cancel := t.bounded()
+	defer cancel()
+	restarted := t.Nodes[0]
+	before := t.pids(ctx, restarted)
+	restarted.Kill()
+	var all sync.WaitGroup
+	all.Go(func() {
+		if err := restarted.Start(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, args := range [][]string{{"status"}, {"snapshot"}, {"snapshots"}} {
+		all.Go(func() { t.refused(t.Nodes[1], 1, "etcd doesn't answer", args...) })
+	}
+	all.Wait()
+	t.progress(p)
+	if after := t.pids(ctx, restarted); !slices.Equal(before, after) {
+		t.Errorf("servers and holders before and after the agent was restarted: %v, %v", before, after)
+	}
+}
