@@ -65,3 +65,19 @@ func TestEtcdElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// URLs that can't be right are refused when the agent starts, not only when nothing answers there.
+func TestEndpointsRefused(t *testing.T) {
+	for _, bad := range []struct{ endpoints, want string }{
+		{"10.1.0.1:2379", "write it as https://HOST:PORT"},
+		{"https://10.1.0.1", "write it as https://HOST:PORT"},
+		{"unix://10.1.0.1:2379", "write it as https://HOST:PORT"},
+		{"http://10.1.0.1:2379,https://10.1.0.2:2379", "either all are https or none is"},
+		{"https://10.1.0.1:2379", "needs certificates"},
+	} {
+		_, err := OpenEtcd("one", "", config.Etcd{Endpoints: strings.Split(bad.endpoints, ",")}, nil)
+		if err == nil || !strings.Contains(err.Error(), bad.want) {
+			t.Errorf("%s: %v; want %q", bad.endpoints, err, bad.want)
+		}
+	}
+}
