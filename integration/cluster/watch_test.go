@@ -48,6 +48,7 @@ func (t *test) watch() *watch {
 	}
 	t.Cleanup(func() { cancel(); all.Wait() })
 	w.allAlive()
+	w.forget()
 	return w
 }
 
@@ -59,6 +60,10 @@ func (w *watch) reached() {
 		w.each(func(by, of *Node) { all = all && (by == of || w.says(by, of, "alive", "this node reached it")) })
 		return all
 	})
+	w.forget()
+}
+
+func (w *watch) forget() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.mu.seen)
