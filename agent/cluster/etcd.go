@@ -182,6 +182,17 @@ func (e *Etcd) Wait(ctx context.Context) error {
 	}
 }
 
+// MemberNames gives the names of the members of the agents' own etcd that have come, as this node knows them; none if it runs elsewhere.
+func (e *Etcd) MemberNames() (all []string) {
+	if e.own == nil {
+		return nil
+	}
+	for _, m := range e.own.Server.Cluster().Members() {
+		all = append(all, m.Name)
+	}
+	return all
+}
+
 // Removed gives an error with ErrRemoved if the agents' own etcd has stopped, since this node was removed from its members.
 func (e *Etcd) Removed() error {
 	if e.own == nil || e.closing.Load() {

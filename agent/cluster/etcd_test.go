@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -50,6 +51,9 @@ func TestEtcdElsewhere(t *testing.T) {
 	c := &simCluster{t: t, set: Settings{Timeout: 20 * time.Second, Hold: 2 * time.Second}}
 	if c.etcd, err = OpenEtcd("two", "", config.Etcd{Endpoints: []string{url}}, nil); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := NewEtcdMembers(c.etcd, "sim").List(ctx); !errors.Is(err, ErrEtcdElsewhere) {
+		t.Errorf("its members are changed by its own tool, and the error is %v", err)
 	}
 	c.records = NewRecords(c.etcd, "sim")
 	c.nodes = []*simNode{newSimNode(t, "n00"), newSimNode(t, "n01")}

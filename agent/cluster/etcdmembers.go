@@ -13,7 +13,6 @@ import (
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.etcd.io/etcd/client/pkg/v3/types"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -67,6 +66,11 @@ func (k keys) addedAs(id uint64) string { return k.prefix + "added/" + strconv.F
 
 // List gives all members by name, as this node knows them: also while etcd has no majority.
 func (e *EtcdMembers) List(ctx context.Context) ([]EtcdMember, error) {
+	return e.list(ctx, clientv3.WithSerializable())
+}
+
+// list without options waits for a leader, as a change that is asked for while one is elected gets lost.
+func (e *EtcdMembers) list(ctx context.Context, opts ...clientv3.OpOption) ([]EtcdMember, error) {
 	if e.etcd.own == nil {
 		return nil, ErrEtcdElsewhere
 	}
@@ -74,7 +78,7 @@ func (e *EtcdMembers) List(ctx context.Context) ([]EtcdMember, error) {
 		return nil, err
 	}
 	res, err := bounded(ctx, e.etcd, func(ctx context.Context) (*clientv3.MemberListResponse, error) {
-		return e.etcd.MemberList(ctx, clientv3.WithSerializable())
+		return e.etcd.MemberList(ctx, opts...)
 	})
 	if err != nil {
 		return nil, err
@@ -110,7 +114,7 @@ func (e *EtcdMembers) member(ctx context.Context, m *etcdserverpb.Member) EtcdMe
 
 // Add adds a member, which has no vote until it has come and has what the others have: one that never comes costs nothing.
 func (e *EtcdMembers) Add(ctx context.Context, name, url string) (EtcdMember, error) {
-	all, err := e.List(ctx)
+	all, err := e.list(ctx)
 	if err != nil {
 		return EtcdMember{}, err
 	}
@@ -144,7 +148,7 @@ func (e *EtcdMembers) Add(ctx context.Context, name, url string) (EtcdMember, er
 
 // Remove takes a member out for good, by its name or its address. Its agent can't come back as that member.
 func (e *EtcdMembers) Remove(ctx context.Context, ref string) (EtcdMember, error) {
-	all, err := e.List(ctx)
+	all, err := e.list(ctx)
 	if err != nil {
 		return EtcdMember{}, err
 	}
@@ -170,20 +174,21 @@ func (e *EtcdMembers) Remove(ctx context.Context, ref string) (EtcdMember, error
 	return gone, nil
 }
 
-// forget removes what a member that is gone has left. It harms nobody if it stays, so that it can't be removed is no error: what counts is done.
+// forget removes what a member that is gone has left; its lease too, so that nobody waits for the coordinator that it may have been. It all ends by itself or harms nobody, so that it can't be
+// removed is no error: what counts is done.
 func (e *EtcdMembers) forget(ctx context.Context, gone EtcdMember) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	for e.etcd.own.Server.Leader() == types.ID(gone.ID) && ctx.Err() == nil { // what is asked until another one is elected gets lost
-		select {
-		case <-ctx.Done():
-		case <-e.etcd.own.Server.StopNotify(): // it was this node
-			return
-		case <-time.After(electionPause):
-		}
+	if _, err := e.list(ctx); err != nil { // it was this node, or it was the leader and no other one is elected
+		return
 	}
 	_, _ = bounded(ctx, e.etcd, func(ctx context.Context) (*clientv3.TxnResponse, error) {
 		return e.etcd.Txn(ctx).Then(clientv3.OpDelete(e.keys.addedAs(gone.ID)), clientv3.OpDelete(e.keys.appliedBy(gone.Name))).Commit()
+	})
+	_, _ = bounded(ctx, e.etcd, func(ctx context.Context) (*clientv3.LeaseRevokeResponse, error) {
+		res, err := e.etcd.Get(ctx, e.keys.node(gone.Name))
+		if err != nil || len(res.Kvs) == 0 {
+			return nil, err
+		}
+		return e.etcd.Revoke(ctx, clientv3.LeaseID(res.Kvs[0].Lease))
 	})
 }
 

@@ -41,7 +41,13 @@ type alive struct {
 // seen is a node as etcd last had it.
 type seen struct {
 	cluster.Member
-	at time.Time
+	at     time.Time
+	member bool // of the agents' own etcd, once at least
+}
+
+// left tells whether the node is gone for good: it was taken out of etcd's members, or is away for long.
+func (s seen) left(now time.Time, members []string) bool {
+	return s.member && !slices.Contains(members, s.Name) || now.Sub(s.at) > rememberBy
 }
 
 func (n *Node) newAlive() *alive {
@@ -71,17 +77,18 @@ func (a *alive) run(ctx context.Context) {
 	}
 }
 
-// look takes over who is in etcd's list. Who isn't any more is remembered: it may be cut off.
+// look takes over who is in etcd's list. Who isn't any more is remembered, since it may be cut off, but for those that were taken out for good.
 func (a *alive) look(ctx context.Context) {
 	there, err := a.members(ctx)
 	now := time.Now()
 	a.mu.Lock()
+	members := a.etcd.MemberNames()
 	for _, m := range there {
-		a.mu.known[m.Name] = seen{m, now}
+		a.mu.known[m.Name] = seen{m, now, a.mu.known[m.Name].member || slices.Contains(members, m.Name)}
 	}
 	names := slices.Clone(a.now.Load().file.Cluster.Nodes)
 	for name, s := range a.mu.known {
-		if now.Sub(s.at) > rememberBy && !slices.Contains(names, name) {
+		if s.left(now, members) && !slices.Contains(names, name) {
 			delete(a.mu.known, name)
 			continue
 		}

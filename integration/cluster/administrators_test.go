@@ -86,11 +86,12 @@ func (t *test) noAgent() {
 	socket := t.Dir + "/no.sock"
 	for _, args := range [][]string{
 		{"status"}, {"snapshot"}, {"snapshots"}, {"delete", "x"}, {"restore", "x", "/srv/x"}, {"repair"}, {"config", "get"}, {"config", "set", "--remove"},
+		{"config", "restore"}, {"member", "list"}, {"member", "add", "d", "https://10.1.0.4:7441"}, {"member", "remove", "d"},
 	} {
 		_, err := run(ctx, t.Bin, append(append([]string{"cluster"}, args...), "--socket", socket)...)
 		t.failed(err, 1, "no agent answers at "+socket+": start it (graphvol agent), or name its --config or --socket")
 	}
-	for _, args := range [][]string{{}, {"bogus"}, {"delete"}, {"restore", "x"}, {"config"}, {"config", "set"}, {"status", "x"}, {"snapshot", "--bogus"}} {
+	for _, args := range [][]string{{}, {"bogus"}, {"delete"}, {"restore", "x"}, {"config"}, {"config", "set"}, {"status", "x"}, {"snapshot", "--bogus"}, {"member"}, {"member", "add", "d"}, {"member", "remove"}} {
 		_, err := run(ctx, t.Bin, append([]string{"cluster"}, args...)...)
 		t.failed(err, 2, "see: graphvol cluster")
 	}

@@ -93,40 +93,83 @@ func (c *Cluster) makeNode(ctx context.Context, n *Node) error {
 	return err
 }
 
-// configure writes all configurations.
+// configure chooses the ports of all nodes, and writes their configurations.
 func (c *Cluster) configure() error {
-	var members []string
-	ports := make([][3]int, len(c.Nodes))
-	for i, n := range c.Nodes {
-		for j, wished := range []int{7440, 7441, 7443} {
-			p, err := c.Net.Port(wished)
-			if err != nil {
-				return err
-			}
-			ports[i][j] = p
-		}
-		members = append(members, fmt.Sprintf("    %s: https://%s:%d\n", n.Name, c.Net.Host(i), ports[i][1]))
-	}
-	for i, n := range c.Nodes {
-		text, err := c.config(n, ports[i], strings.Join(members, ""))
-		if err != nil {
+	for _, n := range c.Nodes {
+		if err := n.choosePorts(); err != nil {
 			return err
 		}
-		if err := os.WriteFile(n.Config, []byte(text), 0o644); err != nil {
+	}
+	for _, n := range c.Nodes {
+		if err := c.writeConfig(n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// config is a node's graphvol.yaml. ports are its agent's, its etcd's and that of its metrics.
-func (c *Cluster) config(n *Node, ports [3]int, members string) (string, error) {
+func (n *Node) choosePorts() error {
+	for j, wished := range []int{7440, 7441, 7443} {
+		p, err := n.cluster.Net.Port(wished)
+		if err != nil {
+			return err
+		}
+		n.ports[j] = p
+	}
+	return nil
+}
+
+// EtcdURL is where others reach the node's member of etcd.
+func (n *Node) EtcdURL() string {
+	return fmt.Sprintf("https://%s:%d", n.cluster.Net.Host(n.number), n.ports[1])
+}
+
+// writeConfig writes a node's configuration, with all nodes that there are as members of etcd.
+func (c *Cluster) writeConfig(n *Node) error {
+	text, err := c.config(n)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(n.Config, []byte(text), 0o644)
+}
+
+// AddNode makes one more node. It isn't started, and the others' configurations don't name it.
+func (c *Cluster) AddNode(ctx context.Context) (*Node, error) {
+	n := &Node{Name: string(rune('a' + len(c.Nodes))), cluster: c, number: len(c.Nodes)}
+	if err := errors.Join(c.makeNode(ctx, n), n.choosePorts()); err != nil {
+		return nil, err
+	}
+	c.Nodes = append(c.Nodes, n)
+	return n, c.writeConfig(n)
+}
+
+// Burn ends a node's agent and its volumes, and removes all that they had.
+func (c *Cluster) Burn(n *Node) error {
+	if err := n.close(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(n.State); err != nil {
+		return err
+	}
+	for _, v := range n.Volumes {
+		if err := errors.Join(os.RemoveAll(v.Backing), os.RemoveAll(v.StateDir()), os.Mkdir(v.Backing, 0o755)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// config is a node's graphvol.yaml.
+func (c *Cluster) config(n *Node) (string, error) {
 	host := c.Net.Host(n.number)
 	var b strings.Builder
-	fmt.Fprintf(&b, "node:\n  name: %s\n  listen: %s:%d\n  metrics: %[2]s:%[4]d\n  state: %[5]s\n", n.Name, host, ports[0], ports[2], n.State)
+	fmt.Fprintf(&b, "node:\n  name: %s\n  listen: %s:%d\n  metrics: %[2]s:%[4]d\n  state: %[5]s\n", n.Name, host, n.ports[0], n.ports[2], n.State)
 	fmt.Fprintf(&b, "  tls: {ca: %[1]s/ca.crt, cert: %[1]s/%[2]s.crt, key: %[1]s/%[2]s.key}\n", c.certs(), n.Name)
 	if len(c.Etcd) == 0 {
-		fmt.Fprintf(&b, "etcd:\n  listen: https://%s:%d\n  members:\n%s", host, ports[1], members)
+		fmt.Fprintf(&b, "etcd:\n  listen: %s\n  members:\n", n.EtcdURL())
+		for _, m := range c.Nodes {
+			fmt.Fprintf(&b, "    %s: %s\n", m.Name, m.EtcdURL())
+		}
 	}
 	fmt.Fprintf(&b, "cluster:\n  nodes: [%s]\n  timeout: %v\n", c.names(), c.Timeout)
 	if c.Hold > 0 {

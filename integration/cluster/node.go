@@ -27,6 +27,7 @@ type Node struct {
 
 	cluster *Cluster
 	number  int
+	ports   [3]int        // of its agent, its etcd, and its metrics
 	agent   *exec.Cmd     // nil: none runs
 	ended   chan struct{} // closed when it has ended
 }
