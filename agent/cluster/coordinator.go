@@ -47,6 +47,8 @@ type CoordinatorConfig struct {
 	Settings func() Settings // asked at the beginning of each snapshot
 	// Why tells what is known of a node that isn't in the list; nil: nothing.
 	Why func(ctx context.Context, node string) string
+	// Gone tells whether a node was taken out of the cluster for good; nil: none was.
+	Gone func(ctx context.Context, node string) bool
 	// Agree fails if nodes can't be in one snapshot; nil: all can.
 	Agree func([]Member) error
 	// Trace begins a span of a trace, as agent/telemetry's Tracing.Start; nil: nothing is traced.

@@ -126,6 +126,9 @@ func (c *Coordinator) drop(ctx context.Context, l Leadership, rec *Record) error
 		}
 		all.Go(func() {
 			client, err := c.client(ctx, n.Node)
+			if err != nil && c.Gone != nil && c.Gone(ctx, n.Node) {
+				return // and its part with it: nobody waits for that
+			}
 			if err != nil {
 				errs[i] = err
 				return

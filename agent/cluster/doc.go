@@ -9,6 +9,7 @@
 //	/graphvol/CLUSTER/config/all          YAML: the configuration of all nodes that have none of their own
 //	/graphvol/CLUSTER/config/nodes/NAME   YAML: a node's own
 //	/graphvol/CLUSTER/applied/NAME        Applied
+//	/graphvol/CLUSTER/removed/NAME        when a node was taken out of the members of the agents' own etcd
 //	/graphvol/CLUSTER/added/ID            the name of a member of the agents' own etcd that was added, by its id in hexadecimal
 //
 // Other values are JSON. A Record is written only by the coordinator, in transactions that compare its key of the election: who has lost that can't write any more.

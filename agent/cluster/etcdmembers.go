@@ -64,6 +64,9 @@ func NewEtcdMembers(etcd *Etcd, cluster string) *EtcdMembers {
 // addedAs has the name under which a member was added: etcd learns it from the member itself.
 func (k keys) addedAs(id uint64) string { return k.prefix + "added/" + strconv.FormatUint(id, 16) }
 
+// takenOut has when a node was last taken out.
+func (k keys) takenOut(name string) string { return k.prefix + "removed/" + name }
+
 // List gives all members by name, as this node knows them: also while etcd has no majority.
 func (e *EtcdMembers) List(ctx context.Context) ([]EtcdMember, error) {
 	return e.list(ctx, clientv3.WithSerializable())
@@ -160,6 +163,9 @@ func (e *EtcdMembers) Remove(ctx context.Context, ref string) (EtcdMember, error
 		return all[i], fmt.Errorf("%w: %s is the last member, and all that the cluster knows is in it", ErrQuorum, ref)
 	}
 	gone := all[i]
+	if err := e.noteTakenOut(ctx, gone.Name); err != nil { // before it is so, as it may be this node
+		return gone, err
+	}
 	_, err = changed(ctx, e.etcd, func(ctx context.Context) (*clientv3.MemberRemoveResponse, error) {
 		return e.etcd.MemberRemove(ctx, gone.ID)
 	})
@@ -172,6 +178,28 @@ func (e *EtcdMembers) Remove(ctx context.Context, ref string) (EtcdMember, error
 	}
 	e.forget(ctx, gone)
 	return gone, nil
+}
+
+func (e *EtcdMembers) noteTakenOut(ctx context.Context, name string) error {
+	value, err := json.Marshal(time.Now().UTC())
+	if err == nil {
+		_, err = bounded(ctx, e.etcd, func(ctx context.Context) (*clientv3.PutResponse, error) {
+			return e.etcd.Put(ctx, e.keys.takenOut(name), string(value))
+		})
+	}
+	return err
+}
+
+// Gone tells whether a node was taken out, and isn't back.
+func (e *EtcdMembers) Gone(ctx context.Context, name string) bool {
+	all, err := e.List(ctx)
+	if err != nil || slices.ContainsFunc(all, func(m EtcdMember) bool { return m.Name == name }) {
+		return false
+	}
+	res, err := bounded(ctx, e.etcd, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return e.etcd.Get(ctx, e.keys.takenOut(name))
+	})
+	return err == nil && len(res.Kvs) > 0
 }
 
 // forget removes what a member that is gone has left; its lease too, so that nobody waits for the coordinator that it may have been. It all ends by itself or harms nobody, so that it can't be

@@ -176,10 +176,20 @@ func TestEtcdMembers(t *testing.T) {
 	}
 	a.eventually(t, "a voter, b voter")
 	c.notStarted(t, "graphvol cluster member add c "+c.url)
+	gone := func(names string) {
+		t.Helper()
+		for _, name := range []string{"a", "b", "c", "x"} {
+			if got := a.known().Gone(ctx, name); got != strings.Contains(names, name) {
+				t.Errorf("%s is gone: %v", name, got)
+			}
+		}
+	}
+	gone("c") // not b, of which it was refused
 	if _, err := a.known().Add(ctx, "c", c.url); err != nil {
 		t.Fatal(err)
 	}
 	b.eventually(t, "a voter, b voter, c not started")
+	gone("")
 	_, err = b.known().Add(ctx, "d", "http://127.0.0.1:1")
 	if err == nil || !strings.Contains(err.Error(), "added before") {
 		t.Errorf("a second one is added before the first has come: %v", err)
@@ -228,6 +238,20 @@ func TestEtcdRemoved(t *testing.T) {
 	if err := b.etcd.Removed(); err != nil {
 		t.Error(err)
 	}
+	b.end(t)
+	for _, change := range []func() (EtcdMember, error){
+		func() (EtcdMember, error) { return a.known().Remove(ctx, "b") }, func() (EtcdMember, error) { return a.known().Add(ctx, "b", b.url) },
+	} {
+		if _, err := change(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.start(t) // it learns only now that it isn't the member that it was
+	gone()
+	b.end(t)
+	b.start(t)
+	b.await(t)
+	b.eventually(t, "a voter, b voter, c voter")
 	b.end(t) // and it isn't set aside again
 	b.start(t)
 	b.await(t)

@@ -93,7 +93,7 @@ func (n *Node) joinCluster() (err error) {
 	n.configs = cluster.NewConfigs(n.etcd, n.boot.Cluster.Name)
 	n.etcdMembers = cluster.NewEtcdMembers(n.etcd, n.boot.Cluster.Name)
 	n.coordinator = cluster.NewCoordinator(cluster.CoordinatorConfig{
-		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Why: n.alive.why, Agree: n.agree, Trace: n.tracing.Start, Ended: n.ended, Log: n.log,
+		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Why: n.alive.why, Gone: n.etcdMembers.Gone, Agree: n.agree, Trace: n.tracing.Start, Ended: n.ended, Log: n.log,
 	})
 	self := cluster.Member{
 		Name: n.name, Instance: instance(n.started), Address: n.address(), Version: n.opts.Version, Started: n.started.UTC(), Volumes: n.now.Load().labels(), Paths: n.now.Load().paths(),

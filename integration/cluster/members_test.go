@@ -246,6 +246,12 @@ func (t *test) removedNode() {
 	if row := t.snapshot("three-again"); len(row.Nodes) != 3 {
 		t.Errorf("%+v", row)
 	}
+	if _, err := a.Run(ctx, "delete", "four"); err != nil {
+		t.Errorf("a snapshot waits for a node that doesn't come back: %v", err)
+	}
+	if states, _ := t.records("four"); len(states) > 0 {
+		t.Errorf("a snapshot waits for a node that doesn't come back: %v", states)
+	}
 	t.Nodes = append(t.Nodes, d)
 }
 
