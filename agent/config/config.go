@@ -55,6 +55,7 @@ type Volume struct {
 	Hooks       Hooks          `yaml:"hooks"`
 	Schedule    string         `yaml:"schedule"` // of snapshots of this volume alone, cron's five fields; empty: none
 	Keep        Keep           `yaml:"keep"`
+	Prune       string         `yaml:"prune"` // when the space of deleted snapshots is given back: cron's five fields, or never; empty: once a day, if a policy deletes any
 }
 
 // Snapshot is how snapshots are taken.

@@ -11,6 +11,7 @@ import (
 	"graphvol/agent/cluster"
 	"graphvol/agent/config"
 	"graphvol/agent/graphmeta"
+	"graphvol/agent/schedule"
 )
 
 // errCentreLost: the centre has lost what is in force here. Nobody has said that it shouldn't be any more.
@@ -32,12 +33,12 @@ func newCurrent(file *config.File, central cluster.Config) (*current, error) {
 			return nil, err
 		}
 	}
-	if err := checkTimes("cluster", file.Cluster.Schedule, file.Cluster.Keep); err != nil {
+	if err := checkKeep("cluster", file.Cluster.Keep); err != nil {
 		return nil, err
 	}
 	for i := range file.Volumes {
 		v := &file.Volumes[i]
-		if err := checkTimes("volume "+v.Label(), v.Schedule, v.Keep); err != nil {
+		if err := checkKeep("volume "+v.Label(), v.Keep); err != nil {
 			return nil, err
 		}
 		o, err := agent.Configured(v)
@@ -49,7 +50,20 @@ func newCurrent(file *config.File, central cluster.Config) (*current, error) {
 		}
 		c.volumes = append(c.volumes, &volume{label: v.Label(), cfg: v, opts: o})
 	}
-	return c, nil
+	return c, c.checkTimes()
+}
+
+// checkTimes refuses schedules that can't be right.
+func (c *current) checkTimes() error {
+	for j, text := range c.jobs() {
+		if text == "" {
+			continue
+		}
+		if err := schedule.Check(text); err != nil {
+			return fmt.Errorf("schedule of %s: %w", j, err)
+		}
+	}
+	return nil
 }
 
 // find gives a volume by its label; nil: there is none.

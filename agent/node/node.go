@@ -70,6 +70,7 @@ type Node struct {
 	terms       cluster.Terms
 	mounting    turns
 	keeping     turns         // for snapshots' holds and the cluster's manifests
+	pruning     turns         // all volumes together
 	anew        chan struct{} // is closed when the agent has to start anew
 	hooking     turns         // from the first pre hook of a snapshot to its last post hook
 

@@ -3,10 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"reflect"
-	"slices"
 	"sync"
 	"time"
 
@@ -16,89 +12,103 @@ import (
 	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
-	"graphvol/agent/config"
 	"graphvol/agent/hook"
 	"graphvol/agent/schedule"
 	"graphvol/snapshot"
-	"graphvol/snapshot/retain"
 )
 
 // mostNames is how many names are tried for a scheduled snapshot.
 const mostNames = 100
 
-// ofCluster is the key of the cluster's schedule; no volume's label is empty.
-const ofCluster = ""
-
-// schedules take snapshots when it is time: of single volumes on every node, of the cluster on the coordinator.
+// schedules do what is due: snapshots of single volumes on every node, of the cluster on the coordinator, and prunes.
 type schedules struct {
 	*Node
 	mu struct {
 		sync.Mutex
-		runners map[string]*schedule.Runner // by volume, or ofCluster
+		runners map[job]*schedule.Runner
 	}
+}
+
+// job is what a schedule does.
+type job struct {
+	volume string // its label; empty: the whole cluster
+	prune  bool   // instead of a snapshot
+}
+
+// String is the job's name in the log and in metrics. A label has no blank.
+func (j job) String() string {
+	switch {
+	case j.volume == "":
+		return "cluster"
+	case j.prune:
+		return "prune " + j.volume
+	}
+	return j.volume
+}
+
+// jobs gives the times of all that a configuration has done; an empty text: never.
+func (c *current) jobs() map[job]string {
+	all := map[job]string{{}: c.file.Cluster.Schedule}
+	for _, v := range c.volumes {
+		all[job{volume: v.label}] = v.cfg.Schedule
+		all[job{volume: v.label, prune: true}] = pruneTimes(c, v)
+	}
+	return all
 }
 
 func (n *Node) newSchedules() *schedules {
 	s := &schedules{Node: n}
-	s.mu.runners = make(map[string]*schedule.Runner)
+	s.mu.runners = make(map[job]*schedule.Runner)
 	return s
 }
 
 // set takes over what a configuration has. Its expressions have been checked.
 func (s *schedules) set(c *current) {
-	wanted := map[string]string{ofCluster: c.file.Cluster.Schedule}
-	for _, v := range c.volumes {
-		wanted[v.label] = v.cfg.Schedule
-	}
+	wanted := c.jobs()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key, r := range s.mu.runners {
-		s.setLocked(key, r, wanted[key])
-		delete(wanted, key)
+	for j, r := range s.mu.runners {
+		s.setLocked(j, r, wanted[j])
+		delete(wanted, j)
 	}
-	for key, text := range wanted {
+	for j, text := range wanted {
 		if text == "" {
 			continue
 		}
-		r := schedule.New(func(ctx context.Context, _ time.Time) { s.run(ctx, key) }, func(missed schedule.Skipped) {
-			s.log.Warn("a scheduled snapshot was skipped", "of", scheduleName(key), "why", missed.String())
-			s.metrics.Skipped(scheduleName(key), missed.Count, missed.Busy)
+		r := schedule.New(func(ctx context.Context, _ time.Time) { s.run(ctx, j) }, func(missed schedule.Skipped) {
+			s.log.Warn("what was scheduled was skipped", "of", j.String(), "why", missed.String())
+			s.metrics.Skipped(j.String(), missed.Count, missed.Busy)
 		})
-		s.mu.runners[key] = r
-		s.setLocked(key, r, text)
+		s.mu.runners[j] = r
+		s.setLocked(j, r, text)
 		s.beside(r.Run)
 	}
 }
 
-// scheduleName is a schedule's name in the log and in metrics.
-func scheduleName(key string) string {
-	if key == ofCluster {
-		return "cluster"
-	}
-	return key
-}
-
-func (s *schedules) setLocked(key string, r *schedule.Runner, text string) {
+func (s *schedules) setLocked(j job, r *schedule.Runner, text string) {
 	if err := r.Set(text); err != nil {
-		s.log.Error("a schedule stays what it was", "volume", key, "err", err)
+		s.log.Error("a schedule stays what it was", "of", j.String(), "err", err)
 	}
 }
 
-// run takes one snapshot, and deletes those that the policy doesn't keep any more.
-func (s *schedules) run(ctx context.Context, key string) {
-	if key == ofCluster && !s.coordinator.Leads() {
+// run does one job.
+func (s *schedules) run(ctx context.Context, j job) {
+	if j.volume == "" && !s.coordinator.Leads() {
 		return // the coordinator does it
 	}
-	what, run := "the cluster", s.runCluster
-	if key != ofCluster {
-		what, run = "volume "+key, func(ctx context.Context) error { return s.runVolume(ctx, key) }
+	what, do := "snapshot of the cluster", s.runCluster
+	switch {
+	case j.prune:
+		what, do = "prune of volume "+j.volume, func(ctx context.Context) error { return s.pruneVolume(ctx, j.volume) }
+	case j.volume != "":
+		what, do = "snapshot of volume "+j.volume, func(ctx context.Context) error { return s.runVolume(ctx, j.volume) }
 	}
-	ctx, end := s.tracing.Start(ctx, "scheduled snapshot of "+what)
-	err := run(ctx)
+	ctx, end := s.tracing.Start(ctx, "scheduled "+what)
+	err := do(ctx)
 	end(err)
-	s.problem("schedule of "+what, err)
+	s.problem("scheduled "+what, err)
 	if err != nil && ctx.Err() == nil {
-		s.log.ErrorContext(ctx, "a scheduled snapshot has failed", "of", what, "err", err)
+		s.log.ErrorContext(ctx, "what was scheduled has failed", "of", j.String(), "err", err)
 	}
 }
 
@@ -107,25 +117,7 @@ func (s *schedules) runCluster(ctx context.Context) error {
 	if _, err := s.coordinator.Snapshot(ctx, cluster.Request{}, nil); err != nil {
 		return err
 	}
-	policy, some, err := policyOf(s.now.Load().file.Cluster.Keep)
-	if err != nil || !some {
-		return err
-	}
-	all, err := s.records.List(ctx)
-	if err != nil {
-		return err
-	}
-	var items []retain.Item
-	for _, r := range all {
-		if r.State == cluster.StateComplete {
-			items = append(items, retain.Item{ID: r.ID, Created: r.Created.Local()})
-		}
-	}
-	gone := forgotten(policy, items)
-	if len(gone) > 0 {
-		_, err = s.coordinator.Delete(ctx, gone)
-	}
-	return err
+	return s.keepCluster(ctx)
 }
 
 // runVolume takes a snapshot of one volume alone.
@@ -165,73 +157,21 @@ func (s *schedules) snapshotVolume(ctx context.Context, v *volume, c *agent.Clie
 		return err
 	}
 	stream, err := c.Snapshot(ctx, &api.SnapshotRequest{Name: name})
-	for err == nil {
-		var ev *api.SnapshotEvent
-		if ev, err = stream.Recv(); err == nil && ev.GetStage() == api.SnapshotEvent_STAGE_TAKEN {
-			h.startPost(s.Node, hook.Taken)
-			s.metrics.Pause(v.label, ev.GetSnapshot().GetPause().AsDuration())
-		} else if err == nil && ev.GetStage() == api.SnapshotEvent_STAGE_COMPLETE {
-			s.sealed(&api.VolumePart{Volume: v.label, Snapshot: ev.GetSnapshot()})
-		}
-	}
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return v.said(err)
-}
-
-// keepVolume deletes the volume's own snapshots that its policy doesn't keep.
-func keepVolume(ctx context.Context, v *volume, c *agent.Client) error {
-	policy, some, err := policyOf(v.cfg.Keep)
-	if err != nil || !some {
-		return err
-	}
-	list, err := c.ListSnapshots(ctx, &api.ListSnapshotsRequest{})
 	if err != nil {
 		return v.said(err)
 	}
-	// Those of the cluster have a policy of their own, and would keep one of the volume's from counting.
-	own := slices.DeleteFunc(list.GetSnapshots(), func(s *api.SnapshotInfo) bool { return slices.Contains(s.GetTags(), clusterTag) })
-	if gone := forgotten(policy, agent.RetainItems(own)); len(gone) > 0 {
-		if _, err := c.Delete(ctx, &api.DeleteRequest{Snapshots: gone}); err != nil {
-			return v.said(err)
+	err = api.Each(stream, func(ev *api.SnapshotEvent) error {
+		switch ev.GetStage() {
+		case api.SnapshotEvent_STAGE_TAKEN:
+			h.startPost(s.Node, hook.Taken)
+			s.metrics.Pause(v.label, ev.GetSnapshot().GetPause().AsDuration())
+		case api.SnapshotEvent_STAGE_COMPLETE:
+			s.sealed(&api.VolumePart{Volume: v.label, Snapshot: ev.GetSnapshot()})
 		}
-	}
-	return nil
-}
-
-func forgotten(policy retain.Policy, items []retain.Item) (gone []string) {
-	for _, d := range policy.Apply(items) {
-		if !d.Keep {
-			gone = append(gone, d.ID)
-		}
-	}
-	return gone
-}
-
-// policyOf is what a configuration keeps; false: it deletes nothing.
-func policyOf(k config.Keep) (p retain.Policy, some bool, err error) {
-	p = retain.Policy{Last: k.Last, Hourly: k.Hourly, Daily: k.Daily, Weekly: k.Weekly, Monthly: k.Monthly, Yearly: k.Yearly, Tags: k.Tags}
-	if k.Within != "" {
-		if p.Within, err = retain.ParseSpan(k.Within); err != nil {
-			return p, false, err
-		}
-	}
-	if reflect.ValueOf(k).IsZero() {
-		return p, false, nil
-	}
-	return p, true, p.Check()
-}
-
-// checkTimes refuses schedules and policies that can't be right.
-func checkTimes(what, expression string, keep config.Keep) error {
-	if expression != "" {
-		if err := schedule.Check(expression); err != nil {
-			return fmt.Errorf("%s: schedule: %w", what, err)
-		}
-	}
-	if _, _, err := policyOf(keep); err != nil {
-		return fmt.Errorf("%s: keep: %w", what, err)
+		return nil
+	})
+	if err != nil {
+		return v.said(err)
 	}
 	return nil
 }

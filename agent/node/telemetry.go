@@ -55,13 +55,12 @@ func closeWithin(d time.Duration, fn func(context.Context) error) error {
 
 // measured announces what counters there will be: Prometheus sees no growth in one that wasn't there.
 func (n *Node) measured(c *current) {
-	if c.file.Cluster.Schedule != "" {
-		n.metrics.Schedule("cluster")
-	}
 	for _, v := range c.volumes {
 		n.metrics.Volume(v.label)
-		if v.cfg.Schedule != "" {
-			n.metrics.Schedule(v.label)
+	}
+	for j, text := range c.jobs() {
+		if text != "" {
+			n.metrics.Schedule(j.String())
 		}
 	}
 }

@@ -23,7 +23,7 @@ func TestSchedules(t *testing.T) {
 	for _, n := range c.Nodes {
 		s := settings{cluster: "  schedule: \"* * * * *\"\n  keep: {last: 1}\n"}
 		if n == b {
-			s.volume = "    schedule: \"* * * * *\"\n    keep: {last: 1}\n" + c.withHooks(n)
+			s.volume = "    schedule: \"* * * * *\"\n    keep: {last: 1}\n    prune: \"* * * * *\"\n" + c.withHooks(n)
 		}
 		c.set(n, s)
 	}
@@ -31,6 +31,9 @@ func TestSchedules(t *testing.T) {
 	for range 3 {
 		before = c.scheduled(b, before)
 		c.forgetCalls(b)
+	}
+	if log := c.read(b.logPath()); !strings.Contains(log, `"msg":"the space of deleted snapshots is given back"`) {
+		t.Errorf("node %s has not pruned its volume", b.Name)
 	}
 	c.taken(b)
 	ctx, cancel := c.bounded()
