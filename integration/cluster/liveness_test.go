@@ -160,6 +160,7 @@ func (l *links) judgeTries(named []*Node) {
 			continue
 		}
 		l.oneLine(t.err, "")
+		l.Logf("after %v, by node %s: %v", t.at.Sub(l.begun).Round(time.Second), t.by.Name, t.err)
 		if l.withoutEtcd && strings.Contains(t.err.Error(), "etcd doesn't answer") {
 			continue
 		}

@@ -52,26 +52,46 @@ func TestPowerCuts(t *testing.T) {
 		t.Skip("takes long: -cluster.matrix")
 	}
 	for _, tr := range deaths() {
-		disks := make(map[string]*rig.Disk)
-		for _, name := range []string{"a", "b", "c"} {
-			disks[name] = rig.NewDisk(t, "ext4", 1<<30, "") // not in a directory of the part, whose name makes sockets' paths too long
-		}
+		disks := newDisks(t)
 		t.Run(tr.name, func(t *testing.T) {
 			t.Parallel()
-			o := Options{Net: network(t, 3), Extra: metadata, Debug: true, Hooks: true, Hold: 3 * time.Second}
-			o.Disk = func(name string) string { return disks[name].Dir }
-			s := newScene(start(t, o), chosenSeed())
-			s.disks = disks
-			for _, d := range disks {
-				if err := d.Sync(); err != nil { // what an administrator has made, such as configurations
-					t.Fatal(err)
-				}
-			}
+			s := onDisks(t, disks)
 			for i, m := range moments() {
 				s.during(fmt.Sprintf("s%d", i), m, tr)
 			}
 		})
 	}
+}
+
+// TestPowerCut is TestPowerCuts for one machine and one moment.
+func TestPowerCut(t *testing.T) {
+	t.Parallel()
+	onDisks(t, newDisks(t)).during("s", moments()[2], deaths()[0])
+}
+
+// newDisks makes a disk for each node. (Not in the directory of a part, whose name makes the paths of sockets too long.)
+func newDisks(t *testing.T) map[string]*rig.Disk {
+	t.Helper()
+	disks := make(map[string]*rig.Disk)
+	for _, name := range []string{"a", "b", "c"} {
+		disks[name] = rig.NewDisk(t, "ext4", 1<<30, "")
+	}
+	return disks
+}
+
+// onDisks starts a cluster whose nodes have all that is theirs on disks of their own.
+func onDisks(t *testing.T, disks map[string]*rig.Disk) *scene {
+	t.Helper()
+	o := Options{Net: network(t, 3), Extra: metadata, Debug: true, Hooks: true, Hold: 3 * time.Second}
+	o.Disk = func(name string) string { return disks[name].Dir }
+	s := newScene(start(t, o), chosenSeed())
+	s.disks = disks
+	for _, d := range disks {
+		if err := d.Sync(); err != nil { // what an administrator has made, such as configurations
+			t.Fatal(err)
+		}
+	}
+	return s
 }
 
 // TestRandomTroubles is TestMatrix at random moments.

@@ -41,24 +41,31 @@ func NewNetwork(n int) (net *Network, err error) {
 	if err := net.hub.ip("link set lo up", "link add br0 type bridge", "link set br0 up"); err != nil {
 		return net, err
 	}
+	net.nodes = make([]*namespace, n)
 	for i := range n {
-		node, err := newNamespace()
-		if err != nil {
-			return net, err
-		}
-		net.nodes = append(net.nodes, node)
-		err = net.hub.ip(
-			fmt.Sprintf("link add %s type veth peer name eth0 netns %s", port(i), node.path()),
-			fmt.Sprintf("link set %s master br0 up", port(i)))
-		if err != nil {
-			return net, err
-		}
-		err = node.ip("link set lo up", fmt.Sprintf("addr add %s/24 dev eth0", net.Host(i)), "link set eth0 up")
-		if err != nil {
+		if err := net.connect(i); err != nil {
 			return net, err
 		}
 	}
+	if err := net.Heal(); err != nil {
+		return net, err
+	}
 	return net, nil
+}
+
+// connect makes a node's namespace and its link. Heal joins it to the others.
+func (n *Network) connect(i int) (err error) {
+	if n.nodes[i], err = newNamespace(); err != nil {
+		return err
+	}
+	// Always the same hardware address: others remember it.
+	err = n.hub.ip(
+		fmt.Sprintf("link add %s type veth peer name eth0 address 02:00:00:00:01:%02x netns %s", port(i), i, n.nodes[i].path()),
+		fmt.Sprintf("link set %s up", port(i)))
+	if err != nil {
+		return err
+	}
+	return n.nodes[i].ip("link set lo up", fmt.Sprintf("addr add %s/24 dev eth0", n.Host(i)), "link set eth0 up")
 }
 
 // Loopback is a network without namespaces. Nothing of it can be cut.
@@ -78,7 +85,9 @@ func (n *Network) Close() error {
 	}
 	err = errors.Join(err, n.hub.f.Close())
 	for _, ns := range n.nodes {
-		err = errors.Join(err, ns.f.Close())
+		if ns != nil {
+			err = errors.Join(err, ns.f.Close())
+		}
 	}
 	return err
 }
@@ -112,8 +121,22 @@ func (n *Network) Start(i int, cmd *exec.Cmd) error {
 	return n.nodes[i].do(cmd.Start)
 }
 
-// Kill ends all processes of a node with SIGKILL, but this one.
+// Kill cuts a node off and ends all that it has: its processes, and what its kernel would still send for them. Heal gives it back, as after a reboot.
 func (n *Network) Kill(i int) error {
+	if err := n.Isolate(i); err != nil {
+		return err
+	}
+	if err := n.killProcesses(i); err != nil {
+		return err
+	}
+	if err := errors.Join(n.hub.ip("link del "+port(i)), n.nodes[i].f.Close()); err != nil {
+		return err
+	}
+	return n.connect(i)
+}
+
+// killProcesses ends all processes of a node but this one.
+func (n *Network) killProcesses(i int) error {
 	const limit = 20 * time.Second
 	here := strconv.Itoa(os.Getpid())
 	for deadline := time.Now().Add(limit); ; {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"net"
 	"os"
+	"os/exec"
 	"slices"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func travel(t *testing.T, n *Network, from, to int, limit time.Duration) time.Du
 	return time.Since(sent)
 }
 
-// TestNetwork: nodes reach each other, but for those that are cut off, and later where they are slow.
+// TestNetwork: nodes reach each other, but for those that are cut off or dead, and later where they are slow.
 func TestNetwork(t *testing.T) {
 	t.Parallel()
 	n := network(t, 3)
@@ -111,6 +112,15 @@ func TestNetwork(t *testing.T) {
 	check("isolated", [2]int{0, 2}, [2]int{1, 2}, [2]int{2, 0}, [2]int{2, 1})
 	must(n.Heal())
 	check("healed again")
+	running := exec.Command("sleep", "600")
+	must(n.Start(1, running))
+	must(n.Kill(1))
+	if err := running.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("a process on a node that was killed: %v", err)
+	}
+	check("killed", [2]int{1, 0}, [2]int{1, 2}, [2]int{0, 1}, [2]int{2, 1})
+	must(n.Heal())
+	check("rebooted")
 	needTAP(t)
 	const delay = 300 * time.Millisecond
 	must(n.Slow(2, delay))

@@ -144,11 +144,8 @@ func (n *Node) Kill() {
 	}
 }
 
-// Die is the end of the node's machine: at one moment nobody hears of it any more, and all its processes end. It leaves no mounts, as after a reboot; Network.Heal and Start boot it.
+// Die is the end of the node's machine: from one moment on nobody hears of it any more, and nothing of it runs. It leaves no mounts; Network.Heal and Start boot it.
 func (n *Node) Die() error {
-	if err := n.Isolate(); err != nil {
-		return err
-	}
 	err := n.cluster.Net.Kill(n.number)
 	n.Kill()
 	for _, v := range n.Volumes {
