@@ -7,6 +7,9 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestEtcdElsewhere: agents agree by an etcd that is there already. Without one of its members nothing changes; without all of them volumes work on, and what needs it says so; when it is back, so are
@@ -58,4 +61,36 @@ func (t *test) withoutAny(p *Pairs) {
 	if after := t.pids(ctx, restarted); !slices.Equal(before, after) {
 		t.Errorf("servers and holders before and after the agent was restarted: %v, %v", before, after)
 	}
+}
+
+// TestEtcdElsewhereHangs: an etcd that hangs for longer than leases last is like one that is away, and all find each other when it goes on.
+func TestEtcdElsewhereHangs(t *testing.T) {
+	t.Parallel()
+	if !*liveness {
+		t.Skip("takes long: -cluster.liveness")
+	}
+	e := newEtcd(t)
+	s := newScene(start(t, Options{Net: Loopback(), Etcd: e.urls(), Extra: e.config}), 1)
+	s.y = s.Nodes[2]
+	rows := []Row{s.next("before")}
+	e.signal(unix.SIGSTOP)
+	begun := time.Now()
+	for _, args := range [][]string{{"status"}, {"snapshot"}, {"snapshots"}} {
+		s.refused(s.Nodes[1], 1, "etcd doesn't answer", args...)
+	}
+	s.progress(s.p)
+	select {
+	case <-t.Context().Done():
+	case <-time.After(time.Until(begun.Add(25 * time.Second))):
+	}
+	e.signal(unix.SIGCONT)
+	ctx, cancel := s.bounded()
+	defer cancel()
+	if err := s.Whole(ctx); err != nil {
+		t.Fatal(err)
+	}
+	rows = append(rows, s.next("after"))
+	s.final()
+	s.checkWhole(rows...)
+	s.leftovers()
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
+	"golang.org/x/sys/unix"
 
 	"graphvol/agent/config"
 	"graphvol/integration/rig"
@@ -171,6 +172,16 @@ func (e *etcd) start() {
 		})
 	}
 	all.Wait()
+}
+
+// signal sends a signal to all members.
+func (e *etcd) signal(sig unix.Signal) {
+	e.Helper()
+	for _, cmd := range e.running {
+		if err := cmd.Process.Signal(sig); err != nil {
+			e.Fatal(err)
+		}
+	}
 }
 
 // kill ends members with SIGKILL.
