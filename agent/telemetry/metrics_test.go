@@ -19,6 +19,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -166,26 +168,80 @@ func TestReadTimeout(t *testing.T) {
 	}
 }
 
-var metricName = regexp.MustCompile(`\bgraphvol_[a-z0-9_]+`)
+// expression is one of PromQL.
+type expression struct {
+	parser.Expr
+	text string
+}
 
-// namesIn are the metrics that expressions name.
-func namesIn(t *testing.T, families map[string]*dto.MetricFamily, text string) map[string]bool {
+// parse reads an expression. Grafana's variables stand for lengths of time and parts of labels.
+func parse(t *testing.T, text string) expression {
 	t.Helper()
-	names := make(map[string]bool)
-	for _, n := range metricName.FindAllString(text, -1) {
-		base := n
-		for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-			if b := strings.TrimSuffix(n, suffix); families[b].GetType() == dto.MetricType_HISTOGRAM {
-				base = b
+	plain := regexp.MustCompile(`\$(__)?[a-z_]+`).ReplaceAllString(text, "5m")
+	e, err := parser.ParseExpr(plain)
+	if err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return expression{e, text}
+}
+
+// check finds the metrics that an expression names. They must be there, with the labels that it selects by, and only counters have a rate.
+func (e expression) check(t *testing.T, families map[string]*dto.MetricFamily) (names []string) {
+	t.Helper()
+	parser.Inspect(e.Expr, func(node parser.Node, path []parser.Node) error {
+		v, ok := node.(*parser.VectorSelector)
+		if !ok || !strings.HasPrefix(v.Name, "graphvol_") {
+			return nil
+		}
+		f, base := family(families, v.Name)
+		if f == nil {
+			t.Errorf("%s: there is no metric %s", e.text, v.Name)
+			return nil
+		}
+		names = append(names, base)
+		for _, m := range v.LabelMatchers {
+			if m.Name != "__name__" && m.Name != "instance" && !slices.ContainsFunc(f.GetMetric(), func(metric *dto.Metric) bool { return hasLabel(metric, m) }) {
+				t.Errorf("%s: %s has no %s", e.text, v.Name, m)
 			}
 		}
-		if families[base] == nil || base == n && families[n].GetType() == dto.MetricType_HISTOGRAM {
-			t.Errorf("there is no metric %s", n)
+		if rated(path) && f.GetType() == dto.MetricType_GAUGE {
+			t.Errorf("%s: %s is no counter", e.text, v.Name)
 		}
-		names[base] = true
-	}
+		return nil
+	})
 	return names
 }
+
+// family finds what a name belongs to: of a histogram there are several, and none has its own.
+func family(families map[string]*dto.MetricFamily, name string) (f *dto.MetricFamily, base string) {
+	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+		if base := strings.TrimSuffix(name, suffix); base != name && families[base].GetType() == dto.MetricType_HISTOGRAM {
+			return families[base], base
+		}
+	}
+	if families[name].GetType() == dto.MetricType_HISTOGRAM {
+		return nil, ""
+	}
+	return families[name], name
+}
+
+// rated tells whether a node's value is that of a counter, for its parents.
+func rated(path []parser.Node) bool {
+	return slices.ContainsFunc(path, func(n parser.Node) bool {
+		c, ok := n.(*parser.Call)
+		return ok && slices.Contains([]string{"rate", "irate", "increase"}, c.Func.Name)
+	})
+}
+
+// hasLabel tells whether a metric has a label, and the value that is asked for; of patterns only that they fit something isn't known.
+func hasLabel(metric *dto.Metric, m *labels.Matcher) bool {
+	return slices.ContainsFunc(metric.GetLabel(), func(l *dto.LabelPair) bool {
+		return l.GetName() == m.Name && (m.Type != labels.MatchEqual || m.Value == l.GetValue())
+	})
+}
+
+// labelValues is how Grafana asks for the values of a label.
+var labelValues = regexp.MustCompile(`label_values\((\w+), (\w+)\)`)
 
 func TestDashboard(t *testing.T) {
 	var d struct {
@@ -216,14 +272,15 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("%s shows nothing", p.Title)
 		}
 		for _, target := range p.Targets {
-			for n := range namesIn(t, families, target.Expr) {
+			for _, n := range parse(t, target.Expr).check(t, families) {
 				shown[n] = true
 			}
-			checkExpression(t, families, target.Expr)
 		}
 	}
 	for _, v := range d.Templating.List {
-		namesIn(t, families, fmt.Sprint(v.Query))
+		for _, m := range labelValues.FindAllStringSubmatch(fmt.Sprint(v.Query), -1) {
+			parse(t, m[1]+"{"+m[2]+"!=''}").check(t, families)
+		}
 	}
 	for n := range families {
 		if !shown[n] {
@@ -254,10 +311,9 @@ func TestRules(t *testing.T) {
 				t.Errorf("%q: named twice, or without summary or severity", rule.Alert)
 			}
 			seen[rule.Alert] = true
-			if len(namesIn(t, families, rule.Expr)) == 0 && rule.Alert != "GraphvolAgentDown" {
+			if len(parse(t, rule.Expr).check(t, families)) == 0 && rule.Alert != "GraphvolAgentDown" {
 				t.Errorf("%s looks at no metric of graphvol", rule.Alert)
 			}
-			checkExpression(t, families, rule.Expr)
 			if _, err := time.ParseDuration(rule.For); rule.For != "" && err != nil {
 				t.Errorf("%s: %v", rule.Alert, err)
 			}
@@ -266,39 +322,6 @@ func TestRules(t *testing.T) {
 	if len(seen) == 0 {
 		t.Error("no rules")
 	}
-}
-
-var selector = regexp.MustCompile(`\b(graphvol_[a-z0-9_]+)\{([^}]*)\}`)
-
-// checkExpression looks at the labels that an expression selects by, at brackets, and whether only counters are rated.
-func checkExpression(t *testing.T, families map[string]*dto.MetricFamily, expr string) {
-	t.Helper()
-	for _, pair := range []string{"()", "{}", "[]"} {
-		if strings.Count(expr, pair[:1]) != strings.Count(expr, pair[1:]) {
-			t.Errorf("%s: brackets", expr)
-		}
-	}
-	for _, m := range selector.FindAllStringSubmatch(expr, -1) {
-		f := families[strings.TrimSuffix(m[1], "_bucket")]
-		for matcher := range strings.SplitSeq(m[2], ",") {
-			name, value, _ := strings.Cut(matcher, "=")
-			if name != "instance" && !slices.ContainsFunc(f.GetMetric(), func(m *dto.Metric) bool { return hasLabel(m, name, value) }) {
-				t.Errorf("%s: %s has no %s", expr, m[1], matcher)
-			}
-		}
-	}
-	for _, m := range regexp.MustCompile(`(?:rate|increase)\((graphvol_[a-z0-9_]+)`).FindAllStringSubmatch(expr, -1) {
-		if !strings.HasSuffix(m[1], "_total") && !strings.HasSuffix(m[1], "_bucket") {
-			t.Errorf("%s: %s is no counter", expr, m[1])
-		}
-	}
-}
-
-// hasLabel tells whether a metric has a label, and its value, if that is a word in quotes.
-func hasLabel(m *dto.Metric, name, value string) bool {
-	return slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool {
-		return l.GetName() == name && (!strings.HasPrefix(value, `"`) || strings.Trim(value, `"`) == l.GetValue())
-	})
 }
 
 // readFile reads JSON, which is YAML too, or YAML.
