@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"graphvol/agent/traceid"
 	"graphvol/chunkstore"
 	"graphvol/fs/cow"
 	"graphvol/index"
@@ -59,6 +60,10 @@ func TestErrorsLeaveTranslated(t *testing.T) {
 		if c.code == codes.Internal && !strings.Contains(log.String(), "frobnicator") {
 			t.Errorf("not logged: %s", &log)
 		}
+	}
+	ctx := traceid.New(t.Context())
+	if got := Message(statusOf(ctx, quiet(), "the work", errors.New("nil map"))); !strings.HasSuffix(got, ", with trace_id "+traceid.Of(ctx)) {
+		t.Errorf("whoever looks at the log isn't told for what: %s", got)
 	}
 	if statusOf(t.Context(), quiet(), "the work", nil) != nil {
 		t.Error("an error of nothing")

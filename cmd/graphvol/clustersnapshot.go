@@ -170,6 +170,9 @@ func (a *app) printClusterSnapshots(list []*api.ClusterSnapshot, asJSON bool) er
 		if r.Error != "" {
 			state += ": " + r.Error
 		}
+		if r.Error != "" && r.Trace != "" {
+			state += " (trace_id " + r.Trace + ")"
+		}
 		t.row(r.Name, fmt.Sprintf("%.8s", r.ID), r.Created.Local().Format(time.DateTime), fmt.Sprint(len(r.Nodes)), fmt.Sprintf("%.3gms", r.HoldMS), state)
 	}
 	return t.flush()

@@ -49,6 +49,9 @@ func (t *test) tracesOfFailures() {
 		t.Fatalf("no record with a trace: %+v", all)
 	}
 	t.failed(err, 1, "with trace_id "+all[i].Trace)
+	if list, err := t.Nodes[0].Run(ctx, "snapshots"); err != nil || !strings.Contains(list, "(trace_id "+all[i].Trace+")") {
+		t.Errorf("the list of snapshots has no trace, %v: %s", err, list)
+	}
 	t.logged(n.logPath(), all[i].Trace, "a hook has failed", "this node's part of a snapshot of the cluster has failed")
 }
 
