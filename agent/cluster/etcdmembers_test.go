@@ -293,6 +293,31 @@ func TestEtcdOfOneGrows(t *testing.T) {
 	b.eventually(t, "b voter")
 }
 
+// A machine that has another address, and says so in its configuration alone, tells the others.
+func TestEtcdMemberMoves(t *testing.T) {
+	t.Parallel()
+	all := three(t)
+	a, c := all[0], all[2]
+	a.eventually(t, "a voter, b voter, c voter")
+	c.end(t)
+	moved := newMachine(t, "c")
+	moved.state, moved.members = c.state, map[string]string{"a": a.url, "b": all[1].url, "c": moved.url}
+	moved.start(t)
+	moved.await(t)
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		known, err := a.known().List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if known[2].URL == moved.url {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a knows %+v, and c is at %s now", known, moved.url)
+		}
+	}
+}
+
 // A node without data that reaches none of the others doesn't begin anew: the cluster may be there.
 func TestEtcdAlone(t *testing.T) {
 	t.Parallel()

@@ -133,7 +133,7 @@ func askMembers(files transport.TLSInfo, node string, c config.Etcd) ([]*members
 	if len(c.Members)-len(unknown) > len(c.Members)/2 {
 		return nil, nil
 	}
-	return nil, fmt.Errorf("this node has no data of the cluster's etcd, and can't find out whether the others have: %w; it is tried again when the agent is started", OneLine(unknown...))
+	return nil, fmt.Errorf("this node has no data of the cluster's etcd, and can't find out whether the others have: %w; if one runs and refuses this node, its log/etcd.log says why; it is tried again when this agent is started", OneLine(unknown...))
 }
 
 // askUntilKnown asks one member. Both nil: it doesn't run.

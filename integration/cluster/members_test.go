@@ -31,7 +31,7 @@ func TestReplacedNode(t *testing.T) {
 	v := c.Volumes[0]
 	content := rig.WriteFile(t, filepath.Join(v.Mount, "data"), 300_000)
 	tc.snapshot("before")
-	if _, err := v.Run(ctx, "sync", v.Mount); err != nil {
+	if _, err := v.Run(ctx, "sync", "--wait", v.Mount); err != nil {
 		t.Fatal(err)
 	}
 	if err := tc.Burn(c); err != nil {
