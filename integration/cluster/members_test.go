@@ -165,6 +165,10 @@ func (t *test) lostNode() {
 		t.Errorf("%v: %s", states, errs)
 	}
 	t.refused(a, 1, "only a complete one can be restored", "restore", "before", t.Dir+"/restored")
+	t.runOn(a, "delete", "before")
+	if states, _ := t.records("before"); len(states) > 0 || t.parts(a.Volumes[0]) != "after" {
+		t.Errorf("what is left of it can't be deleted: %v, a has %s", states, t.parts(a.Volumes[0]))
+	}
 }
 
 // addedNode: a fourth node.
