@@ -2,10 +2,8 @@ package node
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
-	"time"
 
 	"graphvol/agent"
 	"graphvol/agent/cluster"
@@ -13,9 +11,6 @@ import (
 	"graphvol/agent/graphmeta"
 	"graphvol/agent/schedule"
 )
-
-// errCentreLost: the centre has lost what is in force here. Nobody has said that it shouldn't be any more.
-var errCentreLost = errors.New("etcd has lost it, and what was in force stays so: graphvol cluster config restore puts it back, graphvol cluster config set puts another in its place")
 
 // current is a configuration in force. It doesn't change.
 type current struct {
@@ -102,60 +97,7 @@ func (n *Node) next(ctx context.Context, cfg cluster.Config) (*current, error) {
 		if old == nil || reflect.DeepEqual(old.opts, v.opts) || !agent.IsMounted(ctx, old.opts) {
 			continue
 		}
-		return nil, fmt.Errorf("the volume %s is mounted at %s with other options, and they can't change while it is: unmount it (graphvol umount %s), then set the configuration again", v.label, old.opts.Mount, old.opts.Mount)
+		return nil, fmt.Errorf("the volume %s is mounted at %s with other options, and they can't change while it is: unmount it (graphvol umount %s), and the agent mounts it with these", v.label, old.opts.Mount, old.opts.Mount)
 	}
 	return c, nil
-}
-
-// apply puts what the centre has for this node into force, or leaves everything as it is and says why.
-func (n *Node) apply(ctx context.Context, centre cluster.Centre) {
-	now := n.now.Load()
-	if centre.Lost(now.central) {
-		n.problem("configuration", errCentreLost)
-		n.report(ctx, cluster.Applied{Revision: now.central.Revision, Kept: &now.central})
-		return
-	}
-	cfg := centre.Effective()
-	if cfg == now.central {
-		n.problem("configuration", nil) // one that was refused is taken back
-		n.report(ctx, cluster.Applied{Revision: cfg.Revision})
-		return
-	}
-	c, err := n.next(ctx, cfg)
-	if err == nil {
-		err = config.Kept(cfg).Keep(n.state)
-	}
-	n.problem("configuration", err)
-	if err != nil {
-		n.log.Error("the configuration of the centre is refused, and the one before stays in force", "revision", cfg.Revision, "err", err)
-		n.report(ctx, cluster.Applied{Revision: now.central.Revision, Refused: cfg.Revision, Error: err.Error()})
-		return
-	}
-	n.now.Store(c)
-	n.measured(c)
-	n.schedules.set(c)
-	n.log.Info("another configuration is in force", "revision", cfg.Revision, "before", now.central.Revision)
-	for _, v := range now.volumes {
-		if c.find(v.label) == nil {
-			n.problem("volume "+v.label, nil)
-			n.log.Warn("the volume isn't configured any more: it stays mounted, and is no part of snapshots of the cluster", "volume", v.label, "mount", v.opts.Mount)
-		}
-	}
-	for _, v := range c.volumes { // also what hasn't changed: if it isn't mounted yet, who tries to gives up now
-		n.beside(func(ctx context.Context) { n.mountUntil(ctx, v, func() {}) })
-	}
-	n.member.SetVolumes(ctx, c.labels(), c.paths())
-	n.report(ctx, cluster.Applied{Revision: cfg.Revision})
-}
-
-func (n *Node) report(ctx context.Context, a cluster.Applied) {
-	a.Node, a.At = n.name, time.Now().UTC()
-	if err := n.configs.Report(ctx, a); err != nil && ctx.Err() == nil {
-		n.log.Warn("the cluster isn't told which configuration runs here", "err", err)
-	}
-}
-
-// followConfig applies what the centre has, until ctx ends.
-func (n *Node) followConfig(ctx context.Context) {
-	n.configs.Watch(ctx, n.name, func(centre cluster.Centre) { n.apply(ctx, centre) })
 }

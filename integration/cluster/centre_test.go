@@ -83,6 +83,31 @@ func (t *test) refusedConfig() {
 	if p := t.row(ctx, n).Problem; p != "" {
 		t.Errorf("what was wrong with the configuration is still told: %s", p)
 	}
+	rev = t.store(n.Name, t.central(n, settings{volume: "    cache: through\n"}))
+	t.runs(n, fmt.Sprintf("its own file, refuses %d", rev))
+	t.remounted(n, fmt.Sprintf("revision %d", rev), "through")
+	t.store(n.Name, "")
+	t.eventually("the node's own file is refused", func(ctx context.Context) bool {
+		return strings.Contains(t.row(ctx, n).Problem, "with other options")
+	})
+	t.runs(n, fmt.Sprintf("revision %d", rev))
+	t.remounted(n, "its own file", "writeback")
+}
+
+// remounted unmounts a node's volume. What its agent has refused so far comes into force then by itself.
+func (t *test) remounted(n *Node, config, cache string) {
+	t.Helper()
+	ctx, cancel := t.bounded()
+	defer cancel()
+	v := n.Volumes[0]
+	if err := v.Umount(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.runs(n, config)
+	t.eventually("the volume is mounted with the other cache", func(ctx context.Context) bool {
+		out, err := v.Run(ctx, "status", v.Mount)
+		return err == nil && strings.Contains(out, "("+cache+" cache)")
+	})
 }
 
 // unknownNode: the configuration of a node that isn't there is taken, as it may come, and told, as its name may be misspelt.
