@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,7 +72,7 @@ func TestEtcdElsewhereHangs(t *testing.T) {
 	}
 	e := newEtcd(t)
 	s := newScene(start(t, Options{Net: Loopback(), Etcd: e.urls(), Extra: e.config}), 1)
-	s.y = s.Nodes[2]
+	s.etcd, s.y = e, s.Nodes[2]
 	rows := []Row{s.next("before")}
 	e.signal(unix.SIGSTOP)
 	begun := time.Now()
@@ -83,14 +84,39 @@ func TestEtcdElsewhereHangs(t *testing.T) {
 	case <-t.Context().Done():
 	case <-time.After(time.Until(begun.Add(25 * time.Second))):
 	}
-	e.signal(unix.SIGCONT)
-	ctx, cancel := s.bounded()
-	defer cancel()
-	if err := s.Whole(ctx); err != nil {
-		t.Fatal(err)
-	}
+	s.mend()
 	rows = append(rows, s.next("after"))
 	s.final()
 	s.checkWhole(rows...)
 	s.leftovers()
+}
+
+// TestEtcdElsewhereTroubles is TestMatrix for an etcd that dies or hangs while agents live.
+func TestEtcdElsewhereTroubles(t *testing.T) {
+	if !*matrix {
+		t.Skip("takes long: -cluster.matrix")
+	}
+	kill := func(s *scene) error { s.etcd.kill(0, 1, 2); return nil }
+	for _, tr := range []trouble{
+		{"kill etcd", short, kill, false},
+		{"kill etcd for long", long, kill, false},
+		{"pause etcd", short, func(s *scene) error { s.etcd.signal(unix.SIGSTOP); return nil }, false},
+	} {
+		t.Run(tr.name, func(t *testing.T) {
+			t.Parallel()
+			e := newEtcd(t)
+			o := matrixOptions(t)
+			o.Net, o.Etcd = Loopback(), e.urls()
+			o.Extra = func(n *Node) (string, error) {
+				etcd, _ := e.config(n)
+				text, err := metadata(n)
+				return etcd + text, err
+			}
+			s := newScene(start(t, o), chosenSeed())
+			s.etcd = e
+			for i, m := range moments() {
+				s.during(fmt.Sprintf("s%d", i), m, tr)
+			}
+		})
+	}
 }

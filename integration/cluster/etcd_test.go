@@ -174,10 +174,13 @@ func (e *etcd) start() {
 	all.Wait()
 }
 
-// signal sends a signal to all members.
+// signal sends a signal to all members that run.
 func (e *etcd) signal(sig unix.Signal) {
 	e.Helper()
 	for _, cmd := range e.running {
+		if cmd == nil {
+			continue
+		}
 		if err := cmd.Process.Signal(sig); err != nil {
 			e.Fatal(err)
 		}

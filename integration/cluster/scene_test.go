@@ -28,6 +28,7 @@ type scene struct {
 	p     *Pairs
 	rng   *rand.Rand
 	disks map[string]*rig.Disk // of nodes whose power can be cut, by their names
+	etcd  *etcd                // one that is there already; nil: the agents' own
 
 	// For one trouble.
 	name     string
@@ -170,6 +171,10 @@ func (s *scene) mend() {
 				s.Fatal(err)
 			}
 		}
+	}
+	if s.etcd != nil {
+		s.etcd.signal(unix.SIGCONT)
+		s.etcd.start()
 	}
 	ctx, cancel := s.bounded()
 	defer cancel()
