@@ -232,6 +232,9 @@ func (c *Coordinator) try(ctx context.Context, req Request, tell func(string, Re
 	}
 	select {
 	case err := <-done:
+		if err != nil && t.rec.State == StateCut {
+			err = fmt.Errorf("the snapshot is cut, and the next coordinator ends it: see graphvol cluster snapshots for what becomes of it (%w)", err)
+		}
 		tell(t.rec.State, t.rec)
 		return t.rec, err
 	case <-ctx.Done():

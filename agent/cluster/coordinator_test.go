@@ -155,8 +155,12 @@ func TestCoordinatorDiesAtEachStep(t *testing.T) {
 				rec = all[0]
 				return !rec.Open()
 			})
-			if before := step <= api.PartRequest_STEP_CHECK && step != api.PartRequest_STEP_UNSPECIFIED; before && rec.State != StateFailed {
+			before := step <= api.PartRequest_STEP_CHECK && step != api.PartRequest_STEP_UNSPECIFIED
+			if before && rec.State != StateFailed {
 				t.Errorf("undecided, and it is %s", rec.State)
+			}
+			if left := strings.Contains(err.Error(), "see graphvol cluster snapshots"); left == before {
+				t.Errorf("decided: %v, and the error is: %v", !before, err)
 			}
 			c.checkWhole(rec.ID, rec.State)
 			if next, err := b.Snapshot(t.Context(), Request{Name: "next"}, nil); err != nil || next.State != StateComplete {
