@@ -7,7 +7,8 @@
 //	node     a namespace for each, with eth0, whose other end is a port of the bridge
 //
 // Only the network is the nodes' own. Their files, mounts and processes are the test's, which reads what they have and kills them. No namespace has a name: they are gone
-// with the last process and descriptor in them, however a test ends. Where namespaces can't be made, all nodes are on the loopback interface, and nothing can be cut.
+// with the last process and descriptor in them, however a test ends. A machine that dies does so with all processes in its namespace, and is given another one. A slow node has a wire
+// between its port and the bridge. Where namespaces can't be made, all nodes are on the loopback interface, and nothing can be cut.
 //
 // # Order
 //

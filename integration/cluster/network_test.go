@@ -79,24 +79,27 @@ func travel(t *testing.T, n *Network, from, to int, limit time.Duration) time.Du
 	return time.Since(sent)
 }
 
-// TestNetwork: nodes reach each other, but for those that are cut off or dead, and later where they are slow.
-func TestNetwork(t *testing.T) {
-	t.Parallel()
-	n := network(t, 3)
-	check := func(what string, lost ...[2]int) {
-		t.Helper()
-		for from := range 3 {
-			for to := range 3 {
-				want, limit := true, 5*time.Second
-				if slices.Contains(lost, [2]int{from, to}) {
-					want, limit = false, 100*time.Millisecond
-				}
-				if from != to && hears(t, n, from, to, limit) != want {
-					t.Errorf("%s: from node %d to node %d: %v, want %v", what, from, to, !want, want)
-				}
+// reach fails the test unless all nodes hear each other, but for some ways.
+func reach(t *testing.T, n *Network, what string, lost ...[2]int) {
+	t.Helper()
+	for from := range n.nodes {
+		for to := range n.nodes {
+			want, limit := true, 5*time.Second
+			if slices.Contains(lost, [2]int{from, to}) {
+				want, limit = false, 100*time.Millisecond
+			}
+			if from != to && hears(t, n, from, to, limit) != want {
+				t.Errorf("%s: from node %d to node %d: %v, want %v", what, from, to, !want, want)
 			}
 		}
 	}
+}
+
+// TestNetwork: nodes reach each other, but for those that are cut off or dead.
+func TestNetwork(t *testing.T) {
+	t.Parallel()
+	n := network(t, 3)
+	check := func(what string, lost ...[2]int) { t.Helper(); reach(t, n, what, lost...) }
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -121,23 +124,33 @@ func TestNetwork(t *testing.T) {
 	check("killed", [2]int{1, 0}, [2]int{1, 2}, [2]int{0, 1}, [2]int{2, 1})
 	must(n.Heal())
 	check("rebooted")
+}
+
+// TestSlow: what is sent from and to a slow node takes its time, and nothing else does.
+func TestSlow(t *testing.T) {
+	t.Parallel()
 	needTAP(t)
+	n := network(t, 3)
 	const delay = 300 * time.Millisecond
-	must(n.Slow(2, delay))
-	slow := func(way [2]int, want bool) {
+	slow := func(from, to int, want bool) {
 		t.Helper()
 		best := time.Minute
 		for range 3 { // the first has to find the way
-			best = min(best, travel(t, n, way[0], way[1], 10*time.Second))
+			best = min(best, travel(t, n, from, to, 10*time.Second))
 		}
 		if best >= delay != want || best > 3*delay {
-			t.Errorf("from node %d to node %d it takes %v", way[0], way[1], best)
+			t.Errorf("from node %d to node %d it takes %v", from, to, best)
 		}
 	}
-	slow([2]int{0, 2}, true)
-	slow([2]int{2, 1}, true)
-	slow([2]int{0, 1}, false)
-	must(n.Heal())
-	slow([2]int{0, 2}, false)
-	check("fast again")
+	if err := n.Slow(2, delay); err != nil {
+		t.Fatal(err)
+	}
+	slow(0, 2, true)
+	slow(2, 1, true)
+	slow(0, 1, false)
+	if err := n.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	slow(0, 2, false)
+	reach(t, n, "fast again")
 }
