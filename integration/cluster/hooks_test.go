@@ -118,9 +118,9 @@ func (t *test) quiesced() {
 	if _, err := metadata(x); err != nil { // its program is a second hook, which can be made to wait
 		t.Fatal(err)
 	}
-	second := fmt.Sprintf("}, {command: [%s], timeout: 30s}]\n      post", x.dir("metadata"))
+	block := hookOf(x)
+	second := fmt.Sprintf("}, {command: [%s], timeout: 30s}]\n      post", block.path("metadata"))
 	t.set(x, settings{volume: strings.Replace(t.withHooks(x), "}]\n      post", second, 1)})
-	block := hook{filepath.Dir(x.Config)}
 	block.arm(0)
 	result := make(chan error, 1)
 	go func() {

@@ -31,9 +31,10 @@ type scene struct {
 
 	// For one trouble.
 	name     string
-	co       *Node   // the coordinator
-	x, y     *Node   // others; commands go to y
-	dead     []*Node // whose machines are
+	co       *Node     // the coordinator
+	x, y     *Node     // others; commands go to y
+	dead     []*Node   // whose machines are
+	until    time.Time // it isn't mended before, even if the snapshot has ended
 	servers  map[*Node][]int
 	before   int // of flushes
 	prepared int // how often y was seen prepared
@@ -99,6 +100,10 @@ func (s *scene) during(name string, m moment, tr trouble) {
 	m.pass(s)
 	s.writable()
 	out, over := s.await(tr.lasts)
+	select {
+	case <-s.Context().Done():
+	case <-time.After(time.Until(s.until)):
+	}
 	s.mend()
 	if !over {
 		out, over = s.await(patience)
@@ -132,7 +137,7 @@ func (s *scene) next(name string) Row {
 			s.checkTaken(s.p, mark, row, name)
 			return row
 		}
-		passing := regexp.MustCompile("no snapshot without all nodes|coordinator|connection error").FindString(err.Error())
+		passing := regexp.MustCompile("no snapshot without all nodes|coordinator|connection error|error reading from server").FindString(err.Error())
 		if ctx.Err() != nil || passing == "" {
 			s.Fatal(err)
 		}

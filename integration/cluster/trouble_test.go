@@ -62,7 +62,10 @@ func deaths() []trouble {
 	return []trouble{
 		{"a node's machine dies", short, func(s *scene) error { return s.die(s.x) }, true},
 		{"the coordinator's machine dies", short, func(s *scene) error { return s.die(s.co) }, false},
-		{"the coordinator's machine is dead for long", long, func(s *scene) error { return s.die(s.co) }, false},
+		{"the coordinator's machine is dead for long", long, func(s *scene) error {
+			s.until = time.Now().Add(long)
+			return s.die(s.co)
+		}, false},
 		{"all machines die", short, func(s *scene) error { return errors.Join(s.die(s.co), s.die(s.x), s.die(s.y)) }, false},
 	}
 }
@@ -90,25 +93,23 @@ type hook struct{ dir string }
 
 // metadata is for Options.Extra.
 func metadata(n *Node) (string, error) {
-	dir := filepath.Dir(n.Config)
-	path := filepath.Join(dir, "metadata")
+	h := hookOf(n)
+	path := h.path("metadata")
 	const text = `#!/bin/sh
 cd "${0%/*}"
 n=$(cat read); echo $((n + 1)) > read
 while [ -e block$n ]; do : > blocked$n; sleep 0.02; done
 echo '{"version": "1"}'
 `
-	if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("metadata: {command: [%s], timeout: 30s}\n", path), os.WriteFile(filepath.Join(dir, "read"), []byte("9\n"), 0o644)
+	err := errors.Join(os.MkdirAll(h.dir, 0o755), os.WriteFile(path, []byte(text), 0o755), os.WriteFile(h.path("read"), []byte("9\n"), 0o644))
+	return fmt.Sprintf("metadata: {command: [%s], timeout: 30s}\n", path), err
 }
 
 // arm has the nth call from now on wait.
 func (h hook) arm(n int) {
 	os.Remove(h.path("blocked", n))
 	os.WriteFile(h.path("block", n), nil, 0o644)
-	os.WriteFile(filepath.Join(h.dir, "read"), []byte("0\n"), 0o644)
+	os.WriteFile(h.path("read"), []byte("0\n"), 0o644)
 }
 
 func (h hook) reached(n int) bool {
@@ -118,9 +119,12 @@ func (h hook) reached(n int) bool {
 
 func (h hook) pass(n int) { os.Remove(h.path("block", n)) }
 
-func (h hook) path(what string, n int) string { return filepath.Join(h.dir, fmt.Sprint(what, n)) }
+func (h hook) path(what string, n ...any) string { return filepath.Join(h.dir, what+fmt.Sprint(n...)) }
 
-func (s *scene) hook(n *Node) hook { return hook{filepath.Dir(n.Config)} }
+// hookOf is a node's. Its files are on no disk of the node's: what the test asks of it outlives a power cut.
+func hookOf(n *Node) hook { return hook{filepath.Join(n.cluster.Dir, "hook-"+n.Name)} }
+
+func (s *scene) hook(n *Node) hook { return hookOf(n) }
 
 // armHold has the snapshot stop while some gates are closed: when all are prepared but one, another node's agent is paused. (Not a server: programs can't be started by a process
 // with files open on its volume, as their copies are flushed.)
