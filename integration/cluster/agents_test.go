@@ -29,6 +29,7 @@ func TestAgents(t *testing.T) {
 		{"volumes of the configuration", (*test).configuredVolumes},
 		{"names", (*test).snapshotNames},
 		{"delete", (*test).deletes},
+		{"tidy up", (*test).tidied},
 		{"restore", (*test).restores},
 		{"interface", (*test).overGRPC},
 		{"traces", (*test).traces},

@@ -30,6 +30,7 @@ func TestSchedules(t *testing.T) {
 	before := ""
 	for range 3 {
 		before = c.scheduled(b, before)
+		c.tracedAlone(b)
 		c.forgetCalls(b)
 	}
 	if log := c.read(b.logPath()); !strings.Contains(log, `"msg":"the space of deleted snapshots is given back"`) {
@@ -74,6 +75,23 @@ func (t *test) hooked(n *Node, snapshots []string, ofCluster string) bool {
 		}
 	}
 	return true
+}
+
+// tracedAlone: what a node's schedule has begun is a trace as well. The hook of a volume's own snapshot and the storing of that have its id.
+func (t *test) tracedAlone(n *Node) {
+	t.Helper()
+	traces := 0
+	for _, l := range logLines(volumeLog(n.Volumes[0])) {
+		if l.Msg != "the snapshot is taken" || !slices.Contains(n.calls(), n.call("post", "taken", l.Name)) || strings.Contains(l.Name, ".") {
+			continue
+		}
+		traces++
+		t.logged(volumeLog(n.Volumes[0]), l.Trace, "the snapshot is complete")
+		t.logged(n.logPath(), l.Trace, "a hook has run")
+	}
+	if traces == 0 {
+		t.Errorf("node %s has taken no snapshot of its volume alone", n.Name)
+	}
 }
 
 // taken: names that a node's schedule would give are taken, as after a clock was put back. Others are found, of which the hooks are told.
