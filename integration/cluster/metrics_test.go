@@ -13,7 +13,7 @@ import (
 // rows finds what docs/metrics.md names, samples what a page for Prometheus has, of which a histogram has several.
 var (
 	rows    = regexp.MustCompile("(?m)^\\| `(graphvol_[a-z_]+)` \\| (gauge|counter|histogram) ")
-	samples = regexp.MustCompile("(?m)^(graphvol_[a-z_]+?)(_bucket|_sum|_count)?(\\{.*\\})? ")
+	samples = regexp.MustCompile(`(?m)^(graphvol_[a-z_]+?)(_bucket|_sum|_count)?(\{.*\})? `)
 )
 
 // metrics: when a cluster has had a snapshot, each metric of docs/metrics.md has a value on some node.
