@@ -55,7 +55,7 @@ func (a *app) configGetCmd(f *clusterFlags) *cobra.Command {
 					return printJSON(a.out, rowOfConfig(res))
 				}
 				if res.GetText() == "" {
-					return errors.New("none is set: every node runs its own file; set one with graphvol cluster config set FILE")
+					return errors.New("none is set: nodes run their own files, or what they had last (graphvol cluster status); set one with graphvol cluster config set FILE")
 				}
 				_, err = io.WriteString(a.out, res.GetText())
 				return err
