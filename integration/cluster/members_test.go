@@ -16,6 +16,7 @@ import (
 var members = flag.Bool("cluster.members", false, "nodes that are lost without a copy, added and removed, which takes minutes")
 
 // TestReplacedNode: a machine is lost for good, and a new one with its name takes its place: the volume comes from its copy, and with it its parts of the cluster's snapshots.
+// Clients of the other nodes see nothing of it.
 func TestReplacedNode(t *testing.T) {
 	t.Parallel()
 	copyOfC := func(n *Node) (string, error) {
@@ -29,6 +30,7 @@ func TestReplacedNode(t *testing.T) {
 	defer cancel()
 	a, c := tc.Nodes[0], tc.Nodes[2]
 	v := c.Volumes[0]
+	p := tc.pairsOn(tc.Nodes[:2])
 	content := rig.WriteFile(t, filepath.Join(v.Mount, "data"), 300_000)
 	tc.snapshot("before")
 	if _, err := v.Run(ctx, "sync", "--wait", v.Mount); err != nil {
@@ -57,7 +59,7 @@ func TestReplacedNode(t *testing.T) {
 	if states, errs := tc.records("before"); fmt.Sprint(states) != "[complete]" {
 		t.Errorf("%v: %s", states, errs)
 	}
-	if row := tc.snapshot("after"); len(row.Nodes) != 3 || tc.parts(v) != "before after" {
+	if row := tc.take(p, a, "after"); len(row.Nodes) != 3 || tc.parts(v) != "before after" {
 		t.Errorf("c has %s: %+v", tc.parts(v), row)
 	}
 }

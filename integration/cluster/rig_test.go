@@ -97,7 +97,17 @@ func (t *test) volumes() (all []*volume.Volume) {
 // pairs starts clients on all volumes; they must see no error until the test ends.
 func (t *test) pairs() *Pairs {
 	t.Helper()
-	p, err := StartPairs(t.volumes())
+	return t.pairsOn(t.Nodes)
+}
+
+// pairsOn is pairs on the volumes of some nodes.
+func (t *test) pairsOn(nodes []*Node) *Pairs {
+	t.Helper()
+	var all []*volume.Volume
+	for _, n := range nodes {
+		all = append(all, n.Volumes...)
+	}
+	p, err := StartPairs(all)
 	if err != nil {
 		t.Fatal(err)
 	}
