@@ -170,6 +170,8 @@ func (e *EtcdMembers) Remove(ctx context.Context, ref string) (EtcdMember, error
 		return e.etcd.MemberRemove(ctx, gone.ID)
 	})
 	switch {
+	case gone.ID == uint64(e.etcd.own.Server.MemberID()) && (errors.Is(err, rpctypes.ErrStopped) || errors.Is(err, ErrRemoved)):
+		return gone, nil // that is how it ends
 	case errors.Is(err, rpctypes.ErrUnhealthy), errors.Is(err, rpctypes.ErrMemberNotEnoughStarted):
 		all = slices.DeleteFunc(all, func(m EtcdMember) bool { return m.ID == gone.ID || m.State == EtcdLearner || m.State == EtcdNotStarted })
 		return gone, fmt.Errorf("%w: without %s there are %s, of which %d must answer; start those that don't run, or take out those that are lost first (graphvol cluster status)", ErrQuorum, gone.Name, names(all), len(all)/2+1)

@@ -209,7 +209,7 @@ func TestEtcdRemoved(t *testing.T) {
 	a, b := all[0], all[1]
 	ctx := t.Context()
 	a.eventually(t, "a voter, b voter, c voter")
-	if _, err := a.known().Remove(ctx, "b"); err != nil {
+	if _, err := b.known().Remove(ctx, "b"); err != nil { // by its own word
 		t.Fatal(err)
 	}
 	gone := func() {
@@ -287,10 +287,16 @@ func TestEtcdOfOneGrows(t *testing.T) {
 	b.start(t)
 	b.await(t)
 	b.eventually(t, "a voter, b voter")
-	if _, err := b.known().Remove(ctx, "a"); err != nil {
+	if _, err := a.known().Remove(ctx, "a"); err != nil { // the leader of two, by its own word
 		t.Error(err)
 	}
 	b.eventually(t, "b voter")
+	if _, err := b.known().list(ctx); err != nil { // it waits until b leads
+		t.Error(err)
+	}
+	if _, err := b.etcd.Put(ctx, "/more", "1"); err != nil {
+		t.Errorf("who is left can't go on alone: %v", err)
+	}
 }
 
 // A machine that has another address, and says so in its configuration alone, tells the others.
