@@ -61,7 +61,7 @@ integration: setup build ## long model runs, real databases (Node, rocksdb-tools
 	$(GO) run ./integration/setup node npm db_bench
 	$(GO) test -count=1 -timeout 3h -v ./integration -run 'TestModel|TestAcknowledged' -model.duration $(DURATION)
 	cd $(DB_MODULE) && $(GO) test -count=1 -timeout 3h -v ./... -databases -bin $(CURDIR)/$(BIN) -cache $(OUT)/databases
-	$(GO) test -count=1 -timeout 3h -v ./integration/cluster -cluster.matrix -cluster.runs $(TROUBLES) -cluster.members
+	$(GO) test -count=1 -timeout 3h -v ./integration/cluster -cluster.matrix -cluster.liveness -cluster.schedules -cluster.members -cluster.runs $(TROUBLES)
 
 crash: build ## RUNS=200 power cuts, as many kills under load, faults, bad input, upgrades, long use (as root; an hour)
 	$(GO) test -count=1 -timeout 5h -v ./integration/crash -crash.runs $(RUNS)
