@@ -2632,6 +2632,7 @@ type ClusterStatus struct {
 	Nodes         []*ClusterNode         `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	AnsweredBy    string                 `protobuf:"bytes,4,opt,name=answered_by,json=answeredBy,proto3" json:"answered_by,omitempty"`
 	Disagreements []string               `protobuf:"bytes,5,rep,name=disagreements,proto3" json:"disagreements,omitempty"` // what isn't the same on all nodes that have it
+	Problem       string                 `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`             // why etcd can't be asked: then the answer is what this node knows by itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2699,6 +2700,13 @@ func (x *ClusterStatus) GetDisagreements() []string {
 		return x.Disagreements
 	}
 	return nil
+}
+
+func (x *ClusterStatus) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
 }
 
 type ClusterNode struct {
@@ -3004,14 +3012,15 @@ const file_agent_api_node_proto_rawDesc = "" +
 	"\x1bListClusterSnapshotsRequest\"Z\n" +
 	"\x1cListClusterSnapshotsResponse\x12:\n" +
 	"\tsnapshots\x18\x01 \x03(\v2\x1c.graphvol.v1.ClusterSnapshotR\tsnapshots\"\x13\n" +
-	"\x11GetClusterRequest\"\xc2\x01\n" +
+	"\x11GetClusterRequest\"\xdc\x01\n" +
 	"\rClusterStatus\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12 \n" +
 	"\vcoordinator\x18\x02 \x01(\tR\vcoordinator\x12.\n" +
 	"\x05nodes\x18\x03 \x03(\v2\x18.graphvol.v1.ClusterNodeR\x05nodes\x12\x1f\n" +
 	"\vanswered_by\x18\x04 \x01(\tR\n" +
 	"answeredBy\x12$\n" +
-	"\rdisagreements\x18\x05 \x03(\tR\rdisagreements\"\xee\x02\n" +
+	"\rdisagreements\x18\x05 \x03(\tR\rdisagreements\x12\x18\n" +
+	"\aproblem\x18\x06 \x01(\tR\aproblem\"\xee\x02\n" +
 	"\vClusterNode\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +

@@ -40,28 +40,33 @@ func (s *clusterService) ListClusterSnapshots(ctx context.Context, _ *api.ListCl
 
 // GetCluster implements the API.
 func (s *clusterService) GetCluster(ctx context.Context, _ *api.GetClusterRequest) (*api.ClusterStatus, error) {
-	all, err := s.members(ctx)
-	if err != nil {
+	res := &api.ClusterStatus{Cluster: cmp.Or(s.boot.Cluster.Name, config.DefaultCluster), AnsweredBy: s.name}
+	all, reports, err := s.fromEtcd(ctx, res)
+	switch {
+	case errors.Is(err, cluster.ErrEtcd): // that is when people ask, and this node has probed the others by itself
+		res.Problem = err.Error()
+	case err != nil:
 		return nil, statusOf(err)
-	}
-	res := &api.ClusterStatus{Cluster: s.boot.Cluster.Name, AnsweredBy: s.name}
-	if res.Cluster == "" {
-		res.Cluster = config.DefaultCluster
-	}
-	if res.Coordinator, err = s.member.Coordinator(ctx); err != nil && !errors.Is(err, cluster.ErrNoCoordinator) {
-		return nil, statusOf(err)
-	}
-	reports, err := s.configs.Reports(ctx)
-	if err != nil {
-		return nil, statusOf(err)
-	}
-	for _, r := range disagreements(all) {
-		res.Disagreements = append(res.Disagreements, r.String())
 	}
 	for _, v := range s.alive.table.All(time.Now()) {
 		res.Nodes = append(res.Nodes, s.nodeOf(v, all, reports))
 	}
 	return res, nil
+}
+
+// fromEtcd puts into a status what etcd knows. It gives the nodes that are there, and which configurations they run.
+func (s *clusterService) fromEtcd(ctx context.Context, res *api.ClusterStatus) (all []cluster.Member, reports []cluster.Applied, err error) {
+	if all, err = s.members(ctx); err != nil {
+		return nil, nil, err
+	}
+	if res.Coordinator, err = s.member.Coordinator(ctx); err != nil && !errors.Is(err, cluster.ErrNoCoordinator) {
+		return nil, nil, err
+	}
+	for _, r := range disagreements(all) {
+		res.Disagreements = append(res.Disagreements, r.String())
+	}
+	reports, err = s.configs.Reports(ctx)
+	return all, reports, err
 }
 
 // nodeOf puts together what is known of a node.

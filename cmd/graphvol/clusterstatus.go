@@ -2,11 +2,12 @@ package main
 
 import (
 	"fmt"
-	"graphvol/agent/api"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"graphvol/agent/api"
 )
 
 // clusterNodeRow is what --json tells of a node.
@@ -26,9 +27,10 @@ type clusterNodeRow struct {
 
 func (a *app) clusterStatusCmd(f *clusterFlags) *cobra.Command {
 	return &cobra.Command{
-		Use:     "status",
-		Short:   "Show the nodes of the cluster and how they fare",
-		Long:    `Shows the nodes of the cluster, which of them is the coordinator, and how they fare.`,
+		Use:   "status",
+		Short: "Show the nodes of the cluster and how they fare",
+		Long: `Shows the nodes of the cluster, which of them is the coordinator, and how they fare. While etcd
+doesn't answer, it shows what the agent of this machine knows by itself, and fails.`,
 		Example: `  graphvol cluster status`,
 		Args:    args(cobra.NoArgs, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -37,7 +39,10 @@ func (a *app) clusterStatusCmd(f *clusterFlags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return a.printCluster(st, f.json)
+				if err := a.printCluster(st, f.json); err != nil || st.GetProblem() == "" {
+					return err
+				}
+				return fmt.Errorf("%s; this is what node %s knows by itself", st.GetProblem(), st.GetAnsweredBy())
 			})
 		},
 	}
@@ -56,14 +61,18 @@ func (a *app) printCluster(st *api.ClusterStatus, asJSON bool) error {
 			Coordinator string           `json:"coordinator"`
 			Nodes       []clusterNodeRow `json:"nodes"`
 			Disagree    []string         `json:"disagreements,omitempty"`
-		}{st.GetCluster(), st.GetCoordinator(), rows, st.GetDisagreements()})
+			Problem     string           `json:"problem,omitempty"` // why etcd can't be asked
+		}{st.GetCluster(), st.GetCoordinator(), rows, st.GetDisagreements(), st.GetProblem()})
 	}
 	return a.printNodes(st, rows)
 }
 
 func (a *app) printNodes(st *api.ClusterStatus, rows []clusterNodeRow) error {
 	coordinator := st.GetCoordinator()
-	if coordinator == "" {
+	switch {
+	case st.GetProblem() != "":
+		coordinator = "unknown"
+	case coordinator == "":
 		coordinator = "none is elected"
 	}
 	fmt.Fprintf(a.out, "cluster %s, coordinator: %s\n", st.GetCluster(), coordinator)

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -202,11 +203,24 @@ func (t *test) withoutEtcd(ctx context.Context, n *Node, v *volume.Volume) {
 	if !volume.Mounted(v.Mount) {
 		t.Errorf("the agent is ready and %s isn't mounted", v.Mount)
 	}
-	t.refused(n, 1, "etcd doesn't answer: more than half of its members must be up", "status")
+	t.alone(n)
 	if err := t.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if raw, err := os.ReadFile(filepath.Join(n.State, "config.json")); err != nil || !strings.Contains(string(raw), v.Mount) {
 		t.Errorf("%v: %s", err, raw)
+	}
+}
+
+// alone: a node that has lost etcd tells what it knows by itself.
+func (t *test) alone(n *Node) {
+	t.Helper()
+	ctx, cancel := t.bounded()
+	defer cancel()
+	out, err := n.Run(ctx, "status", "--json")
+	t.failed(err, 1, "etcd doesn't answer: more than half of its members must be up and reach each other; this is what node "+n.Name+" knows by itself")
+	var st Status
+	if err := json.Unmarshal([]byte(out), &st); err != nil || len(st.Nodes) == 0 || st.Coordinator != "" {
+		t.Errorf("%v: a node without etcd says of the cluster %q", err, out)
 	}
 }
