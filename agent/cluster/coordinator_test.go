@@ -230,6 +230,19 @@ func TestChangedMetadataIsTriedAgain(t *testing.T) {
 	}
 }
 
+// TestBrokenConnectionIsTriedAgain: a connection that breaks is mostly one of before its node was started anew.
+func TestBrokenConnectionIsTriedAgain(t *testing.T) {
+	c := newSimCluster(t, 2)
+	co := c.coordinator("a")
+	co.awaitLead(t)
+	failAt(c.nodes[1], api.PartRequest_STEP_PREPARE, func() error {
+		return status.Error(codes.Unavailable, "error reading from server: connection timed out")
+	})
+	if rec, err := co.Snapshot(t.Context(), Request{Name: "s"}, nil); err != nil || rec.State != StateComplete {
+		t.Fatalf("%s, %v", rec.State, err)
+	}
+}
+
 func TestNodesMustReadTheSameMetadata(t *testing.T) {
 	c := newSimCluster(t, 3)
 	co := c.coordinator("a")

@@ -119,8 +119,11 @@ func (p *part) ask(req *api.PartRequest) (*api.PartEvent, error) {
 		return nil, err
 	}
 	ev, err := p.stream.Recv()
-	if err == nil && ev.GetDone() != req.GetStep() {
+	switch {
+	case err == nil && ev.GetDone() != req.GetStep():
 		err = status.Errorf(codes.Internal, "%s was asked for, and %s answered: its version is another one", req.GetStep(), ev.GetDone())
+	case status.Code(err) == codes.Unavailable: // the connection may be one of before the node was started anew
+		err = status.Errorf(codes.Aborted, "the connection to it broke: %s", status.Convert(err).Message())
 	}
 	return ev, err
 }

@@ -92,6 +92,9 @@ func Read(path string) (*File, error) {
 	if len(p) > maxFile {
 		return nil, fmt.Errorf("the configuration %s has more than %d bytes", path, maxFile)
 	}
+	if len(bytes.TrimSpace(bytes.Trim(p, "\x00"))) == 0 { // what a power cut leaves of a file that was being written, and not what somebody wants
+		return nil, fmt.Errorf("the configuration %s is empty: put one there", path)
+	}
 	c, err := Parse(p)
 	if err != nil {
 		return nil, fmt.Errorf("the configuration %s: %w", path, err)

@@ -165,7 +165,7 @@ func TestRead(t *testing.T) {
 	if _, err := Read(path); err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("not there: %v", err)
 	}
-	for text, want := range map[string]string{whole: "", "volume: []\n": path + ": line 1: ", strings.Repeat("# long\n", maxFile/7+1): "more than"} {
+	for text, want := range map[string]string{whole: "", "": path + " is empty", "\x00\x00\n": path + " is empty", "volume: []\n": path + ": line 1: ", strings.Repeat("# long\n", maxFile/7+1): "more than"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

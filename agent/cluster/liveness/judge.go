@@ -197,7 +197,7 @@ func (c *evidence) sentences() (out []string) {
 		say("not reached by %s", list(c.cannot))
 	}
 	if c.recently && c.silence() > 0 {
-		say("it runs: it %s %s ago", c.m.how, age(c.now.Sub(c.m.acted)))
+		say("it %s %s ago", c.m.how, age(c.now.Sub(c.m.acted)))
 	}
 	switch c.m.lease {
 	case LeaseHeld:

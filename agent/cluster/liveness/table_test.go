@@ -83,7 +83,7 @@ func TestStates(t *testing.T) {
 	d.probe("d", "b", errAway)
 	d.want("b", Dead, "c, d")
 	d.Heard("b", d.now)
-	d.want("b", Unreachable, "it runs: it called this node 0s ago")
+	d.want("b", Unreachable, "it called this node 0s ago")
 	d.probe("a", "b", nil)
 	d.want("b", Alive, "not reached by c, d;")
 }
