@@ -36,7 +36,7 @@ setup: ## install what the tests need (Debian packages, as root; an S3 server), 
 	@$(GO) run ./integration/setup fusermount3 setfacl setfattr mkfs.ext4 mkfs.xfs mkfs.btrfs ip postgres $(if $(RACE),,gcc)
 
 test: setup build ## everything that runs in minutes: unit tests, the real mount, short model runs
-	$(GO) test -p 3 $(RACE) -timeout 9m $$($(GO) list ./... | grep -vE 'integration/($(HURT))$$')
+	$(GO) test -p 3 $(RACE) -timeout 9m $$($(GO) list ./... | sort -r | grep -vE 'integration/($(HURT))$$')
 
 lint: ## gofmt, go vet, staticcheck, direction of imports
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); if [ -n "$$out" ]; then echo "not gofmt'ed:"; echo "$$out"; exit 1; fi
