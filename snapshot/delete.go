@@ -96,7 +96,7 @@ func chosen(all, snaps []index.Snapshot) ([]index.Snapshot, error) {
 		case all[i].State == index.StatePending:
 			return nil, fmt.Errorf("delete %s: %w", want.Name, ErrPending)
 		case all[i].Hold != "":
-			return nil, fmt.Errorf("delete %s: %w (%s): let it go first (graphvol release), if it may be deleted", want.Name, ErrHeld, all[i].Hold)
+			return nil, fmt.Errorf("delete %s: %w (%s): delete what it is a part of (graphvol cluster delete), or let it go first (graphvol release), if it may be deleted", want.Name, ErrHeld, all[i].Hold)
 		case !slices.ContainsFunc(out, same):
 			out = append(out, all[i])
 		}
