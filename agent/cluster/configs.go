@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"graphvol/agent/config"
 	"slices"
 	"time"
 
@@ -16,32 +17,25 @@ import (
 // ErrChanged: somebody else has changed it meanwhile.
 var ErrChanged = errors.New("somebody else has changed the configuration meanwhile: look at it again (graphvol cluster config get)")
 
-// Config is a configuration in etcd, for one node or as the template of all.
-type Config struct {
-	Node     string // empty: of all that have none of their own
-	Text     string // YAML; empty: there is none
-	Revision int64  // etcd's, of its last change; 0: there never was one
-}
-
 // Centre is what the configuration centre has for one node.
 type Centre struct {
-	Own Config // for that node alone
-	All Config // of all that have none of their own
+	Own config.Central // for that node alone
+	All config.Central // of all that have none of their own
 }
 
 // Effective is what the node should run: its own, or else that of all; revision 0 if there is neither.
-func (c Centre) Effective() Config {
+func (c Centre) Effective() config.Central {
 	switch {
 	case c.Own.Text != "":
 		return c.Own
 	case c.All.Text != "":
 		return c.All
 	}
-	return Config{}
+	return config.Central{}
 }
 
 // Lost tells whether the centre knows nothing any more of what the node has from it: neither that nor another in its place, nor that it was removed. Then etcd has lost its data.
-func (c Centre) Lost(kept Config) bool {
+func (c Centre) Lost(kept config.Central) bool {
 	switch {
 	case kept.Text == "":
 		return false
@@ -53,12 +47,12 @@ func (c Centre) Lost(kept Config) bool {
 
 // Applied is what a node says of the configuration that it runs.
 type Applied struct {
-	Node     string    `json:"node"`
-	Revision int64     `json:"revision"`          // of what it runs; 0: its own file's
-	Refused  int64     `json:"refused,omitempty"` // a newer one, which it refuses
-	Error    string    `json:"error,omitempty"`   // why
-	Kept     *Config   `json:"kept,omitempty"`    // what it runs, if the centre has lost that
-	At       time.Time `json:"at"`
+	Node     string          `json:"node"`
+	Revision int64           `json:"revision"`          // of what it runs; 0: its own file's
+	Refused  int64           `json:"refused,omitempty"` // a newer one, which it refuses
+	Error    string          `json:"error,omitempty"`   // why
+	Kept     *config.Central `json:"kept,omitempty"`    // what it runs, if the centre has lost that
+	At       time.Time       `json:"at"`
 }
 
 // Configs are the configurations of one cluster.
@@ -81,26 +75,26 @@ func (k keys) configOf(node string) string {
 }
 
 // Get gives what is stored for a node, or for all.
-func (c *Configs) Get(ctx context.Context, node string) (Config, error) {
+func (c *Configs) Get(ctx context.Context, node string) (config.Central, error) {
 	res, err := bounded(ctx, c.etcd, func(ctx context.Context) (*clientv3.GetResponse, error) {
 		return c.etcd.Get(ctx, c.keys.configOf(node))
 	})
 	if err != nil {
-		return Config{Node: node}, err
+		return config.Central{Node: node}, err
 	}
 	return configIn(node, res.Kvs), nil
 }
 
-func configIn(node string, kvs []*mvccpb.KeyValue) Config {
+func configIn(node string, kvs []*mvccpb.KeyValue) config.Central {
 	if len(kvs) == 0 {
-		return Config{Node: node}
+		return config.Central{Node: node}
 	}
-	return Config{node, string(kvs[0].Value), kvs[0].ModRevision}
+	return config.Central{Node: node, Text: string(kvs[0].Value), Revision: kvs[0].ModRevision}
 }
 
 // Set stores a configuration. An empty text removes it; what remains is that it was removed, which is something else than that it was lost. was is the revision that is replaced, 0 if there never was
 // one; negative: whatever there is.
-func (c *Configs) Set(ctx context.Context, cfg Config, was int64) (revision int64, err error) {
+func (c *Configs) Set(ctx context.Context, cfg config.Central, was int64) (revision int64, err error) {
 	key := c.keys.configOf(cfg.Node)
 	var cond []clientv3.Cmp
 	if was >= 0 {
@@ -145,10 +139,10 @@ func (c *Configs) Watch(ctx context.Context, node string, fn func(Centre)) {
 
 // Restored is a configuration that was put back, or would be.
 type Restored struct {
-	Config          // as it was kept
-	Now    int64    // its revision now; 0: nothing was done
-	From   []string // nodes that have kept it
-	Older  []string // nodes that have kept an older one
+	config.Central          // as it was kept
+	Now            int64    // its revision now; 0: nothing was done
+	From           []string // nodes that have kept it
+	Older          []string // nodes that have kept an older one
 }
 
 // Restore puts back what the centre has lost, from what nodes report that they have kept: of each configuration the newest. What the centre has stays as it is.
@@ -160,7 +154,7 @@ func (c *Configs) Restore(ctx context.Context, dryRun bool) (all []Restored, err
 	for _, kept := range newestKept(reports) {
 		there, err := c.Get(ctx, kept.Node)
 		if err == nil && there.Revision == 0 && !dryRun {
-			kept.Now, err = c.Set(ctx, kept.Config, 0)
+			kept.Now, err = c.Set(ctx, kept.Central, 0)
 		}
 		if err != nil && !errors.Is(err, ErrChanged) {
 			return all, err
@@ -184,8 +178,8 @@ func newestKept(reports []Applied) (all []Restored) {
 		i := slices.IndexFunc(all, func(x Restored) bool { return x.Node == r.Kept.Node })
 		switch {
 		case i < 0:
-			all = append(all, Restored{Config: *r.Kept, From: []string{r.Node}})
-		case *r.Kept == all[i].Config:
+			all = append(all, Restored{Central: *r.Kept, From: []string{r.Node}})
+		case *r.Kept == all[i].Central:
 			all[i].From = append(all[i].From, r.Node)
 		default:
 			all[i].Older = append(all[i].Older, r.Node)
@@ -195,7 +189,7 @@ func newestKept(reports []Applied) (all []Restored) {
 	return all
 }
 
-func revisionOf(c *Config) int64 {
+func revisionOf(c *config.Central) int64 {
 	if c == nil {
 		return 0
 	}

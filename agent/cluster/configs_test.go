@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"graphvol/agent/config"
 	"testing"
 )
 
@@ -10,20 +11,20 @@ func TestCentreLost(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		kept   Config
+		kept   config.Central
 		centre Centre
 		want   bool
 	}{
-		{"nothing was kept", Config{}, Centre{}, false},
-		{"own", Config{"b", "x", 5}, Centre{}, true},
-		{"own, and there is one for all", Config{"b", "x", 5}, Centre{All: Config{"", "y", 2}}, true},
-		{"own, replaced", Config{"b", "x", 5}, Centre{Own: Config{"b", "y", 2}}, false},
-		{"own, removed", Config{"b", "x", 5}, Centre{Own: Config{"b", "", 2}}, false},
-		{"of all", Config{"", "x", 5}, Centre{}, true},
-		{"of all, replaced", Config{"", "x", 5}, Centre{All: Config{"", "y", 2}}, false},
-		{"of all, removed", Config{"", "x", 5}, Centre{All: Config{"", "", 2}}, false},
-		{"of all, and there is an own one", Config{"", "x", 5}, Centre{Own: Config{"b", "y", 2}}, false},
-		{"of all, and an own one was removed", Config{"", "x", 5}, Centre{Own: Config{"b", "", 2}}, true},
+		{"nothing was kept", config.Central{}, Centre{}, false},
+		{"own", config.Central{Node: "b", Text: "x", Revision: 5}, Centre{}, true},
+		{"own, and there is one for all", config.Central{Node: "b", Text: "x", Revision: 5}, Centre{All: config.Central{Node: "", Text: "y", Revision: 2}}, true},
+		{"own, replaced", config.Central{Node: "b", Text: "x", Revision: 5}, Centre{Own: config.Central{Node: "b", Text: "y", Revision: 2}}, false},
+		{"own, removed", config.Central{Node: "b", Text: "x", Revision: 5}, Centre{Own: config.Central{Node: "b", Text: "", Revision: 2}}, false},
+		{"of all", config.Central{Node: "", Text: "x", Revision: 5}, Centre{}, true},
+		{"of all, replaced", config.Central{Node: "", Text: "x", Revision: 5}, Centre{All: config.Central{Node: "", Text: "y", Revision: 2}}, false},
+		{"of all, removed", config.Central{Node: "", Text: "x", Revision: 5}, Centre{All: config.Central{Node: "", Text: "", Revision: 2}}, false},
+		{"of all, and there is an own one", config.Central{Node: "", Text: "x", Revision: 5}, Centre{Own: config.Central{Node: "b", Text: "y", Revision: 2}}, false},
+		{"of all, and an own one was removed", config.Central{Node: "", Text: "x", Revision: 5}, Centre{Own: config.Central{Node: "b", Text: "", Revision: 2}}, true},
 	} {
 		if got := c.centre.Lost(c.kept); got != c.want {
 			t.Errorf("%s: lost is %v", c.name, got)
@@ -35,13 +36,13 @@ func TestCentreLost(t *testing.T) {
 func TestConfigsRestored(t *testing.T) {
 	t.Parallel()
 	configs, ctx := NewConfigs(startEtcd(t), "x"), t.Context()
-	old, all, b, c := Config{"", "old", 3}, Config{"", "all", 7}, Config{"b", "b's", 4}, Config{"c", "c's", 5}
+	old, all, b, c := config.Central{Node: "", Text: "old", Revision: 3}, config.Central{Node: "", Text: "all", Revision: 7}, config.Central{Node: "b", Text: "b's", Revision: 4}, config.Central{Node: "c", Text: "c's", Revision: 5}
 	for _, r := range []Applied{{Node: "a", Kept: &old}, {Node: "b", Kept: &b}, {Node: "c", Kept: &c}, {Node: "d", Kept: &all}, {Node: "e", Kept: &all}, {Node: "f"}} {
 		if err := configs.Report(ctx, r); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := configs.Set(ctx, Config{Node: "c"}, -1); err != nil { // it was removed
+	if _, err := configs.Set(ctx, config.Central{Node: "c"}, -1); err != nil { // it was removed
 		t.Fatal(err)
 	}
 	for _, dry := range []bool{true, false} {

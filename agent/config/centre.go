@@ -19,11 +19,11 @@ const DefaultCluster = "graphvol"
 // keptName is the file in the agent's state directory with the newest configuration of the centre that was in force: the node has its volumes also while etcd is away.
 const keptName = "config.json"
 
-// Kept is a configuration of the centre.
-type Kept struct {
-	Node     string // whose alone it is; empty: of all that have none of their own
-	Text     string
-	Revision int64 // 0: there is none, and the node's own file is in force
+// Central is a configuration of the centre, for one node or as the template of all.
+type Central struct {
+	Node     string // empty: of all that have none of their own
+	Text     string // YAML; empty: there is none
+	Revision int64  // etcd's, of its last change; 0: there never was one, and nodes run their own files
 }
 
 // WithCentre reads a configuration of the centre. What makes the node what it is comes from its own file.
@@ -67,7 +67,7 @@ func (c *File) InForce() (*File, int64, error) {
 }
 
 // Keep writes a configuration into the agent's state directory.
-func (k Kept) Keep(state string) error {
+func (k Central) Keep(state string) error {
 	p, err := json.Marshal(k)
 	if err != nil {
 		return err
@@ -79,7 +79,7 @@ func (k Kept) Keep(state string) error {
 }
 
 // ReadKept gives the configuration that was kept last.
-func ReadKept(state string) (k Kept, err error) {
+func ReadKept(state string) (k Central, err error) {
 	path := filepath.Join(state, keptName)
 	p, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -206,19 +206,19 @@ func TestInForce(t *testing.T) {
 	}
 	check(own, "own", 0)
 	const central = "volumes:\n  - {name: central, backing: /b, mount: /m}\n"
-	keep := func(k Kept) {
+	keep := func(k Central) {
 		t.Helper()
 		if err := k.Keep(dir); err != nil {
 			t.Fatal(err)
 		}
 	}
-	keep(Kept{Text: central, Revision: 7})
+	keep(Central{Text: central, Revision: 7})
 	check(own, "central", 7)
 	check(parse(central), "central", 0) // what is about to be set
-	keep(Kept{})
+	keep(Central{})
 	check(own, "own", 0)
 	for text, want := range map[string]string{"node: {name: b}\n": "belong into each node's own file", "cluster: {name: other}\n": "the name other", "bogus: 1\n": "bogus"} {
-		keep(Kept{Text: text, Revision: 8})
+		keep(Central{Text: text, Revision: 8})
 		if _, _, err := own.InForce(); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "revision 8") {
 			t.Errorf("%q: %v", text, err)
 		}

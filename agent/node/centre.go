@@ -66,7 +66,7 @@ func (n *Node) apply(ctx context.Context, centre cluster.Centre) error {
 	}
 	c, err := n.next(ctx, cfg)
 	if err == nil {
-		err = config.Kept(cfg).Keep(n.state)
+		err = cfg.Keep(n.state)
 	}
 	n.problem("configuration", err)
 	if err != nil {
@@ -91,7 +91,7 @@ func (n *Node) apply(ctx context.Context, centre cluster.Centre) error {
 }
 
 // refuse tells that a configuration can't be put into force.
-func (n *Node) refuse(ctx context.Context, cfg cluster.Config, err error) {
+func (n *Node) refuse(ctx context.Context, cfg config.Central, err error) {
 	n.log.Error("the configuration of the centre is refused, and the one before stays in force", "revision", cfg.Revision, "err", err)
 	n.report(ctx, cluster.Applied{Revision: n.now.Load().central.Revision, Refused: cfg.Revision, Error: err.Error()})
 }

@@ -17,7 +17,7 @@ const maxConfig = 512 << 10
 
 // GetConfig implements the API.
 func (s *clusterService) GetConfig(ctx context.Context, req *api.GetConfigRequest) (*api.ConfigText, error) {
-	var c cluster.Config
+	var c config.Central
 	var err error
 	if req.GetEffective() {
 		var centre cluster.Centre
@@ -46,7 +46,7 @@ func (s *clusterService) SetConfig(ctx context.Context, req *api.SetConfigReques
 	if req.Was != nil {
 		was = req.GetWas()
 	}
-	rev, err := s.configs.Set(ctx, cluster.Config{Node: req.GetNode(), Text: req.GetText()}, was)
+	rev, err := s.configs.Set(ctx, config.Central{Node: req.GetNode(), Text: req.GetText()}, was)
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -63,7 +63,7 @@ func (s *clusterService) checkCentral(text string) error {
 	}
 	f, err := s.boot.WithCentre(text)
 	if err == nil {
-		_, err = newCurrent(f, cluster.Config{})
+		_, err = newCurrent(f, config.Central{})
 	}
 	if err != nil {
 		return usage("the configuration is refused, and nothing is changed: %s", agent.Message(err))

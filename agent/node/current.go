@@ -6,7 +6,6 @@ import (
 	"reflect"
 
 	"graphvol/agent"
-	"graphvol/agent/cluster"
 	"graphvol/agent/config"
 	"graphvol/agent/graphmeta"
 	"graphvol/agent/schedule"
@@ -17,10 +16,10 @@ type current struct {
 	file     *config.File
 	volumes  []*volume
 	metadata graphmeta.Provider // nil: none
-	central  cluster.Config     // of the configuration centre; revision 0: it is the node's own file
+	central  config.Central     // of the configuration centre; revision 0: it is the node's own file
 }
 
-func newCurrent(file *config.File, central cluster.Config) (*current, error) {
+func newCurrent(file *config.File, central config.Central) (*current, error) {
 	c := &current{file: file, central: central}
 	if file.Metadata.Set() {
 		var err error
@@ -79,7 +78,7 @@ func (c *current) labels() (all []string) {
 }
 
 // next makes what comes after now, and refuses what a mounted volume can't become.
-func (n *Node) next(ctx context.Context, cfg cluster.Config) (*current, error) {
+func (n *Node) next(ctx context.Context, cfg config.Central) (*current, error) {
 	file := n.boot
 	if cfg.Revision != 0 {
 		var err error

@@ -25,11 +25,9 @@ func keepVolume(ctx context.Context, v *volume, c *agent.Client) error {
 	// Those of the cluster have a policy of their own, and would keep one of the volume's from counting.
 	own := slices.DeleteFunc(list.GetSnapshots(), func(s *api.SnapshotInfo) bool { return slices.Contains(s.GetTags(), clusterTag) })
 	if gone := forgotten(policy, agent.RetainItems(own)); len(gone) > 0 {
-		if _, err := c.Delete(ctx, &api.DeleteRequest{Snapshots: gone}); err != nil {
-			return v.said(err)
-		}
+		_, err = c.Delete(ctx, &api.DeleteRequest{Snapshots: gone})
 	}
-	return nil
+	return v.said(err)
 }
 
 // keepCluster deletes the snapshots of the cluster that its policy doesn't keep.
@@ -72,11 +70,14 @@ func policyOf(k config.Keep) (p retain.Policy, some bool, err error) {
 			return p, false, err
 		}
 	}
-	if reflect.ValueOf(k).IsZero() {
+	if !deletes(k) {
 		return p, false, nil
 	}
 	return p, true, p.Check()
 }
+
+// deletes tells whether a policy says anything.
+func deletes(k config.Keep) bool { return !reflect.ValueOf(k).IsZero() }
 
 // checkKeep refuses a policy that can't be right.
 func checkKeep(what string, keep config.Keep) error {
@@ -99,7 +100,7 @@ func pruneTimes(c *current, v *volume) string {
 		return ""
 	case v.cfg.Prune != "":
 		return v.cfg.Prune
-	case reflect.ValueOf(v.cfg.Keep).IsZero() && reflect.ValueOf(c.file.Cluster.Keep).IsZero():
+	case !deletes(v.cfg.Keep) && !deletes(c.file.Cluster.Keep):
 		return ""
 	}
 	return dailyPrune
@@ -121,15 +122,11 @@ func (s *schedules) pruneVolume(ctx context.Context, label string) error {
 		if err != nil {
 			return v.said(err)
 		}
-		err = api.Each(stream, func(ev *api.PruneEvent) error {
+		return v.said(api.Each(stream, func(ev *api.PruneEvent) error {
 			if r := ev.GetResult(); r != nil {
 				s.log.InfoContext(ctx, "the space of deleted snapshots is given back", "volume", label, "freed", r.GetFreedBytes(), "store", r.GetStoreBytes(), "unused", r.GetUnusedBytes())
 			}
 			return nil
-		})
-		if err != nil {
-			return v.said(err)
-		}
-		return nil
+		}))
 	})
 }

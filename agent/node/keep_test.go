@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"graphvol/agent/cluster"
 	"graphvol/agent/config"
 )
 
@@ -27,7 +26,7 @@ func TestJobs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := newCurrent(f, cluster.Config{})
+		c, err := newCurrent(f, config.Central{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,7 +45,7 @@ func TestJobs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newCurrent(f, cluster.Config{}); err == nil || !strings.Contains(err.Error(), "graph") {
+		if _, err := newCurrent(f, config.Central{}); err == nil || !strings.Contains(err.Error(), "graph") {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}

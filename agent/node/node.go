@@ -116,7 +116,7 @@ func Run(ctx context.Context, o Options) (err error) {
 
 // configure puts the configuration into force that was before: the centre's, if there was one.
 func (n *Node) configure() error {
-	c, err := newCurrent(n.boot, cluster.Config{})
+	c, err := newCurrent(n.boot, config.Central{})
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func (n *Node) configure() error {
 	}
 	file, err := n.boot.WithCentre(central.Text)
 	if err == nil {
-		c, err = newCurrent(file, cluster.Config(central))
+		c, err = newCurrent(file, central)
 	}
 	if err != nil {
 		n.log.Error("the configuration of the centre can't be used, and the node's own file is in force", "revision", central.Revision, "err", err)

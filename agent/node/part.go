@@ -200,8 +200,11 @@ func openVolumePart(ctx, life context.Context, v *volume) (*volumePart, error) {
 	return &volumePart{volume: v, client: c, stream: stream, copies: st.GetRemotes()}, nil
 }
 
-// said tells which volume has failed.
+// said tells which volume has failed, if err does.
 func (v *volume) said(err error) error {
+	if err == nil {
+		return nil
+	}
 	return &agent.Error{Code: status.Code(err), Message: fmt.Sprintf("volume %s: %s", v.label, agent.Message(err)), Err: err}
 }
 

@@ -160,7 +160,7 @@ func (s *schedules) snapshotVolume(ctx context.Context, v *volume, c *agent.Clie
 	if err != nil {
 		return v.said(err)
 	}
-	err = api.Each(stream, func(ev *api.SnapshotEvent) error {
+	return v.said(api.Each(stream, func(ev *api.SnapshotEvent) error {
 		switch ev.GetStage() {
 		case api.SnapshotEvent_STAGE_TAKEN:
 			h.startPost(s.Node, hook.Taken)
@@ -169,9 +169,5 @@ func (s *schedules) snapshotVolume(ctx context.Context, v *volume, c *agent.Clie
 			s.sealed(&api.VolumePart{Volume: v.label, Snapshot: ev.GetSnapshot()})
 		}
 		return nil
-	})
-	if err != nil {
-		return v.said(err)
-	}
-	return nil
+	}))
 }

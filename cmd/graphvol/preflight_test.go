@@ -59,7 +59,7 @@ func TestPreflight(t *testing.T) {
 
 	// What the agent has kept of the cluster's configuration is in force, not the file's volumes.
 	write(mount)
-	kept := config.Kept{Revision: 7, Text: fmt.Sprintf("preflight: {free-space: 1KiB}\nvolumes:\n  - {backing: %q, mount: %q, private: true}\n", backing, missing)}
+	kept := config.Central{Revision: 7, Text: fmt.Sprintf("preflight: {free-space: 1KiB}\nvolumes:\n  - {backing: %q, mount: %q, private: true}\n", backing, missing)}
 	if err := kept.Keep(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestPreflight(t *testing.T) {
 	if code := a.run(t.Context(), []string{"preflight", "--config", path}); code != exitFailed || !strings.Contains(out.String(), "path "+missing) {
 		t.Errorf("exit code %d, %s", code, out)
 	}
-	if err := (config.Kept{}).Keep(dir); err != nil {
+	if err := (config.Central{}).Keep(dir); err != nil {
 		t.Fatal(err)
 	}
 
