@@ -139,7 +139,7 @@ func (f *fileSeal) dirtySegments(d *DirtyInode) func(yield func(seg uint64, mask
 			d.Runs(func(first, n uint64) bool {
 				n = min(n, f.blocks-min(first, f.blocks))
 				f.s.dirtyBytes.Add(int64(n) * BlockSize)
-				if end < first {
+				if end < min(first, f.blocks) {
 					if !m.add(end, 1) {
 						return false
 					}

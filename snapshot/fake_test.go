@@ -121,9 +121,17 @@ func (v *fakeVolume) add(mode uint32) *fakeInode {
 	return in
 }
 
+// shuffled gives the names in a directory in an order that depends on the seed alone.
+func (v *fakeVolume) shuffled(d *fakeInode) []string {
+	names := slices.Sorted(maps.Keys(d.names))
+	v.r.Shuffle(len(names), func(i, k int) { names[i], names[k] = names[k], names[i] })
+	return names
+}
+
 func (v *fakeVolume) unlink() {
 	d := v.dir()
-	for name, ino := range d.names {
+	for _, name := range v.shuffled(d) {
+		ino := d.names[name]
 		in := v.inos[ino]
 		if in.IsDir() && len(in.names) > 0 {
 			continue
@@ -141,7 +149,8 @@ func (v *fakeVolume) unlink() {
 
 func (v *fakeVolume) rename() {
 	from, to := v.dir(), v.dir()
-	for name, ino := range from.names {
+	for _, name := range v.shuffled(from) {
+		ino := from.names[name]
 		if v.inos[ino].IsDir() {
 			continue // might make a loop
 		}

@@ -291,6 +291,30 @@ func TestEqualRewriteGivesTheSameContent(t *testing.T) {
 	}
 }
 
+// TestMarksBeyondTheEnd: a file became shorter, to a whole number of segments, and several places beyond its new end are marked.
+func TestMarksBeyondTheEnd(t *testing.T) {
+	r := newRepo(t)
+	v := newFakeVolume(rand.New(rand.NewPCG(1, 6)))
+	in := v.add(tree.ModeRegular | 0o600)
+	v.write(in, 0, SegmentBlocks+20, false)
+	seal(t, r, v.barrier(true))
+	v.write(in, SegmentBlocks-2, 1, false)
+	for b := range uint64(4) {
+		v.write(in, SegmentBlocks+4*b, 1, false)
+	}
+	d := v.mark(in.Ino)
+	in.Size = SegmentBlocks*BlockSize - 1000
+	for b := uint64(SegmentBlocks); b < SegmentBlocks+20; b++ {
+		delete(in.blocks, b)
+	}
+	v.zeroTail(in)
+	if len(d.blocks) != 5 {
+		t.Fatalf("%d marks", len(d.blocks))
+	}
+	src := v.barrier(false)
+	checkSnapshot(t, r, seal(t, r, src), src)
+}
+
 func content(t *testing.T, r *Repo, snap index.Snapshot, ino uint64) tree.Ref {
 	t.Helper()
 	rd, err := r.Reader(t.Context(), snap)

@@ -33,6 +33,7 @@ func readerOf(t *testing.T, from target.Local, w *Repo) *Repo {
 // that isn't there.
 func TestUpdate(t *testing.T) {
 	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	w := newRepo(t)
 	h := newHistory(t, w, seed, 3)
@@ -61,13 +62,13 @@ func TestUpdate(t *testing.T) {
 		}
 		u, err := r.Update(t.Context())
 		if err != nil || len(u.Added) != added || len(u.Deleted) != len(gone) {
-			t.Fatalf("seed %d: %+v, %v; want %d more and %d less", seed, u, err, added, len(gone))
+			t.Fatalf("%+v, %v; want %d more and %d less", u, err, added, len(gone))
 		}
 		h.check(t, r)
 		sameCatalogue(t, r, w)
 		onlyWhatIsThere(t, r)
 		if u, err = r.Update(t.Context()); err != nil || len(u.Added)+len(u.Deleted)+u.Packs != 0 {
-			t.Errorf("seed %d: a second update: %+v, %v", seed, u, err)
+			t.Errorf("a second update: %+v, %v", u, err)
 		}
 	}
 }
