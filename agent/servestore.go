@@ -27,20 +27,8 @@ import (
 	"graphvol/snapshot"
 )
 
-// Names in a mounted store's cache directory; log, socket and holder.json are as in a state directory.
-const (
-	storeIndexName  = "index"  // a directory: as a state directory it has an index only
-	storeBlocksName = "blocks" // parts of packs that were read
-)
-
 // metaSeenHead is the index's key for the number of the newest head that was seen.
 const metaSeenHead = "store/seen-head"
-
-// isStoreCache reports whether the directory is a mounted store's cache.
-func isStoreCache(dir string) bool {
-	st, err := os.Stat(filepath.Join(dir, storeIndexName))
-	return err == nil && st.IsDir()
-}
 
 // storeServer is a mounted store.
 type storeServer struct {
@@ -89,8 +77,9 @@ func ServeStore(ctx context.Context, o StoreOptions, key *crypt.KeyFile, version
 }
 
 func (s *storeServer) open(ctx context.Context, key *crypt.KeyFile, version string) (err error) {
+	open := func(store string) (blockcache.Options, error) { return s.openCache(ctx, store) }
 	opener := &remote.Opener{Dial: dial.OpenThere, Key: key, Log: s.log}
-	s.copy, err = opener.OpenCopy(ctx, s.spec, remote.CopyOptions{Cache: s.openCache, Watch: s.outage.saw})
+	s.copy, err = opener.OpenCopy(ctx, s.spec, remote.CopyOptions{Cache: open, Watch: s.outage.saw})
 	if err != nil {
 		return err
 	}
@@ -108,37 +97,6 @@ func (s *storeServer) open(ctx context.Context, key *crypt.KeyFile, version stri
 	}
 	s.grpc = newServer(newStoreService(s, version))
 	return nil
-}
-
-// openCache makes the directory of the store with this id, and keeps other processes from it.
-func (s *storeServer) openCache(store string) (o blockcache.Options, err error) {
-	s.cache = filepath.Join(s.opts.CacheDir, filepath.Base(store))
-	err = os.MkdirAll(s.cache, 0o700)
-	if err == nil {
-		err = os.Chmod(s.cache, 0o700)
-	}
-	if err == nil {
-		s.lock, err = os.Open(s.cache)
-	}
-	if err != nil {
-		return o, cannotUseCache(s.cache, err)
-	}
-	if err := unix.Flock(int(s.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		where := "by another process"
-		if point := storeMountOf(s.cache); point != "" {
-			where = "by the mount at " + point
-		}
-		return o, &Error{codes.FailedPrecondition, fmt.Sprintf("the copy's cache %s is used %s: use that, or name another place with --cache-dir", s.cache, where), err}
-	}
-	lf, err := OpenLog(s.cache, agentLogName, os.Stderr)
-	if err == nil {
-		s.file.f.Store(lf)
-		err = os.MkdirAll(filepath.Join(s.cache, storeIndexName), 0o700)
-	}
-	if err == nil && s.moved != nil {
-		err = s.moved(s.cache)
-	}
-	return blockcache.Options{Dir: filepath.Join(s.cache, storeBlocksName), Disk: s.opts.CacheSize}, cannotUseCache(s.cache, err)
 }
 
 // openIndex opens the index that an earlier mount has left, or makes one. One that is damaged is thrown away: it has nothing of its own.

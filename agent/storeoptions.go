@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"graphvol/fs/hold"
 	"graphvol/remote"
 )
 
@@ -95,22 +94,4 @@ func (o *StoreOptions) prepare(ctx context.Context, notes io.Writer) (err error)
 		return refuse(codes.InvalidArgument, fmt.Sprintf("the cache directory %s lies inside the mount point %s, which hides it: choose another with --cache-dir", o.CacheDir, o.Mount))
 	}
 	return checkFuse()
-}
-
-func cannotUseCache(dir string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &Error{codes.FailedPrecondition, fmt.Sprintf("the cache directory %s can't be used (%v): choose another with --cache-dir", dir, err), err}
-}
-
-// storeMountOf tells where the store with this cache is mounted; empty: nowhere that this process sees.
-func storeMountOf(cache string) string {
-	mounts, err := hold.Volumes()
-	for _, m := range mounts {
-		if err == nil && m.Source == cache {
-			return m.Point
-		}
-	}
-	return ""
 }
