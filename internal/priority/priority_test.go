@@ -5,8 +5,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // nice is the nice value of a new process, in the words of nice(1).
@@ -37,11 +35,11 @@ func TestRaise(t *testing.T) {
 	if err := Raise(); err != nil {
 		t.Skipf("needs the right to raise priorities: %v", err)
 	}
+	defer usual()
 	if got := nice(t, false); got != "-10" {
 		t.Errorf("a process that is started afterwards has %s", got)
 	}
 	if got := nice(t, true); got != "0" {
 		t.Errorf("one that nobody waits for has %s", got)
 	}
-	unix.Setpriority(unix.PRIO_PROCESS, 0, 0)
 }
