@@ -10,10 +10,14 @@ import (
 
 	"graphvol/agent/api"
 	"graphvol/fs/cow"
+	"graphvol/internal/priority"
 )
 
-// maxHold bounds what a caller may ask for: a database whose writes hang for longer gives up.
-const maxHold = 10 * time.Second
+// Bounds of what a caller may ask for.
+const (
+	maxHold  = 10 * time.Second // a database whose writes hang for longer gives up
+	maxReady = 2 * maxHold      // other processes wait
+)
 
 // cut is one volume's part in a snapshot over several (docs/coordination.md). It lives as long as the call: what isn't committed when that ends is undone.
 type cut struct {
@@ -110,18 +114,49 @@ func (c *cut) cutPrepared(ctx context.Context, approved <-chan struct{}) (*job, 
 	if err := c.done(api.CutRequest_STEP_PREPARE); err != nil {
 		return nil, err
 	}
-	req, err := c.next(ctx, api.CutRequest_STEP_HOLD)
+	relax, err := c.ready(ctx)
 	if err != nil {
 		return nil, err
 	}
-	bound := req.GetBound().AsDuration()
-	if bound <= 0 || bound > maxHold {
-		return nil, refuse(codes.InvalidArgument, fmt.Sprintf("a hold of %v can't be: more than 0 and up to %v are taken", bound, maxHold))
+	defer relax()
+	bound, err := c.nextBounded(ctx, api.CutRequest_STEP_HOLD, maxHold)
+	if err != nil {
+		return nil, err
 	}
 	// Before the hold, which excludes barriers: who waits for one has this lock.
 	c.order.Lock()
 	defer c.order.Unlock()
 	return c.cutHeld(ctx, bound, approved)
+}
+
+// ready has this process run before others, so that it isn't waited for while the gates of all volumes are closed.
+func (c *cut) ready(ctx context.Context) (relax func(), err error) {
+	bound, err := c.nextBounded(ctx, api.CutRequest_STEP_READY, maxReady)
+	if err != nil {
+		return nil, err
+	}
+	relax, err = priority.Urgent(bound)
+	if err != nil {
+		c.log.DebugContext(ctx, "a hold may be longer on a busy machine", "err", err)
+	}
+	if err := c.done(api.CutRequest_STEP_READY); err != nil {
+		relax()
+		return nil, err
+	}
+	return relax, nil
+}
+
+// nextBounded waits for a step for which writers, or other processes, wait.
+func (c *cut) nextBounded(ctx context.Context, want api.CutRequest_Step, most time.Duration) (bound time.Duration, err error) {
+	req, err := c.next(ctx, want)
+	if err != nil {
+		return 0, err
+	}
+	bound = req.GetBound().AsDuration()
+	if bound <= 0 || bound > most {
+		return 0, refuse(codes.InvalidArgument, fmt.Sprintf("%s can't last %v: more than 0 and up to %v are taken", want, bound, most))
+	}
+	return bound, nil
 }
 
 func (c *cut) cutHeld(ctx context.Context, bound time.Duration, approved <-chan struct{}) (*job, error) {

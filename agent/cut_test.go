@@ -10,12 +10,14 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"graphvol/agent/api"
 	"graphvol/fs/cow"
+	"graphvol/internal/priority"
 )
 
 // cutter is the caller of one Cut.
@@ -57,7 +59,7 @@ func (c *cutter) must(step api.CutRequest_Step) *api.CutEvent {
 
 // steps in their order.
 func steps() []api.CutRequest_Step {
-	return []api.CutRequest_Step{api.CutRequest_STEP_PREPARE, api.CutRequest_STEP_HOLD, api.CutRequest_STEP_CUT, api.CutRequest_STEP_COMMIT}
+	return []api.CutRequest_Step{api.CutRequest_STEP_PREPARE, api.CutRequest_STEP_READY, api.CutRequest_STEP_HOLD, api.CutRequest_STEP_CUT, api.CutRequest_STEP_COMMIT}
 }
 
 // eventually waits until ok is true.
@@ -83,6 +85,23 @@ func states(t *testing.T, c *Client) string {
 	return strings.Join(all, " ")
 }
 
+// realTime tells whether this process runs before others.
+func realTime(t *testing.T) bool {
+	t.Helper()
+	a, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.Policy == unix.SCHED_RR
+}
+
+// mayBeUrgent tells whether the machine allows it.
+func mayBeUrgent() bool {
+	end, err := priority.Urgent(time.Minute)
+	end()
+	return err == nil
+}
+
 func TestCutGoesThroughItsSteps(t *testing.T) {
 	l := &fakeLive{}
 	c := serveFake(t, l, nil)
@@ -91,6 +110,9 @@ func TestCutGoesThroughItsSteps(t *testing.T) {
 		ev := cut.must(step)
 		if held := l.held.Load(); (held == 1) != (step == api.CutRequest_STEP_HOLD) {
 			t.Errorf("after %s %d gates are closed", step, held)
+		}
+		if ready := step == api.CutRequest_STEP_READY || step == api.CutRequest_STEP_HOLD; realTime(t) != (ready && mayBeUrgent()) {
+			t.Errorf("after %s the process's policy is another one", step)
 		}
 		if step == api.CutRequest_STEP_CUT && (ev.GetSnapshot().GetState() != "pending" || ev.GetSnapshot().GetTags()[0] != "all") {
 			t.Errorf("cut: %v", ev.GetSnapshot())
@@ -127,7 +149,7 @@ func TestCutIsUndoneWithItsCaller(t *testing.T) {
 		"killed": func(c *cutter) { c.cancel() },
 		"closed": func(c *cutter) { c.stream.CloseSend() },
 	} {
-		for after := range 3 {
+		for after := range len(steps()) - 1 {
 			l := &fakeLive{}
 			c := serveFake(t, l, func(cfg *serviceConfig) { cfg.maxPending = 1 })
 			cut := startCut(t, c)
@@ -136,10 +158,10 @@ func TestCutIsUndoneWithItsCaller(t *testing.T) {
 			}
 			leave(cut)
 			want := ""
-			if after == 2 {
+			if steps()[after] == api.CutRequest_STEP_CUT {
 				want = "failed"
 			}
-			eventually(t, n+": the gate is open and nothing is pending", func() bool { return l.held.Load() == 0 && states(t, c) == want })
+			eventually(t, n+": the gate is open and nothing is pending", func() bool { return l.held.Load() == 0 && states(t, c) == want && !realTime(t) })
 			if got, err := c.GetSnapshot(t.Context(), &api.GetSnapshotRequest{Snapshot: "one"}); want != "" && (err != nil || got.GetHold() != "") {
 				t.Errorf("%s: what has failed is held: %v, %v", n, got, err)
 			}
@@ -155,6 +177,7 @@ func TestCutIsTooLateAfterTheBound(t *testing.T) {
 	c := serveFake(t, l, nil)
 	cut := startCut(t, c)
 	cut.must(api.CutRequest_STEP_PREPARE)
+	cut.must(api.CutRequest_STEP_READY)
 	if _, err := cut.ask(api.CutRequest_STEP_HOLD, 20*time.Millisecond); err != nil {
 		t.Fatal(err)
 	}
@@ -176,13 +199,25 @@ func TestCutRefuses(t *testing.T) {
 	for _, bound := range []time.Duration{0, -1, maxHold + 1} {
 		cut = startCut(t, c)
 		cut.must(api.CutRequest_STEP_PREPARE)
+		cut.must(api.CutRequest_STEP_READY)
 		if _, err := cut.ask(api.CutRequest_STEP_HOLD, bound); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("a bound of %v: %v", bound, err)
 		}
 	}
+	for _, bound := range []time.Duration{0, -1, maxReady + 1} {
+		cut = startCut(t, c)
+		cut.must(api.CutRequest_STEP_PREPARE)
+		if _, err := cut.ask(api.CutRequest_STEP_READY, bound); status.Code(err) != codes.InvalidArgument {
+			t.Errorf("ready for %v: %v", bound, err)
+		}
+	}
+	if realTime(t) {
+		t.Error("what was refused has left the process urgent")
+	}
 	c = serveFake(t, &fakeLive{barrier: cow.ErrBarrierTimeout}, nil)
 	cut = startCut(t, c)
 	cut.must(api.CutRequest_STEP_PREPARE)
+	cut.must(api.CutRequest_STEP_READY)
 	if _, err := cut.ask(api.CutRequest_STEP_HOLD, time.Second); status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "the volume works on") {
 		t.Errorf("requests that don't end: %v", err)
 	}

@@ -28,10 +28,11 @@ type PartRequest_Step int32
 const (
 	PartRequest_STEP_UNSPECIFIED PartRequest_Step = 0
 	PartRequest_STEP_PREPARE     PartRequest_Step = 1 // hooks have run, metadata is read, volumes are prepared
-	PartRequest_STEP_HOLD        PartRequest_Step = 2 // all gates are closed
-	PartRequest_STEP_CUT         PartRequest_Step = 3 // all epochs have ended within their holds, gates are open
-	PartRequest_STEP_CHECK       PartRequest_Step = 4 // hooks have run, metadata is what it was
-	PartRequest_STEP_COMMIT      PartRequest_Step = 5 // it is being stored
+	PartRequest_STEP_READY       PartRequest_Step = 2 // the agent and volumes' servers run before other processes until the cut
+	PartRequest_STEP_HOLD        PartRequest_Step = 3 // all gates are closed
+	PartRequest_STEP_CUT         PartRequest_Step = 4 // all epochs have ended within their holds, gates are open
+	PartRequest_STEP_CHECK       PartRequest_Step = 5 // hooks have run, metadata is what it was
+	PartRequest_STEP_COMMIT      PartRequest_Step = 6 // it is being stored
 )
 
 // Enum value maps for PartRequest_Step.
@@ -39,18 +40,20 @@ var (
 	PartRequest_Step_name = map[int32]string{
 		0: "STEP_UNSPECIFIED",
 		1: "STEP_PREPARE",
-		2: "STEP_HOLD",
-		3: "STEP_CUT",
-		4: "STEP_CHECK",
-		5: "STEP_COMMIT",
+		2: "STEP_READY",
+		3: "STEP_HOLD",
+		4: "STEP_CUT",
+		5: "STEP_CHECK",
+		6: "STEP_COMMIT",
 	}
 	PartRequest_Step_value = map[string]int32{
 		"STEP_UNSPECIFIED": 0,
 		"STEP_PREPARE":     1,
-		"STEP_HOLD":        2,
-		"STEP_CUT":         3,
-		"STEP_CHECK":       4,
-		"STEP_COMMIT":      5,
+		"STEP_READY":       2,
+		"STEP_HOLD":        3,
+		"STEP_CUT":         4,
+		"STEP_CHECK":       5,
+		"STEP_COMMIT":      6,
 	}
 )
 
@@ -87,7 +90,7 @@ type PartRequest struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`       // of the snapshot of the cluster; with STEP_PREPARE
 	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`   // with STEP_PREPARE
 	Term          int64                  `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`  // of the coordinator; with STEP_PREPARE
-	Bound         *durationpb.Duration   `protobuf:"bytes,5,opt,name=bound,proto3" json:"bound,omitempty"` // with STEP_HOLD
+	Bound         *durationpb.Duration   `protobuf:"bytes,5,opt,name=bound,proto3" json:"bound,omitempty"` // with STEP_READY and STEP_HOLD
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2837,21 +2840,23 @@ var File_agent_api_node_proto protoreflect.FileDescriptor
 
 const file_agent_api_node_proto_rawDesc = "" +
 	"\n" +
-	"\x14agent/api/node.proto\x12\vgraphvol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16agent/api/volume.proto\"\x97\x02\n" +
+	"\x14agent/api/node.proto\x12\vgraphvol.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16agent/api/volume.proto\"\xa7\x02\n" +
 	"\vPartRequest\x121\n" +
 	"\x04step\x18\x01 \x01(\x0e2\x1d.graphvol.v1.PartRequest.StepR\x04step\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x12\n" +
 	"\x04term\x18\x04 \x01(\x03R\x04term\x12/\n" +
-	"\x05bound\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05bound\"l\n" +
+	"\x05bound\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05bound\"|\n" +
 	"\x04Step\x12\x14\n" +
 	"\x10STEP_UNSPECIFIED\x10\x00\x12\x10\n" +
-	"\fSTEP_PREPARE\x10\x01\x12\r\n" +
-	"\tSTEP_HOLD\x10\x02\x12\f\n" +
-	"\bSTEP_CUT\x10\x03\x12\x0e\n" +
+	"\fSTEP_PREPARE\x10\x01\x12\x0e\n" +
 	"\n" +
-	"STEP_CHECK\x10\x04\x12\x0f\n" +
-	"\vSTEP_COMMIT\x10\x05\"\xcb\x01\n" +
+	"STEP_READY\x10\x02\x12\r\n" +
+	"\tSTEP_HOLD\x10\x03\x12\f\n" +
+	"\bSTEP_CUT\x10\x04\x12\x0e\n" +
+	"\n" +
+	"STEP_CHECK\x10\x05\x12\x0f\n" +
+	"\vSTEP_COMMIT\x10\x06\"\xcb\x01\n" +
 	"\tPartEvent\x121\n" +
 	"\x04done\x18\x01 \x01(\x0e2\x1d.graphvol.v1.PartRequest.StepR\x04done\x121\n" +
 	"\avolumes\x18\x02 \x03(\v2\x17.graphvol.v1.VolumePartR\avolumes\x12\x1a\n" +

@@ -83,9 +83,10 @@ type CutRequest_Step int32
 const (
 	CutRequest_STEP_UNSPECIFIED CutRequest_Step = 0
 	CutRequest_STEP_PREPARE     CutRequest_Step = 1
-	CutRequest_STEP_HOLD        CutRequest_Step = 2
-	CutRequest_STEP_CUT         CutRequest_Step = 3
-	CutRequest_STEP_COMMIT      CutRequest_Step = 4
+	CutRequest_STEP_READY       CutRequest_Step = 2
+	CutRequest_STEP_HOLD        CutRequest_Step = 3
+	CutRequest_STEP_CUT         CutRequest_Step = 4
+	CutRequest_STEP_COMMIT      CutRequest_Step = 5
 )
 
 // Enum value maps for CutRequest_Step.
@@ -93,16 +94,18 @@ var (
 	CutRequest_Step_name = map[int32]string{
 		0: "STEP_UNSPECIFIED",
 		1: "STEP_PREPARE",
-		2: "STEP_HOLD",
-		3: "STEP_CUT",
-		4: "STEP_COMMIT",
+		2: "STEP_READY",
+		3: "STEP_HOLD",
+		4: "STEP_CUT",
+		5: "STEP_COMMIT",
 	}
 	CutRequest_Step_value = map[string]int32{
 		"STEP_UNSPECIFIED": 0,
 		"STEP_PREPARE":     1,
-		"STEP_HOLD":        2,
-		"STEP_CUT":         3,
-		"STEP_COMMIT":      4,
+		"STEP_READY":       2,
+		"STEP_HOLD":        3,
+		"STEP_CUT":         4,
+		"STEP_COMMIT":      5,
 	}
 )
 
@@ -446,7 +449,7 @@ type CutRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Step          CutRequest_Step        `protobuf:"varint,1,opt,name=step,proto3,enum=graphvol.v1.CutRequest_Step" json:"step,omitempty"`
 	Snapshot      *SnapshotRequest       `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"` // with STEP_PREPARE; no_wait means nothing
-	Bound         *durationpb.Duration   `protobuf:"bytes,3,opt,name=bound,proto3" json:"bound,omitempty"`       // with STEP_HOLD, for closing the gate and for how long it stays closed
+	Bound         *durationpb.Duration   `protobuf:"bytes,3,opt,name=bound,proto3" json:"bound,omitempty"`       // with STEP_READY, and with STEP_HOLD, where it is for closing the gate and for how long it stays closed
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3404,18 +3407,20 @@ const file_agent_api_volume_proto_rawDesc = "" +
 	"\x0eSTAGE_FLUSHING\x10\x01\x12\x0f\n" +
 	"\vSTAGE_TAKEN\x10\x02\x12\x11\n" +
 	"\rSTAGE_SEALING\x10\x03\x12\x12\n" +
-	"\x0eSTAGE_COMPLETE\x10\x04\"\x87\x02\n" +
+	"\x0eSTAGE_COMPLETE\x10\x04\"\x97\x02\n" +
 	"\n" +
 	"CutRequest\x120\n" +
 	"\x04step\x18\x01 \x01(\x0e2\x1c.graphvol.v1.CutRequest.StepR\x04step\x128\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x1c.graphvol.v1.SnapshotRequestR\bsnapshot\x12/\n" +
-	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05bound\"\\\n" +
+	"\x05bound\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05bound\"l\n" +
 	"\x04Step\x12\x14\n" +
 	"\x10STEP_UNSPECIFIED\x10\x00\x12\x10\n" +
-	"\fSTEP_PREPARE\x10\x01\x12\r\n" +
-	"\tSTEP_HOLD\x10\x02\x12\f\n" +
-	"\bSTEP_CUT\x10\x03\x12\x0f\n" +
-	"\vSTEP_COMMIT\x10\x04\"\xa6\x01\n" +
+	"\fSTEP_PREPARE\x10\x01\x12\x0e\n" +
+	"\n" +
+	"STEP_READY\x10\x02\x12\r\n" +
+	"\tSTEP_HOLD\x10\x03\x12\f\n" +
+	"\bSTEP_CUT\x10\x04\x12\x0f\n" +
+	"\vSTEP_COMMIT\x10\x05\"\xa6\x01\n" +
 	"\bCutEvent\x120\n" +
 	"\x04done\x18\x01 \x01(\x0e2\x1c.graphvol.v1.CutRequest.StepR\x04done\x125\n" +
 	"\bsnapshot\x18\x02 \x01(\v2\x19.graphvol.v1.SnapshotInfoR\bsnapshot\x121\n" +

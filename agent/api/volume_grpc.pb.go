@@ -55,9 +55,10 @@ type VolumeClient interface {
 	// ends after taken, and the seal goes on. Ending the call early does not end the snapshot once it was taken.
 	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SnapshotEvent], error)
 	// Cut takes part in a snapshot over several volumes, whose epochs end at one moment. The caller asks for the steps in their order, and each is answered
-	// by an event when it is done: prepare (as far as a snapshot goes before its barrier), hold (the gate is closed, and stays so for the bound at most), cut
-	// (the epoch has ended while the gate was closed without a break, and it is open), commit (the snapshot is stored). After commit come the events of the seal. If
-	// the call ends before commit, for whatever reason, the gate is opened and the snapshot dropped.
+	// by an event when it is done: prepare (as far as a snapshot goes before its barrier), ready (until the cut, and for the bound at most, the server runs before
+	// other processes), hold (the gate is closed, and stays so for the bound at most), cut (the epoch has ended while the gate was closed without a break, and it is
+	// open), commit (the snapshot is stored). After commit come the events of the seal. If the call ends before commit, for whatever reason, the gate is opened and
+	// the snapshot dropped.
 	Cut(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CutRequest, CutEvent], error)
 	// SignOff stores the manifest of a complete snapshot of the cluster, which one of the volume's snapshots is part of, beside that one; copies get it too. An empty
 	// manifest removes it.
@@ -422,9 +423,10 @@ type VolumeServer interface {
 	// ends after taken, and the seal goes on. Ending the call early does not end the snapshot once it was taken.
 	Snapshot(*SnapshotRequest, grpc.ServerStreamingServer[SnapshotEvent]) error
 	// Cut takes part in a snapshot over several volumes, whose epochs end at one moment. The caller asks for the steps in their order, and each is answered
-	// by an event when it is done: prepare (as far as a snapshot goes before its barrier), hold (the gate is closed, and stays so for the bound at most), cut
-	// (the epoch has ended while the gate was closed without a break, and it is open), commit (the snapshot is stored). After commit come the events of the seal. If
-	// the call ends before commit, for whatever reason, the gate is opened and the snapshot dropped.
+	// by an event when it is done: prepare (as far as a snapshot goes before its barrier), ready (until the cut, and for the bound at most, the server runs before
+	// other processes), hold (the gate is closed, and stays so for the bound at most), cut (the epoch has ended while the gate was closed without a break, and it is
+	// open), commit (the snapshot is stored). After commit come the events of the seal. If the call ends before commit, for whatever reason, the gate is opened and
+	// the snapshot dropped.
 	Cut(grpc.BidiStreamingServer[CutRequest, CutEvent]) error
 	// SignOff stores the manifest of a complete snapshot of the cluster, which one of the volume's snapshots is part of, beside that one; copies get it too. An empty
 	// manifest removes it.

@@ -53,6 +53,8 @@ type CoordinatorConfig struct {
 	Agree func([]Member) error
 	// Trace begins a span of a trace, as agent/telemetry's Tracing.Start; nil: nothing is traced.
 	Trace func(ctx context.Context, name string, attrs ...string) (context.Context, func(error))
+	// Urgent has this process run before others until the function that it gives is called, or the bound has passed; nil: it doesn't.
+	Urgent func(ctx context.Context, bound time.Duration) (end func())
 	// Ended is told of snapshots that have become complete or failed; nil: nobody.
 	Ended func(Record)
 	Log   *slog.Logger
@@ -81,6 +83,9 @@ func NewCoordinator(cfg CoordinatorConfig) *Coordinator {
 		cfg.Trace = func(ctx context.Context, _ string, _ ...string) (context.Context, func(error)) {
 			return ctx, func(error) {}
 		}
+	}
+	if cfg.Urgent == nil {
+		cfg.Urgent = func(context.Context, time.Duration) func() { return func() {} }
 	}
 	if cfg.Ended == nil {
 		cfg.Ended = func(Record) {}

@@ -83,7 +83,7 @@ func failAt(n *simNode, step api.PartRequest_Step, do func() error) {
 
 func allSteps() []api.PartRequest_Step {
 	return []api.PartRequest_Step{
-		api.PartRequest_STEP_PREPARE, api.PartRequest_STEP_HOLD, api.PartRequest_STEP_CUT, api.PartRequest_STEP_CHECK, api.PartRequest_STEP_COMMIT, api.PartRequest_STEP_UNSPECIFIED,
+		api.PartRequest_STEP_PREPARE, api.PartRequest_STEP_READY, api.PartRequest_STEP_HOLD, api.PartRequest_STEP_CUT, api.PartRequest_STEP_CHECK, api.PartRequest_STEP_COMMIT, api.PartRequest_STEP_UNSPECIFIED,
 	}
 }
 

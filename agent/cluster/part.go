@@ -142,7 +142,7 @@ func (p *part) commit() ([]*api.VolumePart, error) {
 
 func stepText(s api.PartRequest_Step) string {
 	return map[api.PartRequest_Step]string{
-		api.PartRequest_STEP_PREPARE: "preparing", api.PartRequest_STEP_HOLD: "closing the gates", api.PartRequest_STEP_CUT: "the cut",
+		api.PartRequest_STEP_PREPARE: "preparing", api.PartRequest_STEP_READY: "getting ready", api.PartRequest_STEP_HOLD: "closing the gates", api.PartRequest_STEP_CUT: "the cut",
 		api.PartRequest_STEP_CHECK: "checking what has changed meanwhile",
 	}[s]
 }

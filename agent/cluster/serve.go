@@ -18,6 +18,8 @@ import (
 type Local interface {
 	// Prepare runs hooks, reads the metadata, and prepares the volumes.
 	Prepare(ctx context.Context) (Prepared, error)
+	// Ready has this process and the volumes' servers run before others until Cut, or until the bound has passed.
+	Ready(ctx context.Context, bound time.Duration) error
 	// Hold closes all gates for the bound at most. They open by themselves.
 	Hold(ctx context.Context, bound time.Duration) error
 	// Cut ends all epochs, if the gates have been closed all the time, and opens them.
@@ -90,6 +92,9 @@ func serveCut(stream api.Node_PartServer, local Local) error {
 		step api.PartRequest_Step
 		do   func(*api.PartRequest) ([]*api.VolumePart, error)
 	}{
+		{api.PartRequest_STEP_READY, func(r *api.PartRequest) ([]*api.VolumePart, error) {
+			return nil, local.Ready(ctx, r.GetBound().AsDuration())
+		}},
 		{api.PartRequest_STEP_HOLD, func(r *api.PartRequest) ([]*api.VolumePart, error) {
 			return nil, local.Hold(ctx, r.GetBound().AsDuration())
 		}},

@@ -162,6 +162,10 @@ func (l *simLocal) Prepare(context.Context) (Prepared, error) {
 	return Prepared{Metadata: []byte(metadata), ClockOffset: &offset}, l.step(api.PartRequest_STEP_PREPARE)
 }
 
+func (l *simLocal) Ready(context.Context, time.Duration) error {
+	return l.step(api.PartRequest_STEP_READY)
+}
+
 func (l *simLocal) Hold(_ context.Context, bound time.Duration) error {
 	if err := l.step(api.PartRequest_STEP_HOLD); err != nil {
 		return err

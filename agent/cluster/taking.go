@@ -148,6 +148,10 @@ func sameMetadata(nodes []NodePart) error {
 // cut closes all gates, and ends the epochs when all are closed.
 func (t *taking) cut(ctx context.Context) error {
 	t.tell("holding", t.rec)
+	if err := t.ready(ctx); err != nil {
+		return err
+	}
+	defer t.Urgent(ctx, 2*t.set.Hold)()
 	hctx, cancel := context.WithTimeout(ctx, 2*t.set.Hold)
 	defer cancel()
 	if _, err := t.step(hctx, &api.PartRequest{Step: api.PartRequest_STEP_HOLD, Bound: boundOf(t.set.Hold)}); err != nil {
@@ -164,6 +168,14 @@ func (t *taking) cut(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ready has all processes that writers are going to wait for run before others.
+func (t *taking) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, t.set.Hold)
+	defer cancel()
+	_, err := t.step(ctx, &api.PartRequest{Step: api.PartRequest_STEP_READY, Bound: boundOf(2 * t.set.Hold)})
+	return err
 }
 
 // decide makes the cut count. If it isn't known whether etcd has the decision, it is undone: without the volumes' parts the record becomes failed.

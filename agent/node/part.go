@@ -32,6 +32,7 @@ type part struct {
 	parts    []*volumePart
 	hooks    *hooks
 	before   *graphmeta.Meta // what the graph was; nil: none is read
+	relax    func()          // ends what Ready began
 
 	life   context.Context // of the volumes' calls
 	cancel context.CancelFunc
@@ -41,7 +42,7 @@ var _ cluster.Local = (*part)(nil)
 
 // newPart makes one that goes on when ctx has ended.
 func (n *Node) newPart(ctx context.Context, id, name string) *part {
-	p := &part{Node: n, current: n.now.Load(), id: id, name: name}
+	p := &part{Node: n, current: n.now.Load(), id: id, name: name, relax: func() {}}
 	p.life, p.cancel = context.WithCancel(traceid.Follow(context.Background(), ctx))
 	return p
 }
@@ -77,6 +78,13 @@ func (p *part) Prepare(ctx context.Context) (cluster.Prepared, error) {
 	return cluster.Prepared{Metadata: metadata, ClockOffset: p.clockOffset()}, p.failed(ctx, "prepare", err)
 }
 
+// Ready implements cluster.Local.
+func (p *part) Ready(ctx context.Context, bound time.Duration) error {
+	p.relax = p.urgent(ctx, bound)
+	_, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_READY, Bound: durationpb.New(bound)})
+	return p.failed(ctx, "ready", err)
+}
+
 // Hold implements cluster.Local.
 func (p *part) Hold(ctx context.Context, bound time.Duration) error {
 	_, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_HOLD, Bound: durationpb.New(bound)})
@@ -86,6 +94,7 @@ func (p *part) Hold(ctx context.Context, bound time.Duration) error {
 // Cut implements cluster.Local.
 func (p *part) Cut(ctx context.Context) ([]*api.VolumePart, error) {
 	events, err := p.all(ctx, &api.CutRequest{Step: api.CutRequest_STEP_CUT})
+	p.relax() // before the hooks: nothing is started until then
 	if err != nil {
 		return nil, p.failed(ctx, "cut", err)
 	}
@@ -137,6 +146,7 @@ func (p *part) Wait(ctx context.Context) ([]*api.VolumePart, error) {
 // End implements cluster.Local.
 func (p *part) End() {
 	p.cancel()
+	p.relax()
 	if p.hooks != nil {
 		p.hooks.startPost(p.Node, hook.Failed)
 		p.hooks.wait()

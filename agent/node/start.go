@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/health"
 
@@ -93,7 +94,7 @@ func (n *Node) joinCluster() (err error) {
 	n.configs = cluster.NewConfigs(n.etcd, n.boot.Cluster.Name)
 	n.etcdMembers = cluster.NewEtcdMembers(n.etcd, n.boot.Cluster.Name)
 	n.coordinator = cluster.NewCoordinator(cluster.CoordinatorConfig{
-		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Why: n.alive.why, Gone: n.etcdMembers.Gone, Agree: n.agree, Trace: n.tracing.Start, Ended: n.ended, Log: n.log,
+		Records: n.records, Members: n.members, Dial: n.dialNode, Settings: n.settings, Why: n.alive.why, Gone: n.etcdMembers.Gone, Agree: n.agree, Trace: n.tracing.Start, Urgent: n.urgent, Ended: n.ended, Log: n.log,
 	})
 	self := cluster.Member{
 		Name: n.name, Instance: instance(n.started), Address: n.address(), Version: n.opts.Version, Started: n.started.UTC(), Volumes: n.now.Load().labels(), Paths: n.now.Load().paths(),
@@ -128,4 +129,13 @@ func (n *Node) beside(fn func(context.Context)) {
 func (n *Node) stopBeside() {
 	n.background.cancel()
 	n.background.Wait()
+}
+
+// urgent has the agent run before others while gates are closed.
+func (n *Node) urgent(ctx context.Context, bound time.Duration) (end func()) {
+	end, err := priority.Urgent(bound)
+	if err != nil {
+		n.log.DebugContext(ctx, "a hold may be longer on a busy machine", "err", err)
+	}
+	return end
 }

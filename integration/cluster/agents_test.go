@@ -22,6 +22,7 @@ func TestAgents(t *testing.T) {
 		run  func(*test)
 	}{
 		{"hooks", (*test).hooks},
+		{"priority", (*test).usualAgain},
 		{"agent dies between hooks", (*test).quiesced},
 		{"metadata", (*test).graphs},
 		{"configuration", (*test).centre},
