@@ -6,12 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"graphvol/agent/config"
 	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"graphvol/agent/config"
 )
 
 // ErrChanged: somebody else has changed it meanwhile.

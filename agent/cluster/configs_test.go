@@ -2,8 +2,9 @@ package cluster
 
 import (
 	"fmt"
-	"graphvol/agent/config"
 	"testing"
+
+	"graphvol/agent/config"
 )
 
 // What a node has kept of the centre is given up for another in its place, or because it was removed, and not because etcd doesn't know of it.

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"graphvol/internal/priority"
 	"os/exec"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/priority"
 )
 
 const (

@@ -3,13 +3,14 @@ package node
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
+
 	"graphvol/agent"
 	"graphvol/agent/api"
 	"graphvol/agent/cluster"
 	"graphvol/agent/config"
 	"graphvol/snapshot/retain"
-	"reflect"
-	"slices"
 )
 
 // keepVolume deletes the volume's own snapshots that its policy doesn't keep.

@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"graphvol/internal/priority"
 	"os"
 	"os/exec"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/priority"
 )
 
 const (
