@@ -44,6 +44,11 @@ func (o *object) streamed(ctx context.Context, block int64, f *flight) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := t.mu.streams[o.name]; s != nil {
+		if key := (blockKey{o.name, block}); block < s.next && t.memory.has(key) { // it has come by between the look for it and the join
+			delete(t.mu.flights, key)
+			close(f.done)
+			return true
+		}
 		if block < s.next || block >= min(s.next+reach, s.end) {
 			return false
 		}
