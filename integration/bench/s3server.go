@@ -37,7 +37,9 @@ type meter struct {
 	addr   string
 	server *http.Server
 
-	mu sync.Mutex
+	mu     sync.Mutex
+	idle   *sync.Cond // no request is being answered
+	active int
 	traffic
 }
 
@@ -57,6 +59,7 @@ func newMeter(s *s3test.Server) (*meter, error) {
 		return nil, err
 	}
 	m := &meter{addr: l.Addr().String()}
+	m.idle = sync.NewCond(&m.mu)
 	m.take()
 	// The host stays the one that the client has signed.
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host }}
@@ -64,7 +67,8 @@ func newMeter(s *s3test.Server) (*meter, error) {
 		if r.Body != nil {
 			r.Body = &counted{r.Body, func(n int) { m.count(func(t *traffic) { t.up += int64(n) }) }}
 		}
-		m.count(func(t *traffic) { t.requests[r.Method]++ })
+		m.begin(r.Method)
+		defer m.end()
 		proxy.ServeHTTP(&countedAnswer{w, func(n int) { m.count(func(t *traffic) { t.down += int64(n) }) }}, r)
 	})}
 	go m.server.Serve(l)
@@ -79,10 +83,28 @@ func (m *meter) count(fn func(*traffic)) {
 	fn(&m.traffic)
 }
 
-// take gives what has passed since it was called last.
+func (m *meter) begin(method string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.active++
+	m.requests[method]++
+}
+
+func (m *meter) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.active--; m.active == 0 {
+		m.idle.Broadcast()
+	}
+}
+
+// take gives what has passed since it was called last, with what is still being counted: who has an answer may be faster than that.
 func (m *meter) take() traffic {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for m.active > 0 {
+		m.idle.Wait()
+	}
 	t := m.traffic
 	m.traffic = traffic{requests: make(map[string]int)}
 	return t
