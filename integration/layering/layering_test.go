@@ -45,7 +45,8 @@ func layers() [][]string {
 		{"agent/clock/clocktest"},
 		{"internal/command"},
 		{"agent/config"},
-		{"agent/api", "agent/traceid", "internal/...", "chunkstore/target/s3/s3test"},
+		{"agent/api", "agent/traceid", "internal/postgres/pgtest", "chunkstore/target/s3/s3test"},
+		{"internal/..."},
 	}
 }
 

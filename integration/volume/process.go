@@ -1,17 +1,19 @@
 package volume
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/mountinfo"
 )
 
 // Build builds the binary into dir and returns its path. Arguments go to go build.
@@ -155,48 +157,19 @@ func memory(pid int, field string) (int64, error) {
 
 // Mounted reports whether something is mounted at dir.
 func Mounted(dir string) bool {
-	for _, m := range Mounts() {
-		if m == dir {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(Mounts(), dir)
 }
 
-// Mounts lists the mount points of all FUSE mounts whose type or source names graphvol, and of any mount below a
-// temporary directory.
-func Mounts() []string {
-	f, err := os.Open("/proc/self/mountinfo")
+// Mounts lists the mount points of all mounts whose type, source or place names graphvol, and of any mount below a temporary directory.
+func Mounts() (points []string) {
+	all, err := mountinfo.Read()
 	if err != nil {
-		return nil
+		panic(fmt.Sprintf("what is mounted can't be read: %v", err)) // nothing that a test says could be believed
 	}
-	defer f.Close()
-	var out []string
-	for sc := bufio.NewScanner(f); sc.Scan(); {
-		fields := strings.Fields(sc.Text())
-		if len(fields) < 5 {
-			continue
-		}
-		point := unescape(fields[4])
-		if strings.Contains(sc.Text(), "graphvol") || strings.HasPrefix(point, os.TempDir()+"/") {
-			out = append(out, point)
+	for _, m := range all {
+		if strings.Contains(m.FSType+" "+m.Source+" "+m.Point, "graphvol") || strings.HasPrefix(m.Point, os.TempDir()+"/") {
+			points = append(points, m.Point)
 		}
 	}
-	return out
-}
-
-// unescape undoes the octal escapes of mountinfo.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return points
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,6 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"graphvol/internal/leash"
 )
 
 // Superuser is the role that may everything. No role needs a password.
@@ -85,19 +86,8 @@ func (s *Server) Restart(t testing.TB) {
 	defer log.Close()
 	cmd := s.command("postgres", "-D", s.data(), "-k", s.Dir, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=20")
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGQUIT // ends at once, with its children
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		defer close(ended)
-		runtime.LockOSThread() // the signal above comes when the thread that started the process ends
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // how it ends is said in its log
-		}
-	}()
-	if err := <-started; err != nil {
+	ended, err := leash.Start(cmd, syscall.SIGQUIT) // which ends it at once, with its children
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.stop = func() {

@@ -10,11 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"graphvol/internal/leash"
 )
 
 const (
@@ -126,19 +127,8 @@ func (s *Server) Restart(ctx context.Context) error {
 	cmd := exec.Command(s.program, "--port", s.Addr, "--keep-alive", "--health", "/health", "--quiet", "posix", s.Root)
 	cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+accessKey, "ROOT_SECRET_KEY="+secretKey)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, ended := make(chan error), make(chan struct{})
-	go func() {
-		defer close(ended)
-		runtime.LockOSThread() // the signal above comes when the thread that started the process ends
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // killed, mostly
-		}
-	}()
-	if err := <-started; err != nil {
+	ended, err := leash.Start(cmd, syscall.SIGKILL)
+	if err != nil {
 		return err
 	}
 	s.kill = func() {
