@@ -1,15 +1,42 @@
 package priority
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// TestMain is also a process without the right to be urgent.
+func TestMain(m *testing.M) {
+	if os.Getenv("PRIORITY_WITHOUT_RIGHT") == "" {
+		os.Exit(m.Run())
+	}
+	end, err := Urgent(time.Hour)
+	end()
+	fmt.Println(errors.Is(err, unix.EPERM), exec.Command("true").Run())
+}
+
+// TestUrgentWithoutTheRight: nothing is changed, and others can be started.
+func TestUrgentWithoutTheRight(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to become somebody else")
+	}
+	cmd := exec.Command("/proc/self/exe") // its directory may be closed to others
+	cmd.Env = append(os.Environ(), "PRIORITY_WITHOUT_RIGHT=1")
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "true <nil>\n" {
+		t.Errorf("%s, %v", out, err)
+	}
+}
 
 // policies gives the policies and nice values that this process's threads have.
 func policies(t *testing.T) map[[2]int]bool {
