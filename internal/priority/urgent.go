@@ -1,6 +1,7 @@
 package priority
 
 import (
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -23,6 +24,9 @@ func Urgent(bound time.Duration) (end func(), err error) {
 	urgent.Lock()
 	defer urgent.Unlock()
 	if urgent.count == 0 {
+		if a, err := unix.SchedGetAttr(os.Getpid(), 0); err != nil || a.Policy == unix.SCHED_RR || a.Policy == unix.SCHED_FIFO {
+			return func() {}, err // whoever has started it wants it so, always
+		}
 		syscall.ForkLock.RLock()
 		if err := allThreads(realTime); err != nil {
 			becomeUsual()

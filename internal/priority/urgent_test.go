@@ -99,6 +99,22 @@ func TestUrgent(t *testing.T) {
 	}
 }
 
+// TestUrgentAlways: what was started with a real-time policy keeps it.
+func TestUrgentAlways(t *testing.T) {
+	mustUrgent(t, time.Hour)()
+	set := func(a unix.SchedAttr) {
+		if err := allThreads(func(tid int) (bool, error) { return false, unix.SchedSetAttr(tid, &a, 0) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(unix.SchedAttr{Policy: unix.SCHED_FIFO, Priority: 2})
+	defer set(unix.SchedAttr{Policy: unix.SCHED_NORMAL})
+	mustUrgent(t, time.Hour)()
+	if got := policies(t); !is(got, unix.SCHED_FIFO, 0) {
+		t.Errorf("%v", got)
+	}
+}
+
 // TestUrgentEndsByItself: whoever was to end it may hang.
 func TestUrgentEndsByItself(t *testing.T) {
 	end := mustUrgent(t, 10*time.Millisecond)
