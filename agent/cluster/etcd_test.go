@@ -3,7 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
-	"net"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"graphvol/agent/config"
+	"graphvol/internal/freeport"
 )
 
 // A state directory in which the agent's socket has room is one in which etcd's has.
@@ -33,12 +34,11 @@ func TestEtcdInLongPath(t *testing.T) {
 
 // An etcd that is there already does as well as the agents' own: here it is one that an agent has opened to others.
 func TestEtcdElsewhere(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Take()
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := "http://" + ln.Addr().String()
-	ln.Close()
+	url := fmt.Sprintf("http://127.0.0.1:%d", port)
 	there, err := OpenEtcd("one", filepath.Join(t.TempDir(), "state"), config.Etcd{Client: url}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"graphvol/agent/config"
+	"graphvol/internal/freeport"
 )
 
 // machine is a node that has an etcd, and nothing else.
@@ -25,12 +27,11 @@ type machine struct {
 
 func newMachine(t *testing.T, name string) *machine {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Take()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	m := &machine{name: name, state: filepath.Join(t.TempDir(), "s"), url: "http://" + ln.Addr().String()}
+	m := &machine{name: name, state: filepath.Join(t.TempDir(), "s"), url: fmt.Sprintf("http://127.0.0.1:%d", port)}
 	t.Cleanup(func() { m.end(t) })
 	return m
 }

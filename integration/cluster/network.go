@@ -3,7 +3,6 @@ package cluster
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"graphvol/internal/freeport"
 )
 
 // nowhere is the hardware address of no node.
@@ -105,12 +106,7 @@ func (n *Network) Port(wished int) (int, error) {
 	if n.hub != nil {
 		return wished, nil
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port, nil
+	return freeport.Take()
 }
 
 // Start starts a command on a node.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"graphvol/internal/freeport"
 	"graphvol/internal/leash"
 )
 
@@ -67,10 +67,12 @@ func launch(ctx context.Context, program, root string) (s *Server, err error) {
 	}
 	// Between finding a free port and using it somebody else may take it.
 	for range 5 {
-		if s.Addr, err = freePort(); err == nil {
-			err = s.Restart(ctx)
+		port, perr := freeport.Take()
+		if perr != nil {
+			return nil, perr
 		}
-		if err == nil {
+		s.Addr = fmt.Sprintf("127.0.0.1:%d", port)
+		if err = s.Restart(ctx); err == nil {
 			return s, nil
 		}
 	}
@@ -167,15 +169,6 @@ func (s *Server) wait(ctx context.Context, ended <-chan struct{}) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }
 
 // find returns the program: GRAPHVOL_VERSITYGW, or the one that the Makefile installs, and does so if it must.
