@@ -72,7 +72,7 @@ func (t *test) refusedConfig() {
 		}
 	}
 	t.snapshot("old-config")
-	if calls := n.calls(); len(calls) != 2 {
+	if calls := n.callsFor("old-config"); len(calls) != 2 {
 		t.Errorf("the configuration before isn't in force: its hooks have run as %q", calls)
 	}
 	t.store(n.Name, "")
