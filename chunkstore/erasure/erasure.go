@@ -53,7 +53,8 @@ type Target struct {
 	members []*member // these, and then those that are leaving
 	locks   nameLocks
 	lastGen atomic.Uint64
-	bufs    sync.Pool // of []byte, see readUnits
+	bufs    sync.Pool     // of []byte, see readUnits
+	pace    time.Duration // of stripes
 	codecs  struct {
 		sync.Mutex
 		m map[Layout]reedsolomon.Encoder
@@ -74,7 +75,7 @@ func New(layout Layout, members []Member, o Options) (*Target, error) {
 		return nil, err
 	}
 	o.setDefaults()
-	t := &Target{layout: layout, opts: o}
+	t := &Target{layout: layout, opts: o, pace: defaultPace}
 	for _, leaving := range []bool{false, true} {
 		for _, m := range members {
 			if m.Leaving != leaving {

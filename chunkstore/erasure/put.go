@@ -125,7 +125,9 @@ func (t *Target) newUpload(h header, writers int, src filler) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &upload{t: t, h: h, s: newStripes(h, codec, writers, src)}, nil
+	u := &upload{t: t, h: h, s: newStripes(h, codec, writers, src)}
+	u.s.pace = t.pace
+	return u, nil
 }
 
 func (u *upload) add(member, number int, name string) {

@@ -15,8 +15,8 @@ import (
 const (
 	stripeLen   = 2 << 20 // of all shards together, about
 	keepStripes = 8
-	// paceWait is how long a writer that is ahead waits for those behind, while none of them moves.
-	paceWait = 200 * time.Millisecond
+	// defaultPace is how long a writer waits for others that don't move.
+	defaultPace = 200 * time.Millisecond
 )
 
 // stripes computes the shards of one object while several writers read them. A stripe is the same part of every shard. The last few are kept, and
@@ -28,6 +28,7 @@ type stripes struct {
 	body   int64 // S
 	step   int64 // length of a stripe in each shard, of whole units
 	src    filler
+	pace   time.Duration // how long a writer that is ahead waits for those behind, while none of them moves
 
 	mu struct {
 		sync.Mutex
@@ -54,7 +55,7 @@ type filler struct {
 }
 
 func newStripes(h header, codec reedsolomon.Encoder, writers int, src filler) *stripes {
-	s := &stripes{layout: h.Layout, codec: codec, body: h.body, src: src}
+	s := &stripes{layout: h.Layout, codec: codec, body: h.body, src: src, pace: defaultPace}
 	s.step = max(1, stripeLen/int64(h.total())/unitLen) * unitLen
 	s.mu.cache = make(map[int64]*stripe)
 	s.mu.built = make([]bool, (h.body+s.step-1)/s.step)
@@ -132,7 +133,7 @@ func (s *stripes) acquire(writer int, data bool, w int64) (*stripe, bool) {
 		}
 		moved := s.mu.moved
 		s.mu.Unlock()
-		late := time.NewTimer(paceWait)
+		late := time.NewTimer(s.pace)
 		select {
 		case <-moved:
 			s.mu.Lock()
