@@ -29,7 +29,7 @@ func file(t testing.TB, name string, h header, content []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	src := newShardSource(newStripes(h, codec, 1, fromSource(bytes.NewReader(content), h.body)), 0, h)
+	src := newShardSource(newStripes(h, codec, 1, fromSource(bytes.NewReader(content), h.body), defaultPace), 0, h)
 	p := make([]byte, src.Size())
 	if _, err := src.ReadAt(p, 0); err != nil {
 		t.Fatal(err)

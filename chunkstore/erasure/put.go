@@ -125,9 +125,7 @@ func (t *Target) newUpload(h header, writers int, src filler) (*upload, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &upload{t: t, h: h, s: newStripes(h, codec, writers, src)}
-	u.s.pace = t.pace
-	return u, nil
+	return &upload{t: t, h: h, s: newStripes(h, codec, writers, src, t.pace)}, nil
 }
 
 func (u *upload) add(member, number int, name string) {

@@ -258,7 +258,7 @@ func TestShardSource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStripes(h, codec, 5, fromSource(bytes.NewReader(data), h.body))
+	s := newStripes(h, codec, 5, fromSource(bytes.NewReader(data), h.body), defaultPace)
 	var wg sync.WaitGroup
 	for i := range 5 {
 		h := newHeader("p", v, i, kindShard)

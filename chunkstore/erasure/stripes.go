@@ -54,8 +54,8 @@ type filler struct {
 	one func(number int, off int64, p []byte) error // a part of one; nil if that is no cheaper
 }
 
-func newStripes(h header, codec reedsolomon.Encoder, writers int, src filler) *stripes {
-	s := &stripes{layout: h.Layout, codec: codec, body: h.body, src: src, pace: defaultPace}
+func newStripes(h header, codec reedsolomon.Encoder, writers int, src filler, pace time.Duration) *stripes {
+	s := &stripes{layout: h.Layout, codec: codec, body: h.body, src: src, pace: pace}
 	s.step = max(1, stripeLen/int64(h.total())/unitLen) * unitLen
 	s.mu.cache = make(map[int64]*stripe)
 	s.mu.built = make([]bool, (h.body+s.step-1)/s.step)
